@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
+/*
+ * What every family shares: the rings, the ledger, the filters, and the way a program says which
+ * probe it serves.
+ *
+ * A program either puts a record into its processor's ring or counts why not. It never waits,
+ * never wakes the reader for one event, and never reads a string on a hot path.
+ */
+#ifndef TAPEDECK_COMMON_H
+#define TAPEDECK_COMMON_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "event.h"
+
+/*
+ * A probe is a question that a family can answer ("which sends happen?"); a variant is one way to
+ * attach it: a set of programs with the same probe name and rank. The loader takes the variant of
+ * the lowest rank that loads and attaches, and writes what it got into the trace. `kind` is what
+ * `--attach PROBE=KIND` names. A variant that cannot fill a column lists it in __lacks: the trace
+ * then says that the column is absent, so nobody reads a zero as a measurement.
+ */
+#define __probe(probe, rank, kind) __tag("probe:" #probe ":" #rank ":" kind)
+#define __lacks(columns)           __tag("lacks:" columns)
+/* This probe keeps an identity table: it is attached whenever a recorded table refers to that. */
+#define __keeps(identity)          __tag("keeps:" identity)
+
+/* Set before load; the verifier then drops the branches that a filter not in use would take. */
+const volatile __u8 table_number[1024] = {};  /* BTF id of the struct -> number of its table + 1 */
+const volatile __u32 ring_mask = 0;           /* rings are a power of two, chosen by processor */
+const volatile __u64 wake_mask = 0xfffff;     /* a forced wakeup each time this many bytes went in */
+const volatile __u32 self_tgid = 0;           /* the recorder does not record itself */
+const volatile bool group_enabled = true;     /* false: this family only keeps identity */
+const volatile bool any_filter = false;       /* some filter is set */
+const volatile bool task_filter = false;      /* … that is about tasks, not sockets or namespaces */
+const volatile bool filter_tgid = false;
+const volatile bool filter_comm = false;
+const volatile bool filter_uid = false;
+const volatile char want_comm[16] = {};
+const volatile __u32 want_uid = 0;
+const volatile __u64 want_cgroup = 0;
+const volatile __u32 want_cgroup_level = 0;
+const volatile __u32 want_netns = 0;
+const volatile __u16 want_port = 0;
+
+/* Opened by the recorder once everything is attached; until then only identity is kept. */
+__u32 gate = 0;
+
+/* ---- maps; the same name in two families is the same map ---- */
+
+struct ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct ring);
+} rings SEC(".maps");
+
+/* The ledger's slots: exact per tick (2^30 ns) for as long as the reader is at most 7 ticks late. */
+#define TABLES     32
+#define TICKS      8
+#define TICK_SHIFT 30
+
+struct tally {
+	__u64 stored, ring_full, state_full;
+};
+struct cpu_state {
+	__u64 ring_bytes;
+	/*
+	 * Without ticks: to pick one would take a clock read, five times the cost of the whole
+	 * filter. Exact in total, and as of the moment of reading per interval.
+	 */
+	__u64 filtered[TABLES];
+	struct tally tally[TABLES][TICKS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu_state);
+} cpu_states SEC(".maps");
+
+/* Processes that --pid or -- COMMAND selected; descendants join at fork. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u8);
+} wanted_tgids SEC(".maps");
+
+/* ---- small helpers ---- */
+
+#define TABLE(name) (table_number[bpf_core_type_id_local(struct name) & 1023] - 1)
+
+static __always_inline struct cpu_state *this_cpu(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&cpu_states, &zero);
+}
+
+static __always_inline __u32 current_tgid(void)
+{
+	return bpf_get_current_pid_tgid() >> 32;
+}
+
+static __always_inline __u32 current_tid(void)
+{
+	return (__u32)bpf_get_current_pid_tgid();
+}
+
+static __always_inline __u32 task_netns(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+}
+
+/* ---- the ledger: every attempt ends in exactly one of these four ---- */
+
+static __always_inline void count_filtered(__u32 table)
+{
+	struct cpu_state *state = this_cpu();
+
+	if (state && gate && table < TABLES)
+		__sync_fetch_and_add(&state->filtered[table], 1);
+}
+
+static __always_inline struct tally *tally_of(struct cpu_state *state, __u32 table, __u64 ts)
+{
+	return &state->tally[table & (TABLES - 1)][(ts >> TICK_SHIFT) & (TICKS - 1)];
+}
+
+static __always_inline void count_state_full(__u32 table)
+{
+	struct cpu_state *state = this_cpu();
+
+	if (state && gate)
+		__sync_fetch_and_add(&tally_of(state, table, bpf_ktime_get_ns())->state_full, 1);
+}
+
+/* ---- records ---- */
+
+struct header {
+	EVENT;
+};
+
+static __always_inline void *this_ring(void)
+{
+	__u32 index = bpf_get_smp_processor_id() & ring_mask;
+
+	return bpf_map_lookup_elem(&rings, &index);
+}
+
+/*
+ * Submits are silent: waking the reader for each costs 30 times the record. The reader polls, and
+ * is woken once per `wake_mask` bytes, so that a burst after a quiet time cannot overrun the ring.
+ */
+static __always_inline __u64 wakeup_flag(struct cpu_state *state, __u32 size)
+{
+	__u64 before = state->ring_bytes, after = before + size + 8;
+
+	state->ring_bytes = after;
+	return (before ^ after) & ~wake_mask ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void fill_header(struct header *h, __u32 table, __u64 ts)
+{
+	h->ts = ts;
+	h->table = table;
+	h->cpu = bpf_get_smp_processor_id();
+}
+
+/* Space for one record, its header filled; or null, and the loss is counted. */
+static __always_inline void *reserve(__u32 table, __u32 size)
+{
+	struct cpu_state *state = this_cpu();
+	void *ring = this_ring();
+	__u64 ts = bpf_ktime_get_ns();
+	struct header *h;
+
+	if (!state || !ring)
+		return 0;
+	h = bpf_ringbuf_reserve(ring, size, 0);
+	if (!h) {
+		__sync_fetch_and_add(&tally_of(state, table, ts)->ring_full, 1);
+		return 0;
+	}
+	fill_header(h, table, ts);
+	return h;
+}
+
+static __always_inline void submit(void *record, __u32 table, __u32 size)
+{
+	struct cpu_state *state = this_cpu();
+
+	if (!state) { /* cannot be: reserve() had it */
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return;
+	}
+	__sync_fetch_and_add(&tally_of(state, table, ((struct header *)record)->ts)->stored, 1);
+	bpf_ringbuf_submit(record, wakeup_flag(state, size));
+}
+
+/* A record with trailing text, built in scratch space because a reservation's size must be constant. */
+static __always_inline void output(void *record, __u32 table, __u32 size)
+{
+	struct cpu_state *state = this_cpu();
+	void *ring = this_ring();
+	struct tally *tally;
+
+	if (!state || !ring)
+		return;
+	tally = tally_of(state, table, ((struct header *)record)->ts);
+	if (bpf_ringbuf_output(ring, record, size, wakeup_flag(state, size)))
+		__sync_fetch_and_add(&tally->ring_full, 1);
+	else
+		__sync_fetch_and_add(&tally->stored, 1);
+}
+
+/*
+ *	struct sock_send *e = RESERVE(sock_send);
+ *	if (e) { …; SUBMIT(sock_send, e); }
+ */
+#define RESERVE(name)        reserve(TABLE(name), sizeof(struct name))
+#define SUBMIT(name, record) submit(record, TABLE(name), sizeof(struct name))
+#define FILTERED(name)       count_filtered(TABLE(name))
+#define STATE_FULL(name)     count_state_full(TABLE(name))
+
+/* ---- filters on the current task: only for events that it caused itself ---- */
+
+static __always_inline bool comm_wanted(void)
+{
+	char comm[16];
+
+	bpf_get_current_comm(comm, sizeof(comm));
+	for (int i = 0; i < 16; i++) {
+		if (comm[i] != want_comm[i])
+			return false;
+		if (!comm[i])
+			break;
+	}
+	return true;
+}
+
+/* Everything but --port, which is a matter of the socket. */
+static __always_inline bool current_wanted(void)
+{
+	__u32 tgid = current_tgid();
+
+	if (tgid == self_tgid)
+		return false;
+	if (!any_filter)
+		return true;
+	if (filter_tgid && !bpf_map_lookup_elem(&wanted_tgids, &tgid))
+		return false;
+	if (filter_uid && (__u32)bpf_get_current_uid_gid() != want_uid)
+		return false;
+	if (want_cgroup && bpf_get_current_ancestor_cgroup_id(want_cgroup_level) != want_cgroup)
+		return false;
+	if (want_netns && task_netns((struct task_struct *)bpf_get_current_task()) != want_netns)
+		return false;
+	return !filter_comm || comm_wanted();
+}
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
+/*
+ * The tables of a trace, each declared once, as the C struct that a probe fills.
+ *
+ * The object's own BTF carries every name, offset, width, sign and tag below. `capture` reads
+ * the table definitions from it, writes them into the trace, and turns records into columns
+ * with one generic loop; `analyze` learns the tables from the file. A new event kind is
+ * therefore one struct here and one program in a family file, and nothing in Rust.
+ *
+ * Rules for a struct here:
+ *  - it starts with EVENT or TASK_EVENT, is tagged __event or __identity, and has no padding
+ *    that is not a named __skip member (a test checks this);
+ *  - fields are integers of 1, 2, 4 or 8 bytes, char arrays (text up to the first NUL),
+ *    ip6_t, or str_t for text of any length that trails the struct;
+ *  - units, references and "no value" markers come from the typedefs or are tagged in place.
+ */
+#ifndef TAPEDECK_EVENT_H
+#define TAPEDECK_EVENT_H
+
+#define __tag(text) __attribute__((btf_decl_tag(text)))
+
+#define __unit(name)   __tag("unit:" name)   /* what one step of the number means */
+#define __ref(table)   __tag("ref:" table)   /* the number is the key of that identity table */
+#define __enum(name)   __tag("enum:" name)   /* the number's names are in table `enum` */
+#define __null(value)  __tag("null:" #value) /* this value means "not known in this row" */
+#define __by(column)   __tag("by:" column)   /* runs smoothly per value of that column: the writer's hint */
+#define __doc(text)    __tag("doc:" text)
+#define __skip         __tag("skip")         /* layout only: never a column */
+#define __key          __tag("key")          /* the id that an identity row defines */
+#define __ends         __tag("ends")         /* non-zero: the id is free; such a row only says that */
+#define __hist         __tag("hist")         /* the writer keeps a histogram of it for the overview */
+#define __name(text)   __tag("name:" text)   /* the table is called so, since the kernel has a struct of that name */
+#define __event        __tag("table:event")
+#define __identity     __tag("table:identity")
+
+typedef __u64 ns_t __unit("ns");          /* a duration */
+typedef __u64 mono_t __unit("mono_ns");   /* a moment, CLOCK_MONOTONIC */
+typedef __u32 bytes_t __unit("bytes");
+typedef __u64 bytes64_t __unit("bytes");
+typedef __u32 us_t __unit("us");
+typedef __u32 task_id __ref("task");      /* thread id as the initial pid namespace has it */
+typedef __u32 sock_id __ref("sock");      /* ours: counts up over one recording, never used twice */
+typedef __u32 seq_t __by("sock");         /* TCP sequence number */
+typedef struct { __u8 byte[16]; } ip6_t __unit("ip");
+typedef struct { __u16 off, len; } str_t __tag("trailing");
+
+/* `table` picks the table of the record (filled in by EMIT from the struct's BTF id). */
+#define EVENT                                                     \
+	mono_t ts __doc("when the probe ran");                    \
+	__u16 table __skip;                                       \
+	__u16 cpu __doc("processor that ran the probe")
+
+/* An event whose current task is the one that caused it. */
+#define TASK_EVENT                                                \
+	EVENT;                                                    \
+	task_id tid __doc("thread that caused the event")
+
+/* ---- identity: what the ids in events mean; a later row for the same id replaces the earlier ---- */
+
+struct task_row {
+	EVENT;
+	task_id tid __key;
+	task_id tgid __doc("process id");
+	task_id ppid __null(0) __doc("parent's process id");
+	__u32 uid;
+	__u32 netns __doc("network namespace inode");
+	mono_t start __doc("when the task was created");
+	__u64 cgroup __doc("cgroup v2 id");
+	__u32 mntns __doc("mount namespace inode");
+	__u32 pidns __doc("pid namespace inode");
+	char comm[16];
+	__u32 ended __ends;
+	__u32 kthread __doc("1: a kernel thread");
+} __identity __name("task") __doc("thread or process; a new row at fork, exec, rename");
+
+struct sock_row {
+	EVENT;
+	sock_id sock __key;
+	__u16 family __enum("family");
+	__u16 protocol;
+	__u16 lport __doc("local port, host order");
+	__u16 rport __doc("remote port, host order");
+	ip6_t laddr __doc("local address; IPv4 as ::ffff:a.b.c.d with family 2");
+	ip6_t raddr __doc("remote address");
+	__u32 netns __doc("network namespace inode");
+	task_id owner __null(0) __doc("process that connected, accepted, listens or first used it");
+	__u64 cookie __null(0) __doc("the kernel's socket cookie, as ss -e prints it");
+	__u32 ended __ends;
+	__u32 passive __doc("1: accepted, 0: connected or unknown");
+} __identity __name("sock") __doc("one TCP connection or listener");
+
+/* ---- group proc ---- */
+
+struct process_fork {
+	TASK_EVENT;
+	task_id child __doc("the new thread");
+	__u32 flags __doc("clone flags, low 32 bits");
+} __event __doc("a new process or thread");
+
+struct process_exec {
+	TASK_EVENT;
+	__s32 ret __unit("errno") __doc("0, or a negative error number");
+	__u32 argc __doc("arguments that were read");
+	str_t file __doc("path as it was given");
+	str_t args __doc("arguments, each ended by a NUL");
+	__u32 truncated __doc("1: more or longer arguments than we read");
+	__u32 unused __skip;
+} __event __doc("execve or execveat at its return");
+
+struct process_exit {
+	TASK_EVENT;
+	__u32 code __doc("exit status, 0-255");
+	__u32 signal __doc("number of the signal that killed it, or 0");
+	__u32 core __doc("1: a core was dumped");
+	__u32 last __doc("1: the last thread of its process");
+	ns_t age __doc("time since the task was created");
+	ns_t utime __doc("user CPU time of the thread");
+	ns_t stime __doc("system CPU time of the thread");
+} __event __doc("a thread's end");
+
+struct task_rename {
+	TASK_EVENT;
+	char comm[16] __doc("the new name");
+} __event __doc("a thread got a new name");
+
+/* ---- group net ---- */
+
+struct tcp_state {
+	EVENT;
+	task_id tid __null(0) __doc("thread that caused the change; null where it runs in interrupt context");
+	sock_id sock;
+	__u8 old __enum("tcp_state");
+	__u8 new __enum("tcp_state");
+	__u16 backlog __doc("length of the accept queue asked for (only at LISTEN)");
+	bytes64_t acked __doc("bytes sent and acknowledged so far, SYN and FIN counted");
+	bytes64_t received __doc("bytes received so far, FIN counted");
+	__u32 segs_out;
+	__u32 segs_in;
+	__u32 retrans __doc("segments retransmitted so far");
+	us_t srtt __doc("smoothed round-trip time");
+} __event __doc("a TCP socket changed its state");
+
+struct sock_send {
+	TASK_EVENT;
+	sock_id sock;
+	bytes_t requested __null(4294967295) __doc("size that the caller asked for");
+	__s32 ret __unit("bytes") __doc("bytes accepted, or a negative error number");
+	seq_t seq __doc("sequence number of the first byte");
+	ns_t latency __null(0) __hist __doc("time inside tcp_sendmsg; from the lock on where a tracepoint is the source");
+	__u32 flags __doc("MSG_ flags");
+	__u32 exact __doc("1: seq was read under the socket lock, so it is right with several writers too");
+} __event __doc("one call of tcp_sendmsg, at its return");
+
+struct sock_recv {
+	TASK_EVENT;
+	sock_id sock;
+	__s32 ret __unit("bytes") __doc("bytes handed to the caller, or a negative error number");
+	seq_t seq __doc("sequence number after the last byte that was read");
+	__u32 flags __doc("MSG_ flags; 2 is MSG_PEEK");
+	ns_t latency __null(0) __hist __doc("time inside tcp_recvmsg, waiting included");
+} __event __doc("one call of tcp_recvmsg, at its return");
+
+struct sock_accept {
+	TASK_EVENT;
+	sock_id sock;
+	__s32 fd __null(-1) __doc("new descriptor");
+} __event __doc("a connection was accepted");
+
+/* ---- group net-rx ---- */
+
+struct tcp_rx {
+	EVENT;
+	sock_id sock;
+	seq_t seq;
+	seq_t ack;
+	bytes_t len __doc("payload bytes");
+	us_t srtt __doc("smoothed round-trip time before this segment");
+	__u32 cwnd __unit("segments");
+	__u16 flags __doc("TCP flags: FIN 1, SYN 2, RST 4, PSH 8, ACK 16");
+	__u8 state __enum("tcp_state");
+	__u8 backlog __doc("1: waited while the owner held the socket");
+} __event __doc("a segment reached the TCP receive code of its socket");
+
+#endif

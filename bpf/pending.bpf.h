@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
+/*
+ * Calls in flight: what an entry program leaves for the exit program of the same thread.
+ *
+ * An entry stays in place and is used again by the thread's next call (an insert and a delete per
+ * call cost twice as much); `proc` removes it when the thread ends.
+ */
+#ifndef TAPEDECK_PENDING_H
+#define TAPEDECK_PENDING_H
+
+struct pending_call {
+	__u64 sk;  /* the socket of the call in flight; 0: none */
+	__u64 ts;
+	__u32 size, seq, flags, exact;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct pending_call);
+} pending_calls SEC(".maps");
+
+static __always_inline struct pending_call *pending_call(void)
+{
+	__u32 tid = current_tid();
+
+	return bpf_map_lookup_elem(&pending_calls, &tid);
+}
+
+/* The thread's entry, made if need be; null when the map is full. */
+static __always_inline struct pending_call *start_call(const void *sk)
+{
+	struct pending_call none = {}, *p = pending_call();
+	__u32 tid = current_tid();
+
+	if (!p) {
+		bpf_map_update_elem(&pending_calls, &tid, &none, BPF_ANY);
+		p = pending_call();
+	}
+	if (p) {
+		p->sk = (__u64)sk;
+		p->ts = bpf_ktime_get_ns();
+		p->exact = 0;
+	}
+	return p;
+}
+
+/* The entry of the call on `sk` that now ends, or null if its start was not seen. */
+static __always_inline struct pending_call *end_call(const void *sk)
+{
+	struct pending_call *p = pending_call();
+
+	if (!p || p->sk != (__u64)sk)
+		return 0;
+	p->sk = 0;
+	return p;
+}
+
+#endif

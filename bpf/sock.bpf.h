@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
+/*
+ * Socket identity: from a kernel address, which the kernel uses again, to an id of ours that is
+ * never used twice in a recording; who owns it; and whether the filters want it.
+ *
+ * Receives run in interrupt context under whatever task happens to be current. They are therefore
+ * filtered by the socket's owner, learned from calls whose task can be trusted (connect, listen,
+ * accept, send, receive), never by the current task.
+ */
+#ifndef TAPEDECK_SOCK_H
+#define TAPEDECK_SOCK_H
+
+#define AF_INET      2
+#define AF_INET6     10
+#define IPPROTO_TCP  6
+#define SOCK_STREAM  1
+
+#include <bpf/bpf_endian.h>
+
+enum tcp_states {
+	ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT,
+	CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING, NEW_SYN_RECV,
+};
+
+struct sock_entry {
+	sock_id id;
+	__u32 owner;   /* tgid; 0: not known yet */
+	__u16 lport, rport; /* once known: the kernel forgets the local port before the socket's last call */
+	__u8 wanted;   /* a wanted task used it, or no filter is about tasks */
+	__u8 passive;
+	__u16 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct sock_entry);
+} socks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} last_sock_id SEC(".maps");
+
+static __always_inline __u32 new_sock_id(void)
+{
+	__u32 zero = 0, *last = bpf_map_lookup_elem(&last_sock_id, &zero);
+
+	return last ? __sync_fetch_and_add(last, 1) + 1 : 0;
+}
+
+static __always_inline bool is_tcp(const struct sock *sk)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	return (family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_type) == SOCK_STREAM &&
+	       BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+static __always_inline void learn_ports(struct sock_entry *entry, const struct sock *sk)
+{
+	__u16 local = BPF_CORE_READ(sk, __sk_common.skc_num);
+	__u16 remote = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+
+	if (local)
+		entry->lport = local;
+	if (remote)
+		entry->rport = remote;
+}
+
+/* --port and --netns: what the socket itself decides. */
+static __always_inline bool sock_matches(const struct sock *sk, struct sock_entry *entry)
+{
+	if (want_port) {
+		learn_ports(entry, sk);
+		if (entry->lport != want_port && entry->rport != want_port)
+			return false;
+	}
+	return !want_netns || BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) == want_netns;
+}
+
+static __always_inline void fill_v4(ip6_t *to, __be32 addr)
+{
+	__builtin_memset(to, 0, sizeof(*to));
+	to->byte[10] = to->byte[11] = 0xff;
+	__builtin_memcpy(&to->byte[12], &addr, 4);
+}
+
+static __always_inline void fill_addresses(struct sock_row *row, const struct sock *sk)
+{
+	if (row->family == AF_INET) {
+		fill_v4(&row->laddr, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		fill_v4(&row->raddr, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+		return;
+	}
+	bpf_core_read(&row->laddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+	bpf_core_read(&row->raddr, 16, &sk->__sk_common.skc_v6_daddr);
+}
+
+static __always_inline void define_sock(const struct sock *sk, struct sock_entry *entry, bool ended)
+{
+	struct sock_row *row = RESERVE(sock_row);
+
+	if (!row)
+		return;
+	row->sock = entry->id;
+	row->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	row->protocol = IPPROTO_TCP;
+	learn_ports(entry, sk);
+	row->lport = entry->lport;
+	row->rport = entry->rport;
+	row->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	row->owner = entry->owner;
+	row->cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	row->ended = ended;
+	row->passive = entry->passive;
+	fill_addresses(row, sk);
+	SUBMIT(sock_row, row);
+}
+
+static __always_inline struct sock_entry *find_sock(const struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	return bpf_map_lookup_elem(&socks, &key);
+}
+
+static __always_inline struct sock_entry *add_sock(const struct sock *sk)
+{
+	struct sock_entry fresh = { .id = new_sock_id(), .wanted = !task_filter };
+	__u64 key = (__u64)sk;
+
+	bpf_map_update_elem(&socks, &key, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&socks, &key);
+}
+
+/* The socket of an event in interrupt context. Null: the map is full. */
+static __always_inline struct sock_entry *sock_of(const struct sock *sk)
+{
+	struct sock_entry *entry = find_sock(sk);
+
+	if (entry)
+		return entry;
+	entry = add_sock(sk);
+	if (entry && entry->wanted)
+		define_sock(sk, entry, false);
+	return entry;
+}
+
+/* The socket of an event that `tgid` caused: it owns the socket from now on if nobody did. */
+static __always_inline struct sock_entry *sock_used_by(const struct sock *sk, __u32 tgid, bool wanted)
+{
+	struct sock_entry *entry = find_sock(sk);
+	bool news = !entry;
+
+	if (!entry)
+		entry = add_sock(sk);
+	if (!entry)
+		return 0;
+	if (!entry->owner) {
+		entry->owner = tgid;
+		news = true;
+	}
+	if (wanted && !entry->wanted) {
+		entry->wanted = 1;
+		news = true;
+	}
+	if (news && entry->wanted)
+		define_sock(sk, entry, false);
+	return entry;
+}
+
+/* The filters for a call of the current task: the socket to record it with, or null, counted as filtered. */
+#define WANTED_SOCK(entry, table, sk)                                             \
+	struct sock_entry *entry = 0;                                             \
+	bool current = current_wanted();                                          \
+	if (!current && task_filter) {                                            \
+		FILTERED(table);                                                  \
+	} else if (!(entry = sock_used_by(sk, current_tgid(), current))) {        \
+		STATE_FULL(table);                                                \
+	} else if (!gate || !group_enabled) {                                     \
+		entry = 0;                                                        \
+	} else if (!current || !sock_matches(sk, entry)) {                        \
+		FILTERED(table);                                                  \
+		entry = 0;                                                        \
+	}
+
+#endif

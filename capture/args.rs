@@ -1,0 +1,153 @@
+//! The command line.
+
+use clap::{Parser, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Record what the kernel does into a trace file; `analyze` answers questions from it later.
+#[derive(Debug, Parser)]
+#[command(name = "capture", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Args {
+    /// Trace file to write; `-` writes to standard output
+    #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
+    pub output: Option<PathBuf>,
+
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub force: bool,
+
+    /// Stop after this time (500ms, 30s, 5m)
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Probe groups to record, separated by commas: see --list
+    #[arg(short, long, value_name = "GROUPS", value_delimiter = ',', default_value = "proc,net")]
+    pub groups: Vec<String>,
+
+    /// Record only these processes and their descendants
+    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+
+    /// Record only threads of this name
+    #[arg(long, value_name = "NAME")]
+    pub comm: Option<String>,
+
+    /// Record only tasks of this user id or name
+    #[arg(long, value_name = "USER")]
+    pub uid: Option<String>,
+
+    /// Record only tasks in this cgroup v2 directory and below
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Record only this network namespace: a name of `ip netns`, or a path such as /proc/PID/ns/net
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<String>,
+
+    /// Record only TCP sockets with this local or remote port, and no event without a socket
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// With COMMAND: record the whole system, not only the command and its descendants
+    #[arg(short, long)]
+    pub all: bool,
+
+    /// Leave the arguments of commands out
+    #[arg(long)]
+    pub no_args: bool,
+
+    /// Run COMMAND as this user
+    #[arg(long, value_name = "NAME", requires = "command")]
+    pub user: Option<String>,
+
+    /// Attach a probe in this way only, for tests and trouble-shooting
+    #[arg(long, value_name = "PROBE=KIND")]
+    pub attach: Vec<String>,
+
+    /// Total size of the kernel-side rings in KiB
+    #[arg(long, value_name = "KIB", default_value_t = 8192)]
+    pub rings: u32,
+
+    /// zstd level of the trace
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, allow_negative_numbers = true)]
+    pub level: i32,
+
+    /// Leave writing to disk to the kernel: a power loss may then cost more than a second
+    #[arg(long)]
+    pub no_sync: bool,
+
+    /// Say what this kernel can attach and how, and exit
+    #[arg(long)]
+    pub list: bool,
+
+    /// No progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// When to show progress
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub progress: When,
+
+    /// Do not read the rings for this time after the start, to provoke loss in tests
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, hide = true)]
+    pub stall: Option<Duration>,
+
+    /// Command to run and record; its exit status becomes ours
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// When to do something that suits a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// If standard error is a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  capture -o trace.bin -d 30s                    processes and TCP of the whole system, 30 seconds
+  capture -o trace.bin -- curl http://localhost  a command and its descendants
+  capture -o trace.bin -g net,net-rx --port 6379 what `analyze trace.bin tcplat` needs, for one port
+  capture --list                                 groups, probes, and how they attach here
+
+Exit status: 0 recorded; 1 failed; 2 usage; with COMMAND its own status, or 125 when capture
+failed, 126 when COMMAND cannot be run, 127 when it was not found.";
+
+/// `500ms`, `30s`, `5m`, `1h`, or seconds without a unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(char::is_alphabetic);
+    let number: f64 = digits.parse().map_err(|_| format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h"))?;
+    let seconds = match &text[digits.len()..] {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        unit => return Err(format!("'{unit}' is not a unit of time: write ms, s, m or h")),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("'{text}' is not a time that can be waited for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        assert!(parse_duration("7 parsecs").is_err());
+        assert!(parse_duration("-1s").is_err());
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+}

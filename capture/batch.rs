@@ -1,0 +1,213 @@
+//! Records to columns (stop 3).
+//!
+//! A record is appended to its table's tile, which stays in the cache; a full tile is transposed into
+//! the batch's columns by one loop that knows widths and offsets and no table. A batch is sealed when
+//! it holds enough or is old enough.
+
+use super::layout::{Field, FieldKind, Layout};
+use crate::schema::{Batch, Column, ColumnType, Role, Text};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Rows in a tile: small enough for the first-level cache, large enough to make the strided loop pay.
+const TILE: usize = 128;
+/// A batch of this many bytes is sealed: smaller compresses worse, larger loses more in a crash.
+const SEAL_BYTES: usize = 1 << 20;
+/// So is one of this age.
+pub const SEAL_AGE: Duration = Duration::from_secs(1);
+/// Offset of the table's number in every record (`EVENT` in `bpf/event.h`).
+const TABLE_AT: usize = 8;
+
+/// What leaves a batcher.
+#[derive(Debug)]
+pub enum Sealed {
+    /// Rows of an event table.
+    Events(Batch),
+    /// Records of identity tables, each behind its length.
+    Identity(Vec<u8>),
+}
+
+/// The batches of one stream, one per table.
+pub struct Batcher {
+    tables: Vec<Builder>,
+    identity: Vec<u8>,
+    opened: Option<Instant>,
+    malformed: u64,
+}
+
+impl Batcher {
+    /// For the records of one ring.
+    #[must_use]
+    pub fn new(layouts: &Arc<Vec<Layout>>, stream: u16) -> Self {
+        let builder = |index| Builder::new(Arc::clone(layouts), index, stream);
+        let tables = (0..layouts.len()).map(builder).collect();
+        Self { tables, identity: Vec::new(), opened: None, malformed: 0 }
+    }
+
+    /// Takes one record as a probe left it. True: something should be sealed.
+    pub fn push(&mut self, record: &[u8]) -> bool {
+        let number = record.get(TABLE_AT..TABLE_AT + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+        let Some(builder) = number.and_then(|number| self.tables.get_mut(number)) else {
+            self.malformed += 1;
+            return false;
+        };
+        if self.opened.is_none() {
+            self.opened = Some(Instant::now());
+        }
+        if builder.layout().def.role == Role::Identity {
+            push_framed(&mut self.identity, record);
+            return self.identity.len() >= SEAL_BYTES;
+        }
+        if !builder.push(record) {
+            self.malformed += 1;
+        }
+        builder.bytes >= SEAL_BYTES
+    }
+
+    /// Records that were shorter than their table says, or of no table: a bug in a probe.
+    #[must_use]
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// Seals the batches that are full, or all if the oldest row has waited long enough or `all`
+    /// says so. Identity goes first, so that what events refer to is known when they arrive.
+    pub fn seal(&mut self, all: bool, mut to: impl FnMut(Sealed)) {
+        let all = all || self.opened.is_some_and(|opened| opened.elapsed() >= SEAL_AGE);
+        if !self.identity.is_empty() {
+            to(Sealed::Identity(std::mem::take(&mut self.identity)));
+        }
+        for builder in &mut self.tables {
+            if builder.rows > 0 && (all || builder.bytes >= SEAL_BYTES) {
+                to(Sealed::Events(builder.seal()));
+            }
+        }
+        if all {
+            self.opened = None;
+        }
+    }
+}
+
+/// Appends a record behind its length.
+fn push_framed(to: &mut Vec<u8>, record: &[u8]) {
+    to.extend(u32::try_from(record.len()).expect("a ring record is below 512 MiB").to_le_bytes());
+    to.extend_from_slice(record);
+}
+
+/// The records in the bytes of [`Sealed::Identity`].
+pub fn framed(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        bytes = rest;
+        Some(record)
+    })
+}
+
+/// One table's rows on their way into columns.
+pub struct Builder {
+    layouts: Arc<Vec<Layout>>,
+    index: usize,
+    stream: u16,
+    tile: Vec<u8>,
+    columns: Vec<Column>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Builder {
+    /// For table number `index` of `layouts`.
+    #[must_use]
+    pub fn new(layouts: Arc<Vec<Layout>>, index: usize, stream: u16) -> Self {
+        let columns = empty_columns(&layouts[index]);
+        Self { layouts, index, stream, tile: Vec::new(), columns, rows: 0, bytes: 0 }
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.layouts[self.index]
+    }
+
+    /// Takes one record; false if it is too short for the table.
+    pub fn push(&mut self, record: &[u8]) -> bool {
+        let layout = &self.layouts[self.index];
+        let Some(fixed) = record.get(..layout.size) else { return false };
+        self.tile.extend_from_slice(fixed);
+        for (field, column) in layout.fields.iter().zip(&mut self.columns) {
+            if let (FieldKind::Trailing, Column::Text(text)) = (field.kind, column) {
+                text.push(trailing(record, field.offset));
+            }
+        }
+        self.rows += 1;
+        self.bytes += record.len();
+        if self.tile.len() >= TILE * layout.size {
+            self.transpose();
+        }
+        true
+    }
+
+    fn transpose(&mut self) {
+        let layout = &self.layouts[self.index];
+        for (field, column) in layout.fields.iter().zip(&mut self.columns) {
+            append(&self.tile, layout.size, *field, column);
+        }
+        self.tile.clear();
+    }
+
+    /// The rows so far; the builder starts anew.
+    pub fn seal(&mut self) -> Batch {
+        self.transpose();
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let columns = std::mem::replace(&mut self.columns, empty_columns(&self.layouts[self.index]));
+        Batch { table: u16::try_from(self.index).expect("few tables"), stream: self.stream, rows, columns }
+    }
+}
+
+fn empty_columns(layout: &Layout) -> Vec<Column> {
+    let empty = |column: &crate::schema::ColumnDef| match column.kind {
+        _ if !column.absent.is_empty() => Column::Absent,
+        ColumnType::Number { width: 1, .. } => Column::U8(Vec::new()),
+        ColumnType::Number { width: 2, .. } => Column::U16(Vec::new()),
+        ColumnType::Number { width: 4, .. } => Column::U32(Vec::new()),
+        ColumnType::Number { .. } => Column::U64(Vec::new()),
+        ColumnType::Text | ColumnType::Ip => Column::Text(Text::default()),
+    };
+    layout.def.columns.iter().map(empty).collect()
+}
+
+/// The bytes at `offset` of each record, one after the other.
+fn strided<const WIDTH: usize>(tile: &[u8], size: usize, offset: usize) -> impl Iterator<Item = [u8; WIDTH]> {
+    tile.chunks_exact(size).map(move |record| {
+        let bytes = record[offset..].first_chunk::<WIDTH>();
+        *bytes.expect("a field lies within its record")
+    })
+}
+
+fn append(tile: &[u8], size: usize, field: Field, to: &mut Column) {
+    let at = field.offset;
+    match to {
+        Column::U8(to) => to.extend(strided::<1>(tile, size, at).map(|b| b[0])),
+        Column::U16(to) => to.extend(strided(tile, size, at).map(u16::from_le_bytes)),
+        Column::U32(to) => to.extend(strided(tile, size, at).map(u32::from_le_bytes)),
+        Column::U64(to) => to.extend(strided(tile, size, at).map(u64::from_le_bytes)),
+        Column::Text(to) => match field.kind {
+            FieldKind::Ip => tile.chunks_exact(size).for_each(|record| to.push(&record[at..at + 16])),
+            FieldKind::Chars(length) => {
+                tile.chunks_exact(size).for_each(|record| to.push(until_nul(&record[at..at + length])));
+            }
+            FieldKind::Trailing | FieldKind::Number(_) => {} // done in push()
+        },
+        Column::Absent => {}
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
+}
+
+/// The text that the `str_t` at `at` points to; empty where it points outside.
+fn trailing(record: &[u8], at: usize) -> &[u8] {
+    let Some([o0, o1, l0, l1]) = record.get(at..at + 4).and_then(|bytes| bytes.first_chunk()) else { return &[] };
+    let (offset, length) = (usize::from(u16::from_le_bytes([*o0, *o1])), usize::from(u16::from_le_bytes([*l0, *l1])));
+    record.get(offset..offset + length).unwrap_or(&[])
+}

@@ -1,0 +1,111 @@
+//! What the recording costs: our own CPU time, and an estimate of the BPF programs' run time.
+//!
+//! Leaving the kernel's run-time statistics on costs about as much as a probe, so they are on for
+//! short slices only: the mean time per event from the slices, times all events, is the estimate.
+
+use super::host::now;
+use super::record::Row;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+
+const SLICE: u64 = 100_000_000;
+const BETWEEN: u64 = 10_000_000_000;
+const FIRST: u64 = 200_000_000;
+
+/// Accumulated over the slices.
+#[derive(Debug, Default)]
+pub struct Cost {
+    slice: Option<Slice>,
+    next: u64,
+    ns: u64,
+    runs: u64,
+    events: u64,
+}
+
+#[derive(Debug)]
+struct Slice {
+    /// Statistics are on while this is open.
+    _on: OwnedFd,
+    began: u64,
+    before: (u64, u64),
+    events: u64,
+}
+
+impl Cost {
+    /// Begins when the recording does.
+    #[must_use]
+    pub fn new(start: u64) -> Self {
+        Self { next: start + FIRST, ..Self::default() }
+    }
+
+    /// Whether [`Cost::tick`] has something to do, for which the counts of events must be fresh.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        now() >= self.slice.as_ref().map_or(self.next, |slice| slice.began + SLICE)
+    }
+
+    /// Opens or closes a slice when it is time. `run_time` is the programs' (ns, runs), `events` all
+    /// that the probes attempted so far.
+    pub fn tick(&mut self, run_time: impl Fn() -> (u64, u64), events: u64) {
+        let time = now();
+        match &self.slice {
+            None if time >= self.next => {
+                self.slice = statistics_on().map(|on| Slice { _on: on, began: time, before: run_time(), events });
+                self.next = time + BETWEEN;
+            }
+            Some(slice) if time >= slice.began + SLICE => {
+                let (ns, runs) = run_time();
+                self.ns += ns.saturating_sub(slice.before.0);
+                self.runs += runs.saturating_sub(slice.before.1);
+                self.events += events.saturating_sub(slice.events);
+                self.slice = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Estimated (ns, runs) of the programs for `events` attempted events; nothing without a slice that saw any.
+    #[must_use]
+    pub fn estimate(&self, events: u64) -> Option<(u64, u64)> {
+        let scale = |total: u64| (total as f64 / self.events as f64 * events as f64) as u64;
+        (self.events > 0).then(|| (scale(self.ns), scale(self.runs)))
+    }
+
+    /// The row for table `cost`.
+    #[must_use]
+    pub fn row(&self, events: u64) -> Vec<u8> {
+        let (ns, runs) = self.estimate(events).unwrap_or((0, 0));
+        let own = own_usage();
+        Row::new().u64(now()).u64(ns).u64(runs).u64(own.user_ns).u64(own.system_ns).u64(own.rss).bytes()
+    }
+}
+
+fn statistics_on() -> Option<OwnedFd> {
+    // SAFETY: no memory is involved; the result is checked.
+    let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
+    // SAFETY: a new descriptor that nobody else owns.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What this process has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User time, ns.
+    pub user_ns: u64,
+    /// System time, ns.
+    pub system_ns: u64,
+    /// Largest resident size, bytes.
+    pub rss: u64,
+}
+
+/// Reads it from the kernel.
+#[must_use]
+pub fn own_usage() -> Usage {
+    // SAFETY: zero is valid for every field of rusage, and the pointer is valid.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let ns = |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0) * 1000;
+    Usage { user_ns: ns(usage.ru_utime), system_ns: ns(usage.ru_stime), rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024 }
+}

@@ -1,0 +1,47 @@
+//! `capture --list`: groups and probes, and how they attach on this machine.
+
+use super::family::{Family, Knobs, SharedMaps};
+use super::plan::Plan;
+use super::probes::{Choice, FAMILIES, Outcome};
+use super::rings::Rings;
+use crate::schema::Role;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Prints the list; with the privilege to load programs it tries each probe.
+///
+/// # Errors
+/// When the objects break their own rules.
+pub fn list() -> Result<()> {
+    let groups: Vec<String> = FAMILIES.iter().map(|(group, _)| (*group).to_owned()).collect();
+    let plan = Plan::new(&groups)?;
+    let mut text = String::new();
+    let mut maps = SharedMaps::default();
+    for family in &plan.families {
+        let _ = writeln!(text, "group {}", family.group);
+        for layout in plan.layouts.iter().filter(|l| l.def.group == family.group && l.def.role == Role::Event) {
+            let _ = writeln!(text, "  table {:<14} {}", layout.def.name, layout.def.doc);
+        }
+        let choice = Choice::new(family.probes.clone(), |_| true, &BTreeMap::new());
+        let rings = Rings::plan(64);
+        match Family::load(family.group, family.object, &Knobs::new(), rings.count, &mut maps, choice) {
+            Ok(loaded) => loaded.outcomes.iter().for_each(|outcome| write_outcome(&mut text, outcome)),
+            Err(error) => _ = writeln!(text, "  probes: not tried: {}", format!("{error:#}").lines().next().unwrap_or("")),
+        }
+    }
+    print!("{text}");
+    Ok(())
+}
+
+fn write_outcome(text: &mut String, outcome: &Outcome) {
+    let got = outcome.got.as_deref().unwrap_or("not possible");
+    let _ = write!(text, "  probe {:<14} {got}", outcome.probe);
+    if !outcome.lacks.is_empty() {
+        let _ = write!(text, ", without {}", outcome.lacks.join(", "));
+    }
+    let _ = match outcome.reasons.as_slice() {
+        [] => writeln!(text),
+        reasons => writeln!(text, " ({})", reasons.join("; ")),
+    };
+}

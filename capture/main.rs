@@ -1,0 +1,26 @@
+//! `capture`: records what the kernel does into a trace file.
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    use clap::Parser as _;
+    use tapedeck::capture::{args::Args, list, session};
+
+    let args = Args::parse();
+    let failed = if args.command.is_empty() { 1 } else { 125 };
+    let result = if args.list { list::list().map(|()| 0) } else { session::record(&args) };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("capture: {error:#}");
+            ExitCode::from(failed)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    eprintln!("capture: recording needs Linux; `analyze` reads traces on any system");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,30 @@
+//! The recorder: probes in the kernel, one ring and one thread per processor, one writer.
+//!
+//! The data path, stop by stop: a program of `bpf/` fills a record ([`layout`] knows its shape from
+//! the program's own type information); [`source`] hands it out of its ring; [`batch`] turns records
+//! into columns; [`recorder`] gives them, and the [`identity`] of what they refer to, to
+//! [`crate::schema::TraceWriter`]. [`session`] starts and ends all this; [`plan`], [`probes`] and
+//! [`family`] decide what is attached and how; [`ledger`] closes the books.
+
+pub mod args;
+pub mod batch;
+pub mod command;
+pub mod cost;
+pub mod family;
+pub mod filter;
+pub mod host;
+pub mod identity;
+pub mod layout;
+pub mod ledger;
+pub mod list;
+pub mod names;
+pub mod output;
+pub mod plan;
+pub mod privilege;
+pub mod probes;
+pub mod record;
+pub mod recorder;
+pub mod rings;
+pub mod session;
+pub mod source;
+pub mod summary;

@@ -1,0 +1,88 @@
+//! The trace file on disk: who may read it, whose it is, and how often it is synced.
+
+use anyhow::{Context as _, Result, bail};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the trace goes.
+pub enum Output {
+    /// A file of ours.
+    File(File),
+    /// A pipe.
+    Pipe(io::Stdout),
+}
+
+impl Output {
+    /// Creates the file, readable by its owner only; under sudo it belongs to the invoking user.
+    /// Never follows a symbolic link, and replaces a file only if told to.
+    ///
+    /// # Errors
+    /// When it exists, cannot be created, or standard output is a terminal.
+    pub fn create(path: &Path, force: bool) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            if io::stdout().is_terminal() {
+                bail!("a trace is not text: redirect standard output, or name a file with -o");
+            }
+            return Ok(Self::Pipe(io::stdout()));
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
+        let file = options.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => anyhow::anyhow!("{} exists: choose another name, or replace it with --force", path.display()),
+            _ => anyhow::Error::new(error).context(format!("cannot create {}", path.display())),
+        })?;
+        if let (Some(uid), Some(gid)) = (id_of("SUDO_UID"), id_of("SUDO_GID")) {
+            fchown(&file, Some(uid), Some(gid)).with_context(|| format!("give {} to the invoking user", path.display()))?;
+        }
+        Ok(Self::File(file))
+    }
+
+    /// Starts a thread that syncs the file every second, until the result is dropped. None for a pipe.
+    #[must_use]
+    pub fn sync_in_background(&self) -> Option<Sender<()>> {
+        let Self::File(file) = self else { return None };
+        let file = file.try_clone().ok()?;
+        let (stop, stopped) = channel();
+        let work = move || {
+            while stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Timeout) {
+                // SAFETY: an open descriptor. A failed sync shows as a failed write later.
+                unsafe { libc::fdatasync(file.as_raw_fd()) };
+            }
+        };
+        std::thread::Builder::new().name("sync".into()).spawn(work).ok()?;
+        Some(stop)
+    }
+}
+
+fn id_of(variable: &str) -> Option<u32> {
+    // Only root can have been made root by sudo; anybody else may have set the variable.
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return None;
+    }
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Pipe(pipe) => pipe.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Pipe(pipe) => pipe.flush(),
+        }
+    }
+}

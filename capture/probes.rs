@@ -1,0 +1,218 @@
+//! Probes, their ways of attaching, and loading a family by the best way that works.
+//!
+//! A family's object says itself what its programs are for: declaration tags name the probe, the
+//! rank of the variant and its kind (`__probe` in `bpf/common.bpf.h`). Kernel versions are never
+//! compared. The loader tries the best variant of every probe; when the kernel refuses a program it
+//! notes the reason, takes the probe's next variant and tries again.
+
+use super::layout::Tags;
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Func;
+use std::collections::BTreeMap;
+
+include!(concat!(env!("OUT_DIR"), "/families.rs"));
+
+/// One way to attach a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// fentry, kprobe, tracepoint or iterator.
+    pub kind: String,
+    /// Names of the programs that work together.
+    pub programs: Vec<String>,
+    /// `table.column` that this way cannot fill.
+    pub lacks: Vec<String>,
+}
+
+/// One question that a family answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Name.
+    pub name: String,
+    /// The identity table that it keeps, if any: attached whenever something refers to that.
+    pub keeps: Option<String>,
+    /// Best first.
+    pub variants: Vec<Variant>,
+}
+
+/// The probes of a family, as its object declares them.
+///
+/// # Errors
+/// When the object has no BTF, or a tag is not of the form `probe:NAME:RANK:KIND`.
+pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
+    let btf = Btf::from_raw(group, object)?.ok_or_else(|| anyhow::anyhow!("{group}: the object has no BTF"))?;
+    let tags = Tags::of(&btf);
+    let mut probes: BTreeMap<String, (Option<String>, BTreeMap<u32, Variant>)> = BTreeMap::new();
+    for func in btf.type_by_kind::<Func>() {
+        let Some(tag) = tags.get(func.type_id(), None, "probe:") else { continue };
+        let mut parts = tag.splitn(3, ':');
+        let (Some(name), Some(Ok(rank)), Some(kind)) = (parts.next(), parts.next().map(str::parse), parts.next()) else {
+            anyhow::bail!("{group}: the tag 'probe:{tag}' is not probe:NAME:RANK:KIND");
+        };
+        let (keeps, variants) = probes.entry(name.to_owned()).or_default();
+        if let Some(identity) = tags.get(func.type_id(), None, "keeps:") {
+            *keeps = Some(identity.to_owned());
+        }
+        let empty = || Variant { kind: kind.to_owned(), programs: Vec::new(), lacks: Vec::new() };
+        let variant = variants.entry(rank).or_insert_with(empty);
+        variant.programs.push(func.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+        let lacks = tags.get(func.type_id(), None, "lacks:").unwrap_or("");
+        variant.lacks.extend(lacks.split(',').filter(|column| !column.is_empty()).map(str::to_owned));
+    }
+    let probe = |(name, (keeps, variants)): (String, (_, BTreeMap<u32, Variant>))| Probe {
+        name,
+        keeps,
+        variants: variants.into_values().collect(),
+    };
+    Ok(probes.into_iter().map(probe).collect())
+}
+
+/// What became of a probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Name.
+    pub probe: String,
+    /// Family.
+    pub group: String,
+    /// The kind that it got; none if no way worked.
+    pub got: Option<String>,
+    /// The best kind.
+    pub wanted: String,
+    /// Not needed for this recording.
+    pub off: bool,
+    /// Why better ways were not taken.
+    pub reasons: Vec<String>,
+    /// `table.column` that the way it got cannot fill.
+    pub lacks: Vec<String>,
+    /// Its programs.
+    pub programs: Vec<String>,
+}
+
+/// Which variant of each probe is being tried.
+pub struct Choice {
+    probes: Vec<Probe>,
+    /// Index into the variants; past the end: none works.
+    tried: Vec<usize>,
+    reasons: Vec<Vec<String>>,
+    off: Vec<bool>,
+}
+
+impl Choice {
+    /// Begins with the best variants; `wanted` says which probes are needed, `forced` the only kind
+    /// that a probe may have.
+    #[must_use]
+    pub fn new(mut probes: Vec<Probe>, wanted: impl Fn(&Probe) -> bool, forced: &BTreeMap<String, String>) -> Self {
+        for probe in &mut probes {
+            if let Some(kind) = forced.get(&probe.name) {
+                probe.variants.retain(|variant| variant.kind == *kind);
+            }
+        }
+        let count = probes.len();
+        let off = probes.iter().map(|probe| !wanted(probe)).collect();
+        Self { probes, tried: vec![0; count], reasons: vec![Vec::new(); count], off }
+    }
+
+    /// The programs to load now.
+    #[must_use]
+    pub fn programs(&self) -> Vec<&str> {
+        let variants = (0..self.probes.len()).filter(|&i| !self.off[i]).filter_map(|i| self.variant(i));
+        variants.flat_map(|variant| variant.programs.iter().map(String::as_str)).collect()
+    }
+
+    fn variant(&self, index: usize) -> Option<&Variant> {
+        self.probes[index].variants.get(self.tried[index])
+    }
+
+    /// Notes that a program was refused and moves its probe on. False: no probe has that program.
+    pub fn refuse(&mut self, program: &str, reason: &str) -> bool {
+        let has = |variant: &Variant| variant.programs.iter().any(|name| name == program);
+        let Some(index) = (0..self.probes.len()).find(|&i| self.variant(i).is_some_and(has)) else { return false };
+        self.move_on(index, reason);
+        true
+    }
+
+    /// A refusal that is about a kind as such (policy, not built in) holds for every probe.
+    pub fn refuse_kind(&mut self, kind: &str, reason: &str) {
+        for index in 0..self.probes.len() {
+            while self.variant(index).is_some_and(|variant| variant.kind == kind) {
+                self.move_on(index, reason);
+            }
+        }
+    }
+
+    fn move_on(&mut self, index: usize, reason: &str) {
+        let kind = self.variant(index).map_or("", |variant| variant.kind.as_str());
+        let text = format!("{kind}: {reason}");
+        if !self.reasons[index].contains(&text) {
+            self.reasons[index].push(text);
+        }
+        self.tried[index] += 1;
+    }
+
+    /// The kind that a program is a variant of.
+    #[must_use]
+    pub fn kind_of(&self, program: &str) -> Option<&str> {
+        let has = |variant: &&Variant| variant.programs.iter().any(|name| name == program);
+        self.probes.iter().flat_map(|probe| &probe.variants).find(has).map(|variant| variant.kind.as_str())
+    }
+
+    /// What became of every probe.
+    #[must_use]
+    pub fn outcomes(&self, group: &str) -> Vec<Outcome> {
+        let outcome = |(index, probe): (usize, &Probe)| {
+            let variant = self.variant(index).filter(|_| !self.off[index]);
+            Outcome {
+                probe: probe.name.clone(),
+                group: group.to_owned(),
+                got: variant.map(|variant| variant.kind.clone()),
+                wanted: probe.variants.first().map(|variant| variant.kind.clone()).unwrap_or_default(),
+                off: self.off[index],
+                reasons: self.reasons[index].clone(),
+                lacks: variant.map(|variant| variant.lacks.clone()).unwrap_or_default(),
+                programs: variant.map(|variant| variant.programs.clone()).unwrap_or_default(),
+            }
+        };
+        self.probes.iter().enumerate().map(outcome).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net() -> Vec<Probe> {
+        let (group, object) = FAMILIES.iter().find(|(group, _)| *group == "net").expect("the family net");
+        probes_of(group, object).expect("tags are well formed")
+    }
+
+    #[test]
+    fn every_probe_has_a_way_from_tracepoints_alone() {
+        for (group, object) in FAMILIES {
+            for probe in probes_of(group, object).expect("tags are well formed") {
+                let plain = |variant: &Variant| variant.kind == "tracepoint" || variant.kind == "iterator";
+                assert!(probe.variants.iter().any(plain), "{}", probe.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_program_moves_its_probe_to_the_next_way() {
+        let mut choice = Choice::new(net(), |_| true, &BTreeMap::new());
+        assert!(choice.programs().contains(&"send__fexit"));
+        assert!(choice.refuse("send_locked__fentry", "Operation not permitted"));
+        assert!(!choice.programs().contains(&"send__fexit"));
+        assert!(choice.programs().contains(&"send__tp"));
+        let outcomes = choice.outcomes("net");
+        let send = outcomes.iter().find(|outcome| outcome.probe == "sock_send").expect("sock_send");
+        assert_eq!((send.got.as_deref(), send.wanted.as_str()), (Some("tracepoint"), "fentry"));
+        assert_eq!(send.reasons, ["fentry: Operation not permitted"]);
+    }
+
+    #[test]
+    fn a_forced_kind_is_the_only_one() {
+        let forced = BTreeMap::from([("sock_send".to_owned(), "kprobe".to_owned())]);
+        let mut choice = Choice::new(net(), |_| true, &forced);
+        assert!(choice.programs().contains(&"send__kretprobe"));
+        choice.refuse_kind("kprobe", "not built in");
+        assert!(choice.programs().iter().all(|name| !name.starts_with("send_")));
+    }
+}

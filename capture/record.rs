@@ -1,0 +1,176 @@
+//! The recorder's own tables: clocks, losses, probes, names of numbers, cost. Same shape, same path
+//! as events, only that their records are built here.
+
+use super::layout::{Field, FieldKind, Layout};
+use crate::schema::{ColumnDef, ColumnType, Role, TableDef};
+
+/// A field of a table of ours: name, storage (0: text, else bytes of an unsigned number), unit, meaning.
+type Spec = (&'static str, u8, &'static str, &'static str);
+
+const TS: Spec = ("ts", 8, "mono_ns", "when this was so");
+
+/// Which of our tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The clocks, read together.
+    Clock,
+    /// What each processor's programs counted in a span of time.
+    Ledger,
+    /// What each probe got.
+    Probe,
+    /// Names of numbers.
+    Enum,
+    /// What the recording itself costs.
+    Cost,
+}
+
+impl Own {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Clock, Self::Ledger, Self::Probe, Self::Enum, Self::Cost];
+
+    /// The table's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clock => "clock",
+            Self::Ledger => "ledger",
+            Self::Probe => "probe",
+            Self::Enum => "enum",
+            Self::Cost => "cost",
+        }
+    }
+
+    fn spec(self) -> (&'static str, &'static [Spec]) {
+        match self {
+            Self::Clock => ("the clocks, read together", CLOCK),
+            Self::Ledger => ("what each processor's programs counted in a span; the sums close", LEDGER),
+            Self::Probe => ("what was wanted of each probe, what it got, and why; the last row of a name counts", PROBE),
+            Self::Enum => ("names of numbers, as the recording kernel means them", ENUM),
+            Self::Cost => ("what the recording itself took since its start", COST),
+        }
+    }
+
+    /// Definition and record shape.
+    #[must_use]
+    pub fn layout(self) -> Layout {
+        let (doc, specs) = self.spec();
+        let mut layout = Layout {
+            def: TableDef {
+                number: 0,
+                name: self.name().to_owned(),
+                role: Role::Record,
+                group: String::new(),
+                doc: doc.to_owned(),
+                columns: Vec::new(),
+            },
+            size: 0,
+            fields: Vec::new(),
+        };
+        specs.iter().for_each(|spec| layout.add(spec));
+        layout
+    }
+}
+
+impl Layout {
+    fn add(&mut self, &(name, width, unit, doc): &Spec) {
+        let (kind, column, size) = match width {
+            0 => (FieldKind::Trailing, ColumnType::Text, 4),
+            _ => (FieldKind::Number(width.into()), ColumnType::Number { width, signed: false }, usize::from(width)),
+        };
+        self.def.columns.push(ColumnDef { unit: unit.to_owned(), doc: doc.to_owned(), ..ColumnDef::new(name, column) });
+        self.fields.push(Field { offset: self.size, kind });
+        self.size += size;
+    }
+}
+
+const CLOCK: &[Spec] = &[
+    TS,
+    ("realtime", 8, "ns", "CLOCK_REALTIME"),
+    ("boottime", 8, "ns", "CLOCK_BOOTTIME"),
+    ("tai", 8, "ns", "CLOCK_TAI"),
+];
+const LEDGER: &[Spec] = &[
+    ("ts", 8, "mono_ns", "begin of the span"),
+    ("until", 8, "mono_ns", "end of the span"),
+    ("cpu", 2, "", "processor"),
+    ("table", 2, "", "number of the table"),
+    ("stored", 8, "", "records put into the ring"),
+    ("filtered", 8, "", "events that a filter rejected; exact in total, per span as of the moment of reading"),
+    ("ring_full", 8, "", "lost: no space in the ring"),
+    ("state_full", 8, "", "lost: no space in a map that the probe needs"),
+    ("discarded", 8, "", "lost: taken from the ring but not written"),
+];
+const PROBE: &[Spec] = &[
+    TS,
+    ("name", 0, "", ""),
+    ("group", 0, "", ""),
+    ("kind", 0, "", "the way of attaching that it got; empty: none"),
+    ("wanted", 0, "", "the best way"),
+    ("status", 0, "", "attached, failed or off"),
+    ("reason", 0, "", "why better ways were not taken"),
+    ("absent", 0, "", "columns that this way cannot fill"),
+    ("missed", 8, "", "hits that the kernel did not run the program for"),
+];
+const ENUM: &[Spec] = &[("name", 0, "", "of the enumeration"), ("value", 8, "", ""), ("label", 0, "", "")];
+const COST: &[Spec] = &[
+    TS,
+    ("bpf_ns", 8, "ns", "estimated run time of the BPF programs"),
+    ("bpf_runs", 8, "", "estimated runs of the BPF programs"),
+    ("user_ns", 8, "ns", "the recorder's user time"),
+    ("system_ns", 8, "ns", "the recorder's system time"),
+    ("rss", 8, "bytes", "the recorder's resident memory, at most"),
+];
+
+/// Builds one record, field by field in the order of the table.
+#[derive(Debug, Default)]
+pub struct Row {
+    fixed: Vec<u8>,
+    texts: Vec<(usize, Vec<u8>)>,
+}
+
+impl Row {
+    /// An empty record.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An eight-byte number.
+    #[must_use]
+    pub fn u64(mut self, value: u64) -> Self {
+        self.fixed.extend(value.to_le_bytes());
+        self
+    }
+
+    /// A two-byte number.
+    #[must_use]
+    pub fn u16(mut self, value: u16) -> Self {
+        self.fixed.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Text, cut to what a record can refer to.
+    #[must_use]
+    pub fn text(mut self, value: &str) -> Self {
+        let length = value.len().min(8000);
+        self.texts.push((self.fixed.len(), value.as_bytes()[..length].to_vec()));
+        self.fixed.extend([0; 4]);
+        self
+    }
+
+    /// The bytes, as a probe would have left them in a ring.
+    ///
+    /// # Panics
+    /// When all texts together pass 64 KiB.
+    #[must_use]
+    pub fn bytes(mut self) -> Vec<u8> {
+        for (at, text) in std::mem::take(&mut self.texts) {
+            let offset = u16::try_from(self.fixed.len()).expect("a record is at most 64 KiB");
+            let length = u16::try_from(text.len()).expect("cut above");
+            self.fixed[at..at + 2].copy_from_slice(&offset.to_le_bytes());
+            self.fixed[at + 2..at + 4].copy_from_slice(&length.to_le_bytes());
+            self.fixed.extend(text);
+        }
+        self.fixed
+    }
+}

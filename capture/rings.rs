@@ -1,0 +1,104 @@
+//! The rings and the threads that empty them.
+
+use super::batch::Batcher;
+use super::family::SharedMaps;
+use super::host::possible_cpus;
+use super::layout::Layout;
+use super::recorder::Message;
+use super::source::{EventSource, Ring};
+use anyhow::{Context as _, Result};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The reader wakes by itself at least this often; a ring that fills wakes it earlier.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How many rings there are and how large each is.
+pub struct Rings {
+    /// A power of two.
+    pub count: u32,
+    /// Bytes of each, a power of two.
+    pub size: u32,
+}
+
+impl Rings {
+    /// One per processor, up to 64; both numbers are powers of two, as the kernel wants them.
+    #[must_use]
+    pub fn plan(total_kib: u32) -> Self {
+        let count = u32::try_from(possible_cpus()).unwrap_or(1).next_power_of_two().min(64);
+        let size = (total_kib.saturating_mul(1024) / count).max(4096);
+        Self { count, size: 1 << size.ilog2() }
+    }
+
+    /// Makes the rings and puts them in their places.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create(&self, maps: &SharedMaps) -> Result<()> {
+        let table = maps.get("rings").context("the table of rings")?;
+        for index in 0..self.count {
+            let options = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _, ..Default::default() };
+            let ring = MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, self.size, &options)
+                .with_context(|| format!("create a ring of {} bytes", self.size))?;
+            let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
+            table.update(&index.to_ne_bytes(), &fd, MapFlags::ANY).context("put a ring in its place")?;
+        }
+        Ok(())
+    }
+
+    /// Starts one thread per ring; each returns how many records made no sense.
+    ///
+    /// # Errors
+    /// When a ring cannot be mapped.
+    pub fn drain(
+        &self,
+        maps: &SharedMaps,
+        layouts: &Arc<Vec<Layout>>,
+        to: &SyncSender<Message>,
+        draining: &Arc<AtomicBool>,
+        stall: Option<Duration>,
+    ) -> Result<Vec<JoinHandle<u64>>> {
+        let table = maps.get("rings").context("the table of rings")?;
+        let mut threads = Vec::new();
+        for index in 0..self.count {
+            let id = table.lookup(&index.to_ne_bytes(), MapFlags::ANY)?.context("a ring is in its place")?;
+            let id = u32::from_ne_bytes(id[..4].try_into().context("a map id")?);
+            let map = MapHandle::from_map_id(id).context("open a ring")?;
+            let ring = Ring::open(map.as_fd(), self.size as usize)?;
+            let batcher = Batcher::new(layouts, u16::try_from(index).context("ring number")?);
+            let (to, draining) = (to.clone(), Arc::clone(draining));
+            let work = move || drain(ring, batcher, &to, &draining, stall);
+            threads.push(std::thread::Builder::new().name(format!("ring {index}")).spawn(work)?);
+        }
+        Ok(threads)
+    }
+}
+
+/// One ring's thread: records to batches, batches to the recorder. Returns how many records made no sense.
+fn drain(mut source: impl EventSource, mut batcher: Batcher, to: &SyncSender<Message>, draining: &AtomicBool, stall: Option<Duration>) -> u64 {
+    // A recorder that is gone has stopped the session already; what it cannot take, it has counted.
+    let send = |sealed| _ = to.send(Message::Sealed(sealed));
+    if let Some(stall) = stall {
+        std::thread::sleep(stall);
+    }
+    loop {
+        let last = !draining.load(Ordering::Relaxed);
+        let bytes = source.drain(&mut |record| {
+            if batcher.push(record) {
+                batcher.seal(false, send);
+            }
+        });
+        batcher.seal(last, send);
+        if last && bytes == 0 {
+            return batcher.malformed();
+        }
+        if !last {
+            source.wait(POLL);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What the user sees while recording, and at the end, on standard error.
+
+use super::args::{Args, When};
+use super::cost::{Cost, own_usage};
+use super::ledger::Counts;
+use super::plan::Plan;
+use super::probes::Outcome;
+use super::recorder::Written;
+use crate::schema::Role;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+/// The line that moves.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    last: (Instant, u64),
+}
+
+impl Progress {
+    /// Shows itself on a terminal only, unless told otherwise.
+    #[must_use]
+    pub fn new(args: &Args) -> Self {
+        let wanted = match args.progress {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => std::io::stderr().is_terminal(),
+        };
+        let bar = (wanted && !args.quiet).then(|| {
+            let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = ProgressBar::new_spinner().with_style(style);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Self { bar, quiet: args.quiet, last: (Instant::now(), 0) }
+    }
+
+    /// Rate, size and losses so far.
+    pub fn show(&mut self, written: &Written, lost: u64) {
+        let rows: u64 = written.totals.iter().map(|totals| totals.rows).sum();
+        let rate = (rows.saturating_sub(self.last.1)) as f64 / self.last.0.elapsed().as_secs_f64().max(0.001);
+        self.last = (Instant::now(), rows);
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{rate:.0} events/s  {}  lost {}", HumanBytes(written.bytes), HumanCount(lost)));
+        }
+    }
+
+    /// Takes the line away and prints the summary.
+    pub fn finish(&self, summary: &Summary) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if !self.quiet {
+            eprint!("{}", summary.text());
+        }
+    }
+}
+
+/// The figures of a finished recording.
+pub struct Summary<'a> {
+    /// Tables and groups.
+    pub plan: &'a Plan,
+    /// The file.
+    pub written: &'a Written,
+    /// What the programs counted.
+    pub ledger: &'a BTreeMap<usize, Counts>,
+    /// What each probe got, and what the kernel missed.
+    pub outcomes: &'a [(Outcome, u64)],
+    /// Records that made no sense.
+    pub malformed: u64,
+    /// What it took.
+    pub cost: &'a Cost,
+    /// Length in ns.
+    pub span: u64,
+}
+
+impl Summary<'_> {
+    fn is_event(&self, table: usize) -> bool {
+        self.plan.layouts.get(table).is_some_and(|layout| layout.def.role == Role::Event)
+    }
+
+    fn counts(&self) -> Counts {
+        let events = self.ledger.iter().filter(|&(&table, _)| self.is_event(table)).map(|(_, counts)| *counts);
+        events.fold(Counts::default(), |mut sum, counts| {
+            sum += counts;
+            sum
+        })
+    }
+
+    /// As text: captured, filtered, lost by cause, bytes, cost.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let counts = self.counts();
+        let rows: u64 = (0..).zip(&self.written.totals).filter(|&(table, _)| self.is_event(table)).map(|(_, totals)| totals.rows).sum();
+        let seconds = self.span as f64 / 1e9;
+        let mut text = String::new();
+        let captured = HumanCount(rows);
+        let _ = writeln!(text, "{captured} events captured in {seconds:.1} s, {} filtered out, {} lost", HumanCount(counts.filtered), HumanCount(self.lost(&counts)));
+        self.write_losses(&mut text, &counts);
+        let per_event = self.written.bytes as f64 / rows.max(1) as f64;
+        let _ = writeln!(text, "{} written ({per_event:.1} bytes per event)", HumanBytes(self.written.bytes));
+        self.write_cost(&mut text, &counts, seconds);
+        for (outcome, _) in self.outcomes.iter().filter(|(outcome, _)| outcome.got.is_none() && !outcome.off) {
+            let _ = writeln!(text, "not attached: {}: {}", outcome.probe, outcome.reasons.join("; "));
+        }
+        text
+    }
+
+    fn lost(&self, counts: &Counts) -> u64 {
+        let missed: u64 = self.outcomes.iter().map(|(_, missed)| missed).sum();
+        counts.lost() + missed + self.malformed + self.written.discarded.values().sum::<u64>()
+    }
+
+    fn write_losses(&self, text: &mut String, counts: &Counts) {
+        let missed = self.outcomes.iter().map(|(_, missed)| missed).sum();
+        let causes = [
+            (counts.ring_full, "no space in the ring (larger --rings may help)"),
+            (counts.state_full, "no space in a map of the probes"),
+            (missed, "missed by the kernel"),
+            (self.written.discarded.values().sum(), "taken from the ring but not written"),
+            (self.malformed, "records that made no sense"),
+        ];
+        for (count, cause) in causes.iter().filter(|(count, _)| *count > 0) {
+            let _ = writeln!(text, "  lost {}: {cause}", HumanCount(*count));
+        }
+    }
+
+    fn write_cost(&self, text: &mut String, counts: &Counts, seconds: f64) {
+        let own = own_usage();
+        let cpu = (own.user_ns + own.system_ns) as f64 / 1e9;
+        let _ = write!(text, "recorder: {cpu:.2} s CPU ({:.1} % of one), {} memory", 100.0 * cpu / seconds.max(0.001), HumanBytes(own.rss));
+        let _ = match self.cost.estimate(counts.attempted()) {
+            Some((ns, _)) => writeln!(text, "; probes: about {:.3} s CPU ({:.0} ns per event, estimated)", ns as f64 / 1e9, ns as f64 / counts.attempted().max(1) as f64),
+            None => writeln!(text, "; probes: not estimated, since nothing happened while it was measured"),
+        };
+    }
+}

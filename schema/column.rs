@@ -1,0 +1,151 @@
+//! Rows in columns, as they are in memory on both sides of the file.
+
+use super::table::ColumnType;
+
+/// Rows of one table, from one stream, in columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Number of the table.
+    pub table: u16,
+    /// The ring that the rows came from; [`crate::schema::frame::RECORDER`] for the recorder's own.
+    pub stream: u16,
+    /// Number of rows; every column that is present has as many.
+    pub rows: usize,
+    /// One per column of the table's definition, in its order.
+    pub columns: Vec<Column>,
+}
+
+/// The values of one column.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Column {
+    /// Not stored, or not asked for.
+    #[default]
+    Absent,
+    /// One-byte numbers; signed ones as two's complement, here and below.
+    U8(Vec<u8>),
+    /// Two-byte numbers.
+    U16(Vec<u16>),
+    /// Four-byte numbers.
+    U32(Vec<u32>),
+    /// Eight-byte numbers.
+    U64(Vec<u64>),
+    /// Text or addresses.
+    Text(Text),
+}
+
+/// Byte strings, stored one after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Text {
+    /// Length of each value in bytes.
+    pub lengths: Vec<u32>,
+    /// The values without separators.
+    pub bytes: Vec<u8>,
+}
+
+impl Text {
+    /// Adds one value.
+    pub fn push(&mut self, value: &[u8]) {
+        self.lengths.push(u32::try_from(value.len()).expect("a value is at most 64 KiB"));
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// The values in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = 0;
+        self.lengths.iter().map(move |&length| {
+            let start = at;
+            at += length as usize;
+            &self.bytes[start..at]
+        })
+    }
+}
+
+impl Column {
+    /// Number of values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Absent => 0,
+            Self::U8(v) => v.len(),
+            Self::U16(v) => v.len(),
+            Self::U32(v) => v.len(),
+            Self::U64(v) => v.len(),
+            Self::Text(v) => v.lengths.len(),
+        }
+    }
+
+    /// Whether it holds no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the values are stored as a definition of this type wants them.
+    #[must_use]
+    pub fn fits(&self, kind: ColumnType) -> bool {
+        match (self, kind) {
+            (Self::U8(_), ColumnType::Number { width: 1, .. })
+            | (Self::U16(_), ColumnType::Number { width: 2, .. })
+            | (Self::U32(_), ColumnType::Number { width: 4, .. })
+            | (Self::U64(_), ColumnType::Number { width: 8, .. })
+            | (Self::Text(_), ColumnType::Text)
+            | (Self::Absent, _) => true,
+            (Self::Text(text), ColumnType::Ip) => text.lengths.iter().all(|&length| length == 16),
+            _ => false,
+        }
+    }
+
+    /// Bytes that the values take as the record holds them.
+    #[must_use]
+    pub fn raw_bytes(&self) -> usize {
+        match self {
+            Self::Absent => 0,
+            Self::U8(v) => v.len(),
+            Self::U16(v) => v.len() * 2,
+            Self::U32(v) => v.len() * 4,
+            Self::U64(v) => v.len() * 8,
+            Self::Text(v) => v.lengths.len() * 4 + v.bytes.len(),
+        }
+    }
+
+    /// The number in row `row`, widened without its sign; text and missing columns give `None`.
+    #[must_use]
+    pub fn number(&self, row: usize) -> Option<u64> {
+        match self {
+            Self::U8(v) => v.get(row).map(|&x| x.into()),
+            Self::U16(v) => v.get(row).map(|&x| x.into()),
+            Self::U32(v) => v.get(row).map(|&x| x.into()),
+            Self::U64(v) => v.get(row).copied(),
+            Self::Absent | Self::Text(_) => None,
+        }
+    }
+
+    /// Takes the numbers in order, widened without their sign; text and missing columns have none.
+    pub fn each_number(&self, mut take: impl FnMut(u64)) {
+        match self {
+            Self::U8(v) => v.iter().for_each(|&x| take(x.into())),
+            Self::U16(v) => v.iter().for_each(|&x| take(x.into())),
+            Self::U32(v) => v.iter().for_each(|&x| take(x.into())),
+            Self::U64(v) => v.iter().for_each(|&x| take(x)),
+            Self::Absent | Self::Text(_) => {}
+        }
+    }
+
+    /// The values of a four-byte column; empty for any other.
+    #[must_use]
+    pub fn u32s(&self) -> &[u32] {
+        if let Self::U32(v) = self { v } else { &[] }
+    }
+
+    /// The values of an eight-byte column; empty for any other.
+    #[must_use]
+    pub fn u64s(&self) -> &[u64] {
+        if let Self::U64(v) = self { v } else { &[] }
+    }
+
+    /// The text of a text column.
+    #[must_use]
+    pub fn text(&self) -> Option<&Text> {
+        if let Self::Text(v) = self { Some(v) } else { None }
+    }
+}

@@ -1,0 +1,217 @@
+//! Between [`Batch`] and the Cap'n Proto message that carries it.
+
+use super::column::{Batch, Column, Text};
+use super::error::{FormatError, Result};
+use super::frame::MAX_MESSAGE;
+use super::table::{self, ColumnType, TableDef};
+use super::trace_capnp::{batch, column, frame, numbers};
+use super::transform::{self, Keys, Numbers, Transform};
+use capnp::message::{Builder, HeapAllocator, ReaderOptions};
+use capnp::serialize;
+
+/// A list length as Cap'n Proto counts.
+pub(super) fn count(length: usize) -> u32 {
+    u32::try_from(length).expect("lists are bounded by MAX_ROWS and MAX_MESSAGE")
+}
+
+/// One message, as bytes in one segment.
+pub(super) fn build(words: usize, fill: impl FnOnce(frame::Builder)) -> Vec<u8> {
+    let segment = u32::try_from(words).unwrap_or(u32::MAX).max(64);
+    let mut message = Builder::new(HeapAllocator::new().first_segment_words(segment));
+    fill(message.init_root());
+    serialize::write_message_to_words(&message)
+}
+
+/// Reads a message whose bytes are aligned, and hands out its root.
+///
+/// # Errors
+/// When it is no message, or one that refers to more than its own bytes.
+pub(super) fn parse<R>(bytes: &[u8], take: impl FnOnce(frame::Reader) -> Result<R>) -> Result<R> {
+    let mut options = ReaderOptions::new();
+    // Every byte may be visited a few times over; a cyclic message runs into this.
+    options.traversal_limit_in_words(Some(bytes.len() / 2 + 1024)).nesting_limit(8);
+    let mut rest = bytes;
+    let message = serialize::read_message_from_flat_slice(&mut rest, options)?;
+    if !rest.is_empty() {
+        return Err(FormatError::Batch(format!("{} bytes behind the message", rest.len())));
+    }
+    take(message.get_root()?)
+}
+
+/// The message with the columns `chosen` of a batch.
+pub(super) fn build_batch(def: &TableDef, from: &Batch, chosen: &[usize]) -> Vec<u8> {
+    let columns: Vec<Encoded> = chosen.iter().map(|&index| Encoded::new(def, from, index)).collect();
+    let words = columns.iter().map(Encoded::words).sum::<usize>() + 16;
+    build(words, |root| {
+        let mut to = root.init_batch();
+        to.set_table(from.table);
+        to.set_rows(count(from.rows));
+        let mut list = to.init_columns(count(columns.len()));
+        for (index, encoded) in columns.iter().enumerate() {
+            encoded.write(list.reborrow().get(count(index)));
+        }
+    })
+}
+
+struct Encoded {
+    index: u16,
+    numbers: Numbers,
+    entries: Option<(usize, Numbers)>,
+    bytes: Vec<u8>,
+}
+
+impl Encoded {
+    fn new(def: &TableDef, from: &Batch, index: usize) -> Self {
+        let column = &def.columns[index];
+        // A key that had a key of its own could not be decoded first; two could even wait for each other.
+        let keys = def.column(&column.by).filter(|&by| by != index && def.columns[by].by.is_empty()).map(|by| Keys {
+            column: u16::try_from(by).expect("MAX_PARTS columns"),
+            values: from.columns[by].u32s(),
+        });
+        let signed = column.signed();
+        let (numbers, entries, bytes) = match &from.columns[index] {
+            Column::Absent => (transform::encode::<u8>(&[], false, None), None, Vec::new()),
+            Column::U8(values) => (transform::encode(values, signed, keys), None, Vec::new()),
+            Column::U16(values) => (transform::encode(values, signed, keys), None, Vec::new()),
+            Column::U32(values) => (transform::encode(values, signed, keys), None, Vec::new()),
+            Column::U64(values) => (transform::encode(values, signed, keys), None, Vec::new()),
+            Column::Text(text) => encode_text(text),
+        };
+        Self { index: u16::try_from(index).expect("MAX_PARTS columns"), numbers, entries, bytes }
+    }
+
+    fn words(&self) -> usize {
+        let entries = self.entries.as_ref().map_or(0, |(_, numbers)| numbers.planes.len());
+        (self.numbers.planes.len() + entries + self.bytes.len()) / 8 + 24
+    }
+
+    fn write(&self, mut to: column::Builder) {
+        to.set_index(self.index);
+        if let Some((entries, numbers)) = &self.entries {
+            to.set_entry_count(count(*entries));
+            write_numbers(numbers, to.reborrow().init_entries());
+        }
+        write_numbers(&self.numbers, to.reborrow().init_numbers());
+        if !self.bytes.is_empty() {
+            copy(&self.bytes, to.init_bytes(count(self.bytes.len())));
+        }
+    }
+}
+
+fn encode_text(text: &Text) -> (Numbers, Option<(usize, Numbers)>, Vec<u8>) {
+    match transform::dictionary(text) {
+        Some((codes, entries)) => {
+            let lengths = transform::encode(&entries.lengths, false, None);
+            (transform::encode(&codes, false, None), Some((entries.lengths.len(), lengths)), entries.bytes)
+        }
+        None => (transform::encode(&text.lengths, false, None), None, text.bytes.clone()),
+    }
+}
+
+fn copy(bytes: &[u8], mut to: capnp::primitive_list::Builder<u8>) {
+    to.as_slice().expect("a list that we just made is contiguous").copy_from_slice(bytes);
+}
+
+fn write_numbers(from: &Numbers, mut to: numbers::Builder) {
+    to.set_transform(match from.transform {
+        Transform::Offset => numbers::Transform::Offset,
+        Transform::Delta => numbers::Transform::Delta,
+        Transform::DeltaBy => numbers::Transform::DeltaBy,
+    });
+    to.set_base(from.base);
+    to.set_by(from.by);
+    if !from.planes.is_empty() {
+        copy(&from.planes, to.init_planes(count(from.planes.len())));
+    }
+}
+
+fn read_numbers(from: numbers::Reader) -> Result<Numbers> {
+    Ok(Numbers {
+        transform: match from.get_transform()? {
+            numbers::Transform::Offset => Transform::Offset,
+            numbers::Transform::Delta => Transform::Delta,
+            numbers::Transform::DeltaBy => Transform::DeltaBy,
+        },
+        base: from.get_base(),
+        by: from.get_by(),
+        planes: table::numbers(from.get_planes()?),
+    })
+}
+
+/// Adds the `needed` columns of one message to `to`, whose `rows` come from the header.
+///
+/// # Errors
+/// When the message contradicts the header or the table's definition.
+pub(super) fn read_batch(def: &TableDef, from: batch::Reader, needed: &[bool], to: &mut Batch) -> Result<()> {
+    if from.get_table() != to.table || from.get_rows() as usize != to.rows {
+        let (table, rows) = (from.get_table(), from.get_rows());
+        let expected = (to.table, to.rows);
+        return Err(FormatError::Batch(format!("table {table} with {rows} rows, header says {expected:?}")));
+    }
+    let columns = from.get_columns()?;
+    // A column that is the key of others goes first.
+    for keyed in [false, true] {
+        for column in columns {
+            let index = usize::from(column.get_index());
+            let Some(info) = def.columns.get(index) else { continue };
+            let is_keyed = column.get_numbers()?.get_transform()? == numbers::Transform::DeltaBy;
+            if needed[index] && is_keyed == keyed && to.columns[index] == Column::Absent {
+                to.columns[index] = read_column(info.kind, column, to)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_column(kind: ColumnType, from: column::Reader, batch: &Batch) -> Result<Column> {
+    let numbers = read_numbers(from.get_numbers()?)?;
+    let keys = batch.columns.get(usize::from(numbers.by)).map(Column::u32s);
+    let rows = batch.rows;
+    let room = room(kind, batch)?;
+    Ok(match kind {
+        ColumnType::Number { width: 1, .. } => Column::U8(transform::decode(&numbers, rows, keys)?),
+        ColumnType::Number { width: 2, .. } => Column::U16(transform::decode(&numbers, rows, keys)?),
+        ColumnType::Number { width: 4, .. } => Column::U32(transform::decode(&numbers, rows, keys)?),
+        ColumnType::Number { .. } => Column::U64(transform::decode(&numbers, rows, keys)?),
+        ColumnType::Text | ColumnType::Ip => {
+            let text = Column::Text(read_text(&numbers, from, rows, room)?);
+            if !text.fits(kind) {
+                return Err(FormatError::Batch("an address that is not 16 bytes long".into()));
+            }
+            text
+        }
+    })
+}
+
+/// Bytes that a column of `batch` may add to its fixed width; an error when not even that fits.
+fn room(kind: ColumnType, batch: &Batch) -> Result<usize> {
+    let width = if let ColumnType::Number { width, .. } = kind { usize::from(width) } else { 4 };
+    let used = batch.columns.iter().map(Column::raw_bytes).sum::<usize>() + batch.rows * width;
+    (MAX_MESSAGE as usize).checked_sub(used).ok_or_else(too_long)
+}
+
+fn too_long() -> FormatError {
+    FormatError::Batch(format!("rows of more than {MAX_MESSAGE} bytes"))
+}
+
+fn read_text(numbers: &Numbers, from: column::Reader, rows: usize, room: usize) -> Result<Text> {
+    let bytes: Vec<u8> = table::numbers(from.get_bytes()?);
+    let first: Vec<u32> = transform::decode(numbers, rows, None)?;
+    if !from.has_entries() {
+        return if bytes.len() <= room { checked(first, bytes) } else { Err(too_long()) };
+    }
+    let entries = from.get_entry_count() as usize;
+    if entries > rows {
+        return Err(FormatError::Batch(format!("{entries} entries for {rows} rows")));
+    }
+    let lengths = transform::decode(&read_numbers(from.get_entries()?)?, entries, None)?;
+    transform::expand(&first, &checked(lengths, bytes)?, room)
+}
+
+fn checked(lengths: Vec<u32>, bytes: Vec<u8>) -> Result<Text> {
+    let total: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
+    if total != bytes.len() as u64 {
+        return Err(FormatError::Batch(format!("text of {} bytes, its lengths add up to {total}", bytes.len())));
+    }
+    Ok(Text { lengths, bytes })
+}

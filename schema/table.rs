@@ -1,0 +1,243 @@
+//! Table definitions: part of every trace, so that a reader needs no list of its own.
+
+use super::error::{FormatError, Result};
+use super::frame::MAX_PARTS;
+use super::trace_capnp::{column_info, table};
+use capnp::primitive_list;
+
+/// What the rows of a table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Something that happened.
+    Event,
+    /// What an id means.
+    Identity,
+    /// Facts about the recording.
+    Record,
+}
+
+/// How a column's values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// An integer of `width` bytes (1, 2, 4 or 8).
+    Number {
+        /// Bytes.
+        width: u8,
+        /// Two's complement.
+        signed: bool,
+    },
+    /// Bytes of any length.
+    Text,
+    /// Sixteen bytes, IPv4 as `::ffff:a.b.c.d`.
+    Ip,
+}
+
+/// One column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnDef {
+    /// Name, `lower_snake_case`.
+    pub name: String,
+    /// Storage.
+    pub kind: ColumnType,
+    /// Unit (`ns`, `bytes`, …) or empty.
+    pub unit: String,
+    /// The identity table whose key it is, or empty.
+    pub references: String,
+    /// Whose names are in table `enum`, or empty.
+    pub enumeration: String,
+    /// The value that stands for "not known in this row".
+    pub null: Option<u64>,
+    /// Why no row of this trace has it, or empty.
+    pub absent: String,
+    /// Writer's hint: runs smoothly per value of the column of that name, or empty.
+    pub by: String,
+    /// The id that an identity row defines.
+    pub key: bool,
+    /// Non-zero: the id ends here.
+    pub ends: bool,
+    /// The footer keeps a histogram of it.
+    pub histogram: bool,
+    /// Meaning.
+    pub doc: String,
+}
+
+/// One table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableDef {
+    /// What batches call it.
+    pub number: u16,
+    /// Name, `lower_snake_case`.
+    pub name: String,
+    /// What its rows are.
+    pub role: Role,
+    /// The probe group that fills it, or empty.
+    pub group: String,
+    /// Meaning.
+    pub doc: String,
+    /// In the order of storage.
+    pub columns: Vec<ColumnDef>,
+}
+
+impl ColumnDef {
+    /// A column with a name and storage and nothing else.
+    #[must_use]
+    pub fn new(name: &str, kind: ColumnType) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            unit: String::new(),
+            references: String::new(),
+            enumeration: String::new(),
+            null: None,
+            absent: String::new(),
+            by: String::new(),
+            key: false,
+            ends: false,
+            histogram: false,
+            doc: String::new(),
+        }
+    }
+
+    /// Whether the values are signed numbers.
+    #[must_use]
+    pub fn signed(&self) -> bool {
+        matches!(self.kind, ColumnType::Number { signed: true, .. })
+    }
+
+    /// The value of a number as the definition means it: `None` for null, sign extended.
+    #[must_use]
+    pub fn value(&self, raw: u64) -> Option<i128> {
+        if self.null == Some(raw) {
+            return None;
+        }
+        match self.kind {
+            ColumnType::Number { width, signed: true } => {
+                let shift = 64 - 8 * u32::from(width);
+                Some(i128::from((raw << shift).cast_signed() >> shift))
+            }
+            _ => Some(i128::from(raw)),
+        }
+    }
+}
+
+impl TableDef {
+    /// Position of a column by name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// Position of the moment that orders the rows, if the table has one.
+    #[must_use]
+    pub fn time(&self) -> Option<usize> {
+        self.column("ts")
+    }
+
+    pub(super) fn write(&self, mut to: table::Builder) {
+        to.set_number(self.number);
+        to.set_name(&self.name);
+        to.set_role(match self.role {
+            Role::Event => table::Role::Event,
+            Role::Identity => table::Role::Identity,
+            Role::Record => table::Role::Record,
+        });
+        to.set_group(&self.group);
+        to.set_doc(&self.doc);
+        let mut columns = to.init_columns(super::message::count(self.columns.len()));
+        for (index, column) in self.columns.iter().enumerate() {
+            column.write(columns.reborrow().get(super::message::count(index)));
+        }
+    }
+
+    pub(super) fn read(from: table::Reader) -> Result<Self> {
+        let columns = from.get_columns()?;
+        if columns.len() as usize > MAX_PARTS {
+            return Err(FormatError::Batch(format!("{} columns, at most {MAX_PARTS} are possible", columns.len())));
+        }
+        Ok(Self {
+            number: from.get_number(),
+            name: from.get_name()?.to_string()?,
+            role: match from.get_role()? {
+                table::Role::Event => Role::Event,
+                table::Role::Identity => Role::Identity,
+                table::Role::Record => Role::Record,
+            },
+            group: from.get_group()?.to_string()?,
+            doc: from.get_doc()?.to_string()?,
+            columns: columns.iter().map(ColumnDef::read).collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl ColumnDef {
+    fn write(&self, mut to: column_info::Builder) {
+        to.set_name(&self.name);
+        to.set_type(self.type_in_file());
+        to.set_unit(&self.unit);
+        to.set_references(&self.references);
+        to.set_enumeration(&self.enumeration);
+        to.set_has_null(self.null.is_some());
+        to.set_null(self.null.unwrap_or(0));
+        to.set_absent(&self.absent);
+        to.set_key(self.key);
+        to.set_ends(self.ends);
+        to.set_histogram(self.histogram);
+        to.set_by(&self.by);
+        to.set_doc(&self.doc);
+    }
+
+    fn type_in_file(&self) -> column_info::Type {
+        use column_info::Type;
+        match self.kind {
+            ColumnType::Number { width: 1, signed: false } => Type::U8,
+            ColumnType::Number { width: 2, signed: false } => Type::U16,
+            ColumnType::Number { width: 4, signed: false } => Type::U32,
+            ColumnType::Number { width: _, signed: false } => Type::U64,
+            ColumnType::Number { width: 1, signed: true } => Type::I8,
+            ColumnType::Number { width: 2, signed: true } => Type::I16,
+            ColumnType::Number { width: 4, signed: true } => Type::I32,
+            ColumnType::Number { width: _, signed: true } => Type::I64,
+            ColumnType::Text => Type::Text,
+            ColumnType::Ip => Type::Ip,
+        }
+    }
+
+    fn read(from: column_info::Reader) -> Result<Self> {
+        use column_info::Type;
+        let number = |width, signed| ColumnType::Number { width, signed };
+        let kind = match from.get_type()? {
+            Type::U8 => number(1, false),
+            Type::U16 => number(2, false),
+            Type::U32 => number(4, false),
+            Type::U64 => number(8, false),
+            Type::I8 => number(1, true),
+            Type::I16 => number(2, true),
+            Type::I32 => number(4, true),
+            Type::I64 => number(8, true),
+            Type::Text => ColumnType::Text,
+            Type::Ip => ColumnType::Ip,
+        };
+        Ok(Self {
+            name: from.get_name()?.to_string()?,
+            kind,
+            unit: from.get_unit()?.to_string()?,
+            references: from.get_references()?.to_string()?,
+            enumeration: from.get_enumeration()?.to_string()?,
+            null: from.get_has_null().then(|| from.get_null()),
+            absent: from.get_absent()?.to_string()?,
+            by: from.get_by()?.to_string()?,
+            key: from.get_key(),
+            ends: from.get_ends(),
+            histogram: from.get_histogram(),
+            doc: from.get_doc()?.to_string()?,
+        })
+    }
+}
+
+/// The numbers of a primitive list, in one piece where the message allows it.
+pub(super) fn numbers<T>(list: primitive_list::Reader<'_, T>) -> Vec<T>
+where
+    T: capnp::private::layout::PrimitiveElement + capnp::introspect::Introspect + Copy + 'static,
+{
+    list.as_slice().map_or_else(|| (0..list.len()).map(|index| list.get(index)).collect(), <[T]>::to_vec)
+}

@@ -1,0 +1,191 @@
+@0xc53b0e02f00399ad;
+
+# A tapedeck trace, message by message.
+#
+# A trace is a zstd stream: skippable frames hold fixed headers (schema/frame.rs), and every other
+# zstd frame decompresses to one message whose root is Frame. Tools that know nothing of us read
+# it: `zstd -dc trace.bin | capnp decode schema/trace.capnp Frame`.
+#
+# Compatibility: numbers are never reused and fields never removed. A reader skips kinds and
+# fields that it does not know; Host.requiredReader guards what would mislead an old one.
+
+struct Frame {
+  # One message. Which kind stands where is in the header of its frame.
+  union {
+    host @0 :Host;
+    tables @1 :List(Table);
+    batch @2 :Batch;
+    checkpoint @3 :Checkpoint;
+    footer @4 :Footer;
+  }
+}
+
+struct Host {
+  # The machine and the recording: the first message of every trace.
+  requiredReader @0 :UInt32;
+  # A reader that implements a lower number must refuse the file.
+  recorder @1 :Text;
+  # Program and version that wrote the file.
+  hostname @2 :Text;
+  kernel @3 :Text;
+  machine @4 :Text;
+  # Architecture as uname prints it.
+  cpus @5 :UInt32;
+  # Processors that the kernel could bring up.
+  command @6 :List(Text);
+  # How the recorder was called.
+  startMono @7 :UInt64;
+  # CLOCK_MONOTONIC when the gate opened, ns: time zero of the trace.
+  startReal @8 :UInt64;
+  # CLOCK_REALTIME of the same moment, ns.
+  zone @9 :Text;
+  # Name of the host's time zone.
+  zoneOffset @10 :Int32;
+  # Seconds east of UTC at the start.
+  filters @11 :List(Text);
+  # What limits the recording, as it was asked for; empty: everything.
+  groups @12 :List(Text);
+  pageSize @13 :UInt32;
+  bootId @14 :Text;
+}
+
+struct Table {
+  # What the columns of a batch mean. Event tables come from the C struct that the probe fills.
+  number @0 :UInt16;
+  # What batches and headers call it.
+  name @1 :Text;
+  role @2 :Role;
+  group @3 :Text;
+  # The probe group that fills it; empty for the recorder's own tables.
+  doc @4 :Text;
+  columns @5 :List(ColumnInfo);
+
+  enum Role {
+    event @0;
+    # Something happened.
+    identity @1;
+    # What an id means; a later row of the same key replaces the earlier.
+    record @2;
+    # Facts about the recording: clocks, losses, probes, names of numbers.
+  }
+}
+
+struct ColumnInfo {
+  name @0 :Text;
+  type @1 :Type;
+  unit @2 :Text;
+  # ns, mono_ns, us, bytes, ip, …; empty: a plain number or text.
+  references @3 :Text;
+  # The identity table whose key this is.
+  enumeration @4 :Text;
+  # Whose names are in table `enum`.
+  hasNull @5 :Bool;
+  null @6 :UInt64;
+  # With hasNull: this value stands for "not known in this row".
+  absent @7 :Text;
+  # Not empty: no row has this column, for this reason.
+  key @8 :Bool;
+  # The id that an identity row defines.
+  ends @9 :Bool;
+  # Not zero: the id means nothing from here on.
+  doc @10 :Text;
+  histogram @11 :Bool;
+  # The footer has a histogram of it.
+  by @12 :Text;
+  # Runs smoothly per value of the column of that name: what Numbers.deltaBy may use as its key.
+
+  enum Type {
+    u8 @0;
+    u16 @1;
+    u32 @2;
+    u64 @3;
+    i8 @4;
+    i16 @5;
+    i32 @6;
+    i64 @7;
+    text @8;
+    # Bytes of any length; UTF-8 is likely but not promised.
+    ip @9;
+    # 16 bytes; IPv4 as ::ffff:a.b.c.d.
+  }
+}
+
+struct Batch {
+  # Rows of one table from one stream. Above some rows each column is a message of its own, so that
+  # readers decompress only what they need: then several messages share one header.
+  table @0 :UInt16;
+  rows @1 :UInt32;
+  columns @2 :List(Column);
+}
+
+struct Column {
+  index @0 :UInt16;
+  # Position in the table's definition.
+  numbers @1 :Numbers;
+  # One per row: the value; for text its length, or with `entries` the number of its entry.
+  entries @2 :Numbers;
+  # Text with a dictionary: length of each entry.
+  entryCount @3 :UInt32;
+  bytes @4 :List(UInt8);
+  # Text: all values, or all entries, one after the other.
+}
+
+struct Numbers {
+  # Integers, made small by a transform and then split into byte planes: all lowest bytes, then all
+  # second bytes, and so on, as many planes as the largest needs. No plane: every one is `base`.
+  transform @0 :Transform;
+  base @1 :UInt64;
+  # offset: added to each. delta, deltaBy: the value before the first.
+  by @2 :UInt16;
+  # deltaBy: index of the column whose value picks the predecessor.
+  planes @3 :List(UInt8);
+
+  enum Transform {
+    offset @0;
+    # value = base + x
+    delta @1;
+    # value = value of the row before + unzigzag(x)
+    deltaBy @2;
+    # value = value of the last row with the same key + unzigzag(x)
+  }
+}
+
+struct Checkpoint {
+  # Index of the frames since the checkpoint before.
+  previous @0 :UInt64;
+  # File offset of that checkpoint; 0: there is none.
+  frames @1 :List(FrameInfo);
+}
+
+struct FrameInfo {
+  offset @0 :UInt64;
+  # Of the skippable frame with the header.
+  length @1 :UInt64;
+  # Header and payload.
+}
+
+struct Footer {
+  # Only a clean end writes it.
+  checkpoint @0 :UInt64;
+  # File offset of the last checkpoint.
+  reason @1 :Text;
+  # Why the recording ended.
+  endMono @2 :UInt64;
+  tables @3 :List(TableTotal);
+  histograms @4 :List(Histogram);
+}
+
+struct TableTotal {
+  table @0 :UInt16;
+  rows @1 :UInt64;
+  rawBytes @2 :UInt64;
+  storedBytes @3 :UInt64;
+}
+
+struct Histogram {
+  # Log-linear: bucket b below 32 holds the value b; above, each power of two has 32 buckets.
+  table @0 :UInt16;
+  column @1 :UInt16;
+  buckets @2 :List(UInt32);
+  counts @3 :List(UInt64);
+}

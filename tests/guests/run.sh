@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# The static `capture` on other kernels: records the truth workload in guests with each attach kind forced in turn,
+# checks the traces here with `analyze`, and prints kernel x probe x attach kind: right, wrong or not there.
+#
+#   run.sh
+#
+# Exit status 0: nothing wrong; 1: something is. A kernel that cannot be had is skipped aloud; if none can, that is a
+# skip as a whole, or a failure under REQUIRE_LIVE=1.
+#
+# Environment: KERNELS ("5.10 6.1 6.12"; see vm.sh list), KINDS ("fentry kprobe tracepoint"), CAPTURE (dist/capture,
+# made by `make dist`), TRUTH (built here unless given), ANALYZE (target/release/analyze or target/debug/analyze),
+# RESULTS (target/test-kernels: traces, truths and consoles stay there), and those of vm.sh. Paths are as seen from the
+# top folder.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+guests=tests/guests
+
+read -ra kernels <<<"${KERNELS:-5.10 6.1 6.12}"
+kinds=${KINDS:-fentry kprobe tracepoint}
+capture=${CAPTURE:-dist/capture}
+results=${RESULTS:-target/test-kernels}
+
+die() { echo "run.sh: $*" >&2; exit 1; }
+
+find_analyze() {
+  local candidate
+  for candidate in ${ANALYZE:-target/release/analyze target/debug/analyze}; do
+    [ ! -x "$candidate" ] || { echo "$candidate"; return; }
+  done
+  die "no analyze: build it (cargo build --release --bin analyze) or name it in ANALYZE"
+}
+
+# The workload as one static file, from the same package and in the same target directory as dist/capture.
+build_truth() {
+  local target=x86_64-unknown-linux-gnu
+  CARGO_TARGET_DIR=target/dist RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release \
+    --no-default-features --features capture,static --target "$target" --example truth >&2 ||
+    die "the truth workload does not build"
+  echo "target/dist/$target/release/examples/truth"
+}
+
+# boot KERNEL: one boot, all recordings. 77: this kernel cannot be had here.
+boot() {
+  VM_OUT_MB=${VM_OUT_MB:-256} VM_TIMEOUT=${VM_TIMEOUT:-900} \
+    "$guests/vm.sh" run "$1" "$payload" "$results/$1" "sh ./inside.sh $kinds"
+}
+
+[ -x "$capture" ] || die "no $capture: make dist, or name one in CAPTURE"
+analyze=$(find_analyze)
+truth=${TRUTH:-$(build_truth)}
+[ -x "$truth" ] || die "no $truth"
+
+payload=$(mktemp -d)
+trap 'rm -rf "$payload"' EXIT
+cp "$capture" "$payload/capture"
+cp "$truth" "$payload/truth"
+cp "$guests/inside.sh" "$payload/"
+
+done_kernels=() skipped=() failed=0
+for kernel in "${kernels[@]}"; do
+  echo "run.sh: kernel $kernel" >&2
+  rm -rf "${results:?}/$kernel"
+  status=0
+  boot "$kernel" || status=$?
+  case $status in
+    0) done_kernels+=("$kernel") ;;
+    77) skipped+=("$kernel") ;;
+    *) echo "run.sh: kernel $kernel: the guest ended with $status" >&2; failed=1 ;;
+  esac
+done
+
+if [ ${#done_kernels[@]} -gt 0 ]; then
+  "$guests/compare.py" "$analyze" "$results" "${done_kernels[@]}" || failed=1
+elif [ "$failed" = 0 ]; then
+  echo "SKIP: no kernel could be booted" >&2
+  [ "${REQUIRE_LIVE:-0}" != 1 ] || failed=1
+fi
+[ ${#skipped[@]} = 0 ] || echo "SKIP: kernels that cannot be had here: ${skipped[*]}" >&2
+exit "$failed"
