@@ -68,7 +68,7 @@ borders: ## no polars in the recorder's dependencies, no libbpf in the analyzer'
 	$(call border,capture,polars|rayon)
 	$(call border,analyze,libbpf|bindgen|clang-sys)
 
-schema: ## schema/trace.request, from which the build makes Rust without capnp: after each change of trace.capnp
+schema: ## schema/trace.request from trace.capnp, so that the build needs no capnp: after each change of it
 	contrib/setup.sh
 	capnp compile -o- schema/trace.capnp >schema/trace.request.new
 	mv schema/trace.request.new schema/trace.request

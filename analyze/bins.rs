@@ -1,0 +1,109 @@
+//! Intervals. Bins begin at whole multiples of the interval by the host's wall clock, as a live tool
+//! that started on the second would have had them, or count from the start of the span.
+
+use super::clock::{Clock, SECOND};
+use super::error::Failure;
+use super::window::Window;
+
+/// More bins than anybody reads.
+const MOST: u64 = 1_000_000;
+
+/// A span cut into intervals.
+#[derive(Clone, Debug)]
+pub(crate) struct Bins {
+    /// Monotonic ns: bin i is from edge i up to edge i + 1; the outer edges are those of the span.
+    edges: Vec<u64>,
+    /// Wall ns at which each bin begins by the clock.
+    starts: Vec<i64>,
+    /// Length of a bin, ns; `None`: one bin is all.
+    pub interval: Option<u64>,
+}
+
+impl Bins {
+    /// Cuts `window` every `interval` ns; `None` leaves it whole.
+    pub fn new(window: Window, clock: &Clock, interval: Option<u64>, from_start: bool) -> Result<Self, Failure> {
+        let first = clock.wall(window.from);
+        let Some(step) = interval else {
+            return Ok(Self { edges: vec![window.from, window.to], starts: vec![first], interval });
+        };
+        if step == 0 || (window.to - window.from) / step > MOST {
+            return Err(Failure::usage(format!("an interval of {step} ns makes more than {MOST} rows"))
+                .hint("take a longer --interval, or a shorter span with --from and --to"));
+        }
+        let length = step.cast_signed();
+        let origin = if from_start { first } else { midnight(clock, first) };
+        let begin = origin + (first - origin).div_euclid(length) * length;
+        let (mut edges, mut starts) = (vec![window.from], vec![begin]);
+        let mut at = begin + length;
+        while clock.mono(at) < window.to {
+            // Where the wall clock was set forward, bins that it jumped over have no length.
+            edges.push(clock.mono(at).max(*edges.last().unwrap_or(&0)));
+            starts.push(at);
+            at += length;
+        }
+        edges.push(window.to);
+        Ok(Self { edges, starts, interval })
+    }
+
+    /// Number of bins.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The bin of a moment inside the span.
+    pub fn of(&self, moment: u64) -> u32 {
+        let after = self.edges.partition_point(|&edge| edge <= moment);
+        after.saturating_sub(1).min(self.len() - 1) as u32
+    }
+
+    /// When a bin begins by the clock, wall ns.
+    pub fn start(&self, bin: u32) -> i64 {
+        self.starts.get(bin as usize).copied().unwrap_or(0)
+    }
+
+    /// The part of the span that a bin covers.
+    pub fn window(&self, bin: u32) -> Window {
+        let edge = |at: usize| self.edges.get(at).copied().unwrap_or(0);
+        Window { from: edge(bin as usize), to: edge(bin as usize + 1) }
+    }
+
+    /// Digits of a second's fraction that tell bins apart.
+    pub fn digits(&self) -> usize {
+        match self.interval {
+            Some(step) if step % SECOND != 0 => 3 * (1 + usize::from(step % 1_000_000 != 0) + usize::from(step % 1_000 != 0)),
+            _ => 0,
+        }
+    }
+}
+
+/// Begin of the host's day, so that 10-minute bins begin at ten past.
+fn midnight(clock: &Clock, wall: i64) -> i64 {
+    clock.from_civil(clock.civil(wall).date().to_datetime(jiff::civil::Time::midnight())).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_begin_on_the_second_and_know_their_true_length() {
+        let clock = Clock::new((1_000 * SECOND, 1_795_345_267_250_000_000), [], 0);
+        let window = Window { from: 1_000 * SECOND, to: 1_002 * SECOND };
+        let bins = Bins::new(window, &clock, Some(SECOND), false).expect("few bins");
+        assert_eq!(bins.len(), 3);
+        let lengths: Vec<f64> = (0..3).map(|bin| bins.window(bin).seconds()).collect();
+        assert_eq!(lengths, [0.75, 1.0, 0.25]);
+        assert_eq!(clock.time_of_day(bins.start(0), 0), "11:01:07");
+        let of = |ms: u64| bins.of(1_000 * SECOND + ms * 1_000_000);
+        assert_eq!((of(0), of(749), of(750), of(1_749), of(1_750), of(1_999)), (0, 0, 1, 1, 2, 2));
+    }
+
+    #[test]
+    fn a_span_can_stay_whole_or_count_from_its_start() {
+        let clock = Clock::new((0, 250_000_000), [], 0);
+        let window = Window { from: 0, to: 2 * SECOND };
+        assert_eq!(Bins::new(window, &clock, None, false).expect("one").len(), 1);
+        assert_eq!(Bins::new(window, &clock, Some(SECOND), true).expect("two").len(), 2);
+        assert!(Bins::new(window, &clock, Some(1), false).is_err());
+    }
+}

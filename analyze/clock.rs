@@ -1,0 +1,114 @@
+//! Moments: CLOCK_MONOTONIC in the file, the recording host's wall clock on paper.
+//!
+//! Clock rows tie the two together. Between two rows the wall clock runs evenly; before the first
+//! and after the last it keeps its distance. The zone is the host's, whose offset is in the trace,
+//! so no zone database is needed and a laptop's own zone does not matter.
+
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
+
+/// Nanoseconds of a second.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
+/// How the trace's clock maps to the wall clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    /// Monotonic and wall ns of the same moments, in order; never empty.
+    points: Vec<(u64, i64)>,
+    zone: TimeZone,
+}
+
+impl Clock {
+    /// From a first pair, more pairs in any order, and seconds east of UTC.
+    pub fn new(first: (u64, i64), more: impl IntoIterator<Item = (u64, i64)>, offset: i32) -> Self {
+        let mut points: Vec<(u64, i64)> = std::iter::once(first).chain(more).collect();
+        points.sort_unstable();
+        points.dedup_by_key(|point| point.0);
+        // A clock that was set back would give one wall time to two moments: keep to the part that rises.
+        let mut top = i64::MIN;
+        points.retain(|point| std::mem::replace(&mut top, top.max(point.1)) < point.1);
+        let zone = Offset::from_seconds(offset).unwrap_or(Offset::UTC).to_time_zone();
+        Self { points, zone }
+    }
+
+    /// The same clock, printed in UTC.
+    pub fn in_utc(mut self) -> Self {
+        self.zone = TimeZone::UTC;
+        self
+    }
+
+    /// Wall clock of a moment, ns since 1970.
+    pub fn wall(&self, mono: u64) -> i64 {
+        let after = self.points.partition_point(|point| point.0 <= mono);
+        convert(i128::from(mono), after, &self.points, |p| (i128::from(p.0), i128::from(p.1))) as i64
+    }
+
+    /// The moment of a wall clock time; 0 for times before the clock's zero.
+    pub fn mono(&self, wall: i64) -> u64 {
+        let after = self.points.partition_point(|point| point.1 <= wall);
+        convert(i128::from(wall), after, &self.points, |p| (i128::from(p.1), i128::from(p.0))).max(0) as u64
+    }
+
+    /// A wall time as date and time of the host.
+    pub fn civil(&self, wall: i64) -> jiff::civil::DateTime {
+        let stamp = Timestamp::from_nanosecond(wall.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.zone.to_datetime(stamp)
+    }
+
+    /// A date and time of the host as wall time.
+    pub fn from_civil(&self, civil: jiff::civil::DateTime) -> Option<i64> {
+        i64::try_from(self.zone.to_timestamp(civil).ok()?.as_nanosecond()).ok()
+    }
+
+    /// For people: `12:01:07`, with `digits` of a second's fraction.
+    pub fn time_of_day(&self, wall: i64, digits: usize) -> String {
+        let time = self.civil(wall).time();
+        let whole = format!("{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second());
+        if digits == 0 {
+            return whole;
+        }
+        let fraction = format!("{:09}", time.subsec_nanosecond());
+        format!("{whole}.{}", &fraction[..digits.min(9)])
+    }
+
+    /// For programs: RFC 3339 with the host's offset.
+    pub fn rfc3339(&self, wall: i64) -> String {
+        let stamp = Timestamp::from_nanosecond(wall.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+        stamp.display_with_offset(self.zone.to_offset(stamp)).to_string()
+    }
+}
+
+/// `after` is the first point behind `x`.
+fn convert(x: i128, after: usize, points: &[(u64, i64)], pair: impl Fn(&(u64, i64)) -> (i128, i128)) -> i128 {
+    let before = pair(&points[after.saturating_sub(1)]);
+    match points.get(after).map(&pair) {
+        Some(next) if after > 0 => before.1 + (x - before.0) * (next.1 - before.1) / (next.0 - before.0),
+        _ => before.1 + (x - before.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_follows_the_clock_rows() {
+        let clock = Clock::new((1_000, 5_000), [(2_000, 6_010), (3_000, 7_020)], 3600);
+        assert_eq!((clock.wall(500), clock.wall(1_500), clock.wall(2_000), clock.wall(4_000)), (4_500, 5_505, 6_010, 8_020));
+        assert_eq!((clock.mono(4_500), clock.mono(5_505), clock.mono(8_020)), (500, 1_500, 4_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_still_maps_one_to_one() {
+        let clock = Clock::new((0, 100), [(10, 50), (20, 120)], 0);
+        assert_eq!((clock.wall(10), clock.wall(20)), (110, 120));
+    }
+
+    #[test]
+    fn times_are_the_hosts() {
+        let clock = Clock::new((0, 1_795_345_267_250_000_000), [], 3600);
+        assert_eq!(clock.time_of_day(clock.wall(0), 3), "12:01:07.250");
+        assert_eq!(clock.rfc3339(clock.wall(750_000_000)), "2026-11-22T12:01:08+01:00");
+        assert_eq!(clock.in_utc().rfc3339(1_795_345_267_250_000_000), "2026-11-22T11:01:07.25Z");
+    }
+}

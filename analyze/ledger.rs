@@ -1,0 +1,207 @@
+//! What is missing, from every source that knows: the recorder's ledger, the kernel's miss counters,
+//! sequence numbers of frames, frames that cannot be decoded.
+//!
+//! The recorder's ledger counts per processor, table and tick of 2^30 ns. Its sums close:
+//!
+//! ```text
+//! attempted = stored + filtered + ring_full + state_full
+//! rows in the file = stored - discarded
+//! ```
+
+use super::trace::Trace;
+use super::window::Window;
+use std::collections::{BTreeMap, HashMap};
+
+/// Sums of ledger rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Records put into the ring.
+    pub stored: u64,
+    /// Rejected by a filter.
+    pub filtered: u64,
+    /// Lost: no space in the ring.
+    pub ring_full: u64,
+    /// Lost: no space in a map.
+    pub state_full: u64,
+    /// Lost: taken from the ring, not written.
+    pub discarded: u64,
+}
+
+impl Counts {
+    /// Events that are not in the file although no filter rejected them.
+    pub fn lost(self) -> u64 {
+        self.ring_full + self.state_full + self.discarded
+    }
+
+    fn add(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.filtered += other.filtered;
+        self.ring_full += other.ring_full;
+        self.state_full += other.state_full;
+        self.discarded += other.discarded;
+    }
+}
+
+/// One ledger row.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    window: Window,
+    table: u16,
+    counts: Counts,
+}
+
+/// Rows that are gone from the file between two moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gap {
+    window: Window,
+    table: u16,
+    rows: u64,
+}
+
+/// The ledger of a trace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    entries: Vec<Entry>,
+    gaps: Vec<Gap>,
+}
+
+/// What is missing in a span, for some tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// From the ledger.
+    pub counts: Counts,
+    /// Hits that the kernel skipped; known for the whole recording only.
+    pub kernel_missed: u64,
+    /// Rows that the file once held, or should.
+    pub missing_rows: u64,
+    /// Places of the file that cannot be read, whatever they held.
+    pub damage: Vec<String>,
+}
+
+impl Losses {
+    /// Events that are known to be gone.
+    pub fn events(&self) -> u64 {
+        self.counts.lost() + self.kernel_missed + self.missing_rows
+    }
+
+    /// Nothing is missing.
+    pub fn none(&self) -> bool {
+        self.events() == 0 && self.damage.is_empty()
+    }
+
+    /// The causes that apply, with their counts.
+    pub fn causes(&self) -> Vec<(&'static str, u64)> {
+        let all = [
+            ("ring_full", self.counts.ring_full),
+            ("state_full", self.counts.state_full),
+            ("discarded", self.counts.discarded),
+            ("kernel_missed", self.kernel_missed),
+            ("missing_rows", self.missing_rows),
+        ];
+        all.into_iter().filter(|cause| cause.1 > 0).collect()
+    }
+}
+
+impl Ledger {
+    /// Reads table `ledger`, and finds what the file lost afterwards.
+    pub fn load(trace: &Trace) -> Self {
+        Self { entries: entries(trace).unwrap_or_default(), gaps: gaps(trace) }
+    }
+
+    /// Sums per table number over the whole recording.
+    pub fn totals(&self) -> BTreeMap<u16, Counts> {
+        let mut totals: BTreeMap<u16, Counts> = BTreeMap::new();
+        self.entries.iter().for_each(|entry| totals.entry(entry.table).or_default().add(entry.counts));
+        totals
+    }
+
+    /// What is missing of `tables` in a span. A tick that overlaps the span counts whole.
+    pub fn losses(&self, trace: &Trace, window: Window, tables: &[u16]) -> Losses {
+        let mut losses = Losses::default();
+        let asked = |entry: &&Entry| tables.contains(&entry.table) && overlap(entry.window, window);
+        self.entries.iter().filter(asked).for_each(|entry| losses.counts.add(entry.counts));
+        let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table) && overlap(gap.window, window));
+        losses.missing_rows = gaps.map(|gap| gap.rows).sum();
+        for (offset, frame) in trace.unreadable() {
+            if tables.contains(&frame.table) && window.touches(frame.times.0, frame.times.1) {
+                losses.missing_rows += frame.rows;
+                losses.damage.push(format!("byte {offset}: {}", frame.why));
+            }
+        }
+        let places = trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
+        losses.damage.extend(places);
+        losses.kernel_missed = tables.iter().map(|&table| missed(trace, table)).sum();
+        losses
+    }
+
+    /// The moments in which something of `tables` was lost: counts there are lower bounds.
+    pub fn lossy(&self, trace: &Trace, tables: &[u16]) -> Vec<Window> {
+        if tables.iter().any(|&table| missed(trace, table) > 0) {
+            return vec![trace.span];
+        }
+        let entries = self.entries.iter().filter(|entry| tables.contains(&entry.table) && entry.counts.lost() > 0);
+        let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table)).map(|gap| gap.window);
+        let mut lossy: Vec<Window> = entries.map(|entry| entry.window).chain(gaps).collect();
+        for (_, frame) in trace.unreadable() {
+            if tables.contains(&frame.table) {
+                lossy.push(Window { from: frame.times.0, to: frame.times.1.saturating_add(1) });
+            }
+        }
+        lossy
+    }
+
+    /// Per table: rows in the file, rows that the ledger says must be there; only where these differ.
+    pub fn unbalanced(&self, trace: &Trace) -> Vec<(u16, u64, u64)> {
+        let due = |(table, counts): (u16, Counts)| (table, trace.rows_of(table), counts.stored.saturating_sub(counts.discarded));
+        self.totals().into_iter().map(due).filter(|&(_, found, due)| found != due).collect()
+    }
+}
+
+/// Whether two spans share a moment.
+pub(crate) fn overlap(a: Window, b: Window) -> bool {
+    a.from < b.to && b.from < a.to
+}
+
+fn missed(trace: &Trace, table: u16) -> u64 {
+    let def = trace.tables.get(usize::from(table));
+    def.and_then(|def| trace.probes().of(&def.name)).map_or(0, |probe| probe.missed)
+}
+
+fn entries(trace: &Trace) -> Option<Vec<Entry>> {
+    let rows = trace.gather("ledger")?;
+    let column = |name| rows.def.column(name);
+    let (ts, until, table) = (column("ts")?, column("until")?, column("table")?);
+    let number = |name: &str, row| column(name).map_or(0, |column| rows.raw(column, row));
+    let entry = |row| Entry {
+        window: Window { from: rows.raw(ts, row), to: rows.raw(until, row) },
+        table: rows.raw(table, row) as u16,
+        counts: Counts {
+            stored: number("stored", row),
+            filtered: number("filtered", row),
+            ring_full: number("ring_full", row),
+            state_full: number("state_full", row),
+            discarded: number("discarded", row),
+        },
+    };
+    Some((0..rows.len()).map(entry).collect())
+}
+
+/// Each frame says how many rows of its table and stream came before it.
+fn gaps(trace: &Trace) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    let mut seen: HashMap<(u16, u16), (u64, u64)> = HashMap::new();
+    for frame in &trace.reader.frames {
+        let header = &frame.header;
+        if !header.kind.has_rows() {
+            continue;
+        }
+        let (rows, last) = seen.entry((header.stream, header.table)).or_insert((0, trace.span.from));
+        if header.rows_before > *rows {
+            let window = Window { from: *last, to: header.min_time.max(*last).saturating_add(1) };
+            gaps.push(Gap { window, table: header.table, rows: header.rows_before - *rows });
+        }
+        *rows = header.rows_before.saturating_add(header.rows.into());
+        *last = header.max_time.max(*last);
+    }
+    gaps
+}

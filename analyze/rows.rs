@@ -1,0 +1,157 @@
+//! Decoded rows of one table, and what is in a cell.
+
+use super::escape;
+use crate::schema::{Batch, Column, ColumnType, TableDef};
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+/// A cell as reports show and compare it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Value {
+    /// Not known.
+    Null,
+    /// A number; 64-bit ids are far below the sign bit.
+    Int(i64),
+    /// A name, an address, a path.
+    Text(Arc<str>),
+}
+
+impl Value {
+    /// Text from bytes of any origin.
+    pub fn text(bytes: &[u8]) -> Self {
+        Self::Text(escape::lossless(bytes).into())
+    }
+}
+
+/// Names of numbers, from table `enum`.
+pub(crate) type Labels = HashMap<(String, i64), Arc<str>>;
+
+/// Rows of one table; columns that were not asked for are absent.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// What the columns mean.
+    pub def: Arc<TableDef>,
+    batch: Batch,
+    /// Per text column, where each value begins.
+    starts: Vec<Vec<u32>>,
+}
+
+impl Rows {
+    /// Rows as the reader decoded them.
+    pub fn new(def: Arc<TableDef>, batch: Batch) -> Self {
+        let starts = batch.columns.iter().map(starts).collect();
+        Self { def, batch, starts }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.batch.rows
+    }
+
+    /// The number as it is stored, without its sign.
+    #[inline]
+    pub fn raw(&self, column: usize, row: usize) -> u64 {
+        match &self.batch.columns[column] {
+            Column::U64(values) => values[row],
+            Column::U32(values) => values[row].into(),
+            Column::U16(values) => values[row].into(),
+            Column::U8(values) => values[row].into(),
+            Column::Absent | Column::Text(_) => 0,
+        }
+    }
+
+    /// The number; `None` where this row or this trace has none.
+    #[inline]
+    pub fn get(&self, column: usize, row: usize) -> Option<i64> {
+        let def = &self.def.columns[column];
+        let raw = self.raw(column, row);
+        if def.null == Some(raw) || !def.absent.is_empty() || matches!(self.batch.columns[column], Column::Absent) {
+            return None;
+        }
+        Some(match def.kind {
+            ColumnType::Number { width: 1, signed: true } => i64::from(raw as i8),
+            ColumnType::Number { width: 2, signed: true } => i64::from(raw as i16),
+            ColumnType::Number { width: 4, signed: true } => i64::from(raw as i32),
+            _ => raw.cast_signed(),
+        })
+    }
+
+    /// The bytes of a text or an address; empty for numbers.
+    pub fn bytes(&self, column: usize, row: usize) -> &[u8] {
+        let Column::Text(text) = &self.batch.columns[column] else { return &[] };
+        let start = self.starts[column][row] as usize;
+        &text.bytes[start..start + text.lengths[row] as usize]
+    }
+
+    /// All values of an eight-byte column; empty for any other.
+    pub fn u64s(&self, column: usize) -> &[u64] {
+        self.batch.columns[column].u64s()
+    }
+
+    /// Whether two rows say the same, apart from when and where they were written.
+    pub fn same(&self, a: usize, b: usize) -> bool {
+        let skip = [self.def.time(), self.def.column("cpu")];
+        let columns = (0..self.def.columns.len()).filter(|&column| !skip.contains(&Some(column)));
+        columns.into_iter().all(|c| self.raw(c, a) == self.raw(c, b) && self.bytes(c, a) == self.bytes(c, b))
+    }
+
+    /// The cell as a report shows it: numbers that have names as those, addresses as text.
+    pub fn value(&self, labels: &Labels, column: usize, row: usize) -> Value {
+        let def = &self.def.columns[column];
+        if !def.absent.is_empty() {
+            return Value::Null;
+        }
+        match def.kind {
+            ColumnType::Text => Value::text(self.bytes(column, row)),
+            ColumnType::Ip => address(self.bytes(column, row), self.family(row)),
+            ColumnType::Number { .. } => self.get(column, row).map_or(Value::Null, |number| named(labels, &def.enumeration, number)),
+        }
+    }
+
+    /// Whether [`Rows::value`] gives text.
+    pub fn is_text(def: &TableDef, column: usize) -> bool {
+        let def = &def.columns[column];
+        !def.enumeration.is_empty() || !matches!(def.kind, ColumnType::Number { .. })
+    }
+
+    fn family(&self, row: usize) -> Option<i64> {
+        self.get(self.def.column("family")?, row)
+    }
+}
+
+fn starts(column: &Column) -> Vec<u32> {
+    let Column::Text(text) = column else { return Vec::new() };
+    let next = |at: &mut u32, length: &u32| Some(std::mem::replace(at, *at + length));
+    text.lengths.iter().scan(0, next).collect()
+}
+
+fn named(labels: &Labels, enumeration: &str, number: i64) -> Value {
+    if enumeration.is_empty() {
+        return Value::Int(number);
+    }
+    let label = labels.get(&(enumeration.to_owned(), number));
+    Value::Text(label.cloned().unwrap_or_else(|| number.to_string().into()))
+}
+
+/// An address; family 10 keeps a mapped IPv4 address as `::ffff:a.b.c.d`, since that socket is an IPv6 one.
+fn address(bytes: &[u8], family: Option<i64>) -> Value {
+    let Ok(bytes) = <[u8; 16]>::try_from(bytes) else { return Value::Null };
+    let v6 = Ipv6Addr::from(bytes);
+    let v4 = v6.to_ipv4_mapped().filter(|_| family != Some(10));
+    Value::Text(v4.map_or_else(|| v6.to_string(), |v4| v4.to_string()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_printed_as_its_socket_has_it() {
+        let mapped = Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1]).octets();
+        assert_eq!(address(&mapped, Some(2)), Value::Text("10.0.0.1".into()));
+        assert_eq!(address(&mapped, Some(10)), Value::Text("::ffff:10.0.0.1".into()));
+        assert_eq!(address(&Ipv6Addr::LOCALHOST.octets(), Some(10)), Value::Text("::1".into()));
+        assert_eq!(address(&[1, 2], None), Value::Null);
+    }
+}

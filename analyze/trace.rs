@@ -1,0 +1,234 @@
+//! An open trace: the file, its clock and span, and what its small tables say, read when first asked for.
+//!
+//! A frame that cannot be decoded is noted here and otherwise absent: no report fails because of it,
+//! and every report says so.
+
+use super::clock::Clock;
+use super::error::{Exit, Failure};
+use super::identity::Identity;
+use super::ledger::Ledger;
+use super::probes::Probes;
+use super::rows::{Labels, Rows};
+use super::window::Window;
+use crate::schema::reader::Frame;
+use crate::schema::reader::Scratch;
+use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// A frame that is there but cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// Its table.
+    pub table: u16,
+    /// Rows in it.
+    pub rows: u64,
+    /// Smallest and largest `ts` in it.
+    pub times: (u64, u64),
+    /// Why.
+    pub why: String,
+}
+
+/// An open trace.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    /// What the user called it.
+    pub name: String,
+    /// The file.
+    pub reader: TraceReader,
+    /// Definitions; numbers are positions.
+    pub tables: Vec<Arc<TableDef>>,
+    /// Moments to wall clock.
+    pub clock: Clock,
+    /// From time zero to the last event.
+    pub span: Window,
+    pool: rayon::ThreadPool,
+    unreadable: Mutex<BTreeMap<u64, Unreadable>>,
+    identities: Mutex<HashMap<String, Option<Arc<Identity>>>>,
+    labels: OnceLock<Labels>,
+    ledger: OnceLock<Ledger>,
+    probes: OnceLock<Probes>,
+}
+
+impl Trace {
+    /// Opens a file, or standard input as `-`. `threads` 0: as many as there are processors.
+    pub fn open(path: &Path, threads: usize, utc: bool) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let open = TraceReader::open(path);
+        let reader = open.map_err(|error| Failure::new(Exit::Unusable, format!("{name}: {error}")))?;
+        Self::new(name, reader, threads, utc)
+    }
+
+    /// A trace that is already open.
+    pub fn new(name: String, reader: TraceReader, threads: usize, utc: bool) -> anyhow::Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let Host { start_mono, start_real, zone_offset, .. } = reader.host;
+        let first = (start_mono, start_real.cast_signed());
+        let mut trace = Self {
+            name,
+            tables: reader.tables.iter().cloned().map(Arc::new).collect(),
+            span: span(&reader),
+            reader,
+            clock: Clock::new(first, [], zone_offset),
+            pool,
+            unreadable: Mutex::default(),
+            identities: Mutex::default(),
+            labels: OnceLock::new(),
+            ledger: OnceLock::new(),
+            probes: OnceLock::new(),
+        };
+        let clock = Clock::new(first, trace.clock_rows(), zone_offset);
+        trace.clock = if utc { clock.in_utc() } else { clock };
+        Ok(trace)
+    }
+
+    /// Runs on this trace's threads.
+    pub fn install<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(run)
+    }
+
+    /// A table by name.
+    pub fn table(&self, name: &str) -> Option<&Arc<TableDef>> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+
+    /// Event tables in file order.
+    pub fn events(&self) -> impl Iterator<Item = &Arc<TableDef>> {
+        self.tables.iter().filter(|table| table.role == Role::Event)
+    }
+
+    /// Rows of a table that the file holds.
+    pub fn rows_of(&self, table: u16) -> u64 {
+        self.reader.frames_of(table).map(|frame| u64::from(frame.header.rows)).sum()
+    }
+
+    /// Decodes the columns `wanted` of a frame; a damaged frame is noted and gives `None`.
+    pub fn read(&self, frame: &Frame, wanted: Option<&[usize]>, scratch: &mut Scratch) -> Option<Rows> {
+        let def = self.tables.get(usize::from(frame.header.table));
+        match (self.reader.read(frame, wanted, scratch), def) {
+            (Ok(batch), Some(def)) => Some(Rows::new(Arc::clone(def), batch)),
+            (Err(error), _) => {
+                self.note(frame, error.to_string());
+                None
+            }
+            (Ok(_), None) => None,
+        }
+    }
+
+    fn note(&self, frame: &Frame, why: String) {
+        let header = &frame.header;
+        let noted = Unreadable {
+            table: header.table,
+            rows: header.rows.into(),
+            times: (header.min_time, header.max_time),
+            why,
+        };
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(frame.offset, noted);
+    }
+
+    /// The frames that could not be decoded so far, by file offset.
+    pub fn unreadable(&self) -> Vec<(u64, Unreadable)> {
+        let noted = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.iter().map(|(&offset, frame)| (offset, frame.clone())).collect()
+    }
+
+    /// All rows of a small table, in file order.
+    pub fn gather(&self, table: &str) -> Option<Rows> {
+        let def = self.table(table)?;
+        let frames: Vec<&Frame> = self.reader.frames_of(def.number).collect();
+        let read = |scratch: &mut Scratch, frame: &&Frame| match self.reader.read(frame, None, scratch) {
+            Ok(batch) => Some(batch),
+            Err(error) => {
+                self.note(frame, error.to_string());
+                None
+            }
+        };
+        let batches: Vec<Option<Batch>> = self.install(|| frames.par_iter().map_init(Scratch::new, read).collect());
+        let mut all = Batch { table: def.number, columns: vec![Column::Absent; def.columns.len()], ..Batch::default() };
+        for (frame, batch) in frames.iter().zip(batches) {
+            if let Some(batch) = batch
+                && !append(&mut all, batch)
+            {
+                self.note(frame, "its columns differ from those of the frames before".into());
+            }
+        }
+        Some(Rows::new(Arc::clone(def), all))
+    }
+
+    /// An identity table, if the trace has it.
+    pub fn identity(&self, table: &str) -> Option<Arc<Identity>> {
+        let mut known = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(identity) = known.get(table) {
+            return identity.clone();
+        }
+        let identity = Identity::load(self, table).map(Arc::new);
+        known.insert(table.to_owned(), identity.clone());
+        identity
+    }
+
+    /// Names of numbers.
+    pub fn labels(&self) -> &Labels {
+        self.labels.get_or_init(|| {
+            let Some(rows) = self.gather("enum") else { return Labels::default() };
+            let columns = ["name", "value", "label"].map(|name| rows.def.column(name));
+            let [Some(name), Some(value), Some(label)] = columns else { return Labels::default() };
+            let text = |column, row| super::escape::lossless(rows.bytes(column, row));
+            (0..rows.len()).map(|row| ((text(name, row), rows.raw(value, row).cast_signed()), text(label, row).into())).collect()
+        })
+    }
+
+    /// What was counted as lost.
+    pub fn ledger(&self) -> &Ledger {
+        self.ledger.get_or_init(|| Ledger::load(self))
+    }
+
+    /// What each probe got.
+    pub fn probes(&self) -> &Probes {
+        self.probes.get_or_init(|| Probes::load(self))
+    }
+
+    fn clock_rows(&self) -> Vec<(u64, i64)> {
+        let Some(rows) = self.gather("clock") else { return Vec::new() };
+        let (Some(ts), Some(real)) = (rows.def.column("ts"), rows.def.column("realtime")) else { return Vec::new() };
+        (0..rows.len()).map(|row| (rows.raw(ts, row), rows.raw(real, row).cast_signed())).collect()
+    }
+}
+
+/// Events are what a span is about; identity rows may be older than the start.
+fn span(reader: &TraceReader) -> Window {
+    let events = || reader.frames.iter().filter(|frame| frame.header.kind == Kind::Events);
+    let start = reader.host.start_mono;
+    let from = events().map(|frame| frame.header.min_time).min().map_or(start, |first| first.min(start));
+    let last = events().map(|frame| frame.header.max_time).max().unwrap_or(start);
+    let end = reader.footer.as_ref().map_or(last, |footer| last.max(footer.end_mono));
+    Window { from, to: end.max(from).saturating_add(1) }
+}
+
+/// Adds rows; false if they do not have the same columns.
+fn append(all: &mut Batch, batch: Batch) -> bool {
+    if all.rows == 0 {
+        *all = batch;
+        return true;
+    }
+    let alike = |(a, b): (&Column, &Column)| std::mem::discriminant(a) == std::mem::discriminant(b);
+    if !all.columns.iter().zip(&batch.columns).all(alike) {
+        return false;
+    }
+    all.rows += batch.rows;
+    for (to, from) in all.columns.iter_mut().zip(batch.columns) {
+        match (to, from) {
+            (Column::U8(to), Column::U8(from)) => to.extend(from),
+            (Column::U16(to), Column::U16(from)) => to.extend(from),
+            (Column::U32(to), Column::U32(from)) => to.extend(from),
+            (Column::U64(to), Column::U64(from)) => to.extend(from),
+            (Column::Text(to), Column::Text(from)) => {
+                to.lengths.extend(from.lengths);
+                to.bytes.extend(from.bytes);
+            }
+            _ => {}
+        }
+    }
+    true
+}
