@@ -15,7 +15,9 @@ fn main() {
     if env::var_os("CARGO_FEATURE_ANALYZE").is_some() {
         list_reports(&out);
     }
-    if env::var_os("CARGO_FEATURE_CAPTURE").is_some() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+    if env::var_os("CARGO_FEATURE_CAPTURE").is_some()
+        && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux")
+    {
         compile_bpf(&out);
     }
 }
@@ -23,7 +25,8 @@ fn main() {
 fn compile_schema(out: &Path) {
     println!("cargo:rerun-if-changed=schema/trace.capnp");
     println!("cargo:rerun-if-changed=schema/trace.request");
-    let request = fs::File::open("schema/trace.request").expect("schema/trace.request is part of the sources");
+    let request =
+        fs::File::open("schema/trace.request").expect("schema/trace.request is part of the sources");
     capnpc::codegen::CodeGenerationCommand::new()
         .output_directory(out)
         .default_parent_module(vec!["schema".into()])
@@ -44,7 +47,7 @@ fn list_reports(out: &Path) {
     let mut text = String::new();
     for name in &names {
         let path = root.join("analyze/report").join(format!("{name}.rs"));
-        writeln!(text, "#[path = {path:?}]\npub mod {name};").expect("a String grows");
+        writeln!(text, "#[path = \"{}\"]\npub mod {name};", path.display()).expect("a String grows");
     }
     let all: Vec<String> = names.iter().map(|name| format!("&{name}::REPORT")).collect();
     writeln!(text, "/// Every report, by name.\npub static REPORTS: &[&Report] = &[{}];", all.join(", "))
@@ -60,7 +63,9 @@ fn compile_bpf(out: &Path) {
     let arch = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
         Ok("x86_64") => "x86",
         Ok("aarch64") => "arm64",
-        other => panic!("the probes know x86_64 and aarch64, not {other:?}: add the architecture to build.rs"),
+        other => {
+            panic!("the probes know x86_64 and aarch64, not {other:?}: add the architecture to build.rs")
+        }
     };
     let mut families: Vec<PathBuf> = fs::read_dir("bpf")
         .expect("bpf is part of the sources")
@@ -68,12 +73,17 @@ fn compile_bpf(out: &Path) {
         .filter(|path| path.to_str().is_some_and(|path| path.ends_with(".bpf.c")))
         .collect();
     families.sort();
-    let mut text = String::from("/// Every probe family: its name and its object.\npub static FAMILIES: &[(&str, &[u8])] = &[\n");
+    let mut text = String::from(
+        "/// Every probe family: its name and its object.\npub static FAMILIES: &[(&str, &[u8])] = &[\n",
+    );
     for source in families {
-        let name = source.file_name().and_then(|name| name.to_str()).expect("a plain name").replace(".bpf.c", "");
+        let name =
+            source.file_name().and_then(|name| name.to_str()).expect("a plain name").replace(".bpf.c", "");
         let object = out.join(format!("{name}.bpf.o"));
         run_clang(&clang, arch, &headers, &source, &object);
-        writeln!(text, "    ({:?}, include_bytes!({object:?})),", name.replace('_', "-")).expect("a String grows");
+        let group = name.replace('_', "-");
+        writeln!(text, "    (\"{group}\", include_bytes!(\"{}\")),", object.display())
+            .expect("a String grows");
     }
     text.push_str("];\n");
     fs::write(out.join("families.rs"), text).expect("OUT_DIR is writable");
@@ -102,7 +112,9 @@ fn find_clang() -> String {
     if let Ok(clang) = env::var("CLANG") {
         return clang;
     }
-    let works = |name: &String| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    let works = |name: &String| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
     std::iter::once("clang".to_owned())
         .chain((14..=24).rev().map(|version| format!("clang-{version}")))
         .find(works)

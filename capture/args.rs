@@ -6,6 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Record what the kernel does into a trace file; `analyze` answers questions from it later.
+#[expect(
+    clippy::struct_excessive_bools,
+    clippy::struct_field_names,
+    reason = "switches, named as they are typed"
+)]
 #[derive(Debug, Parser)]
 #[command(name = "capture", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
@@ -122,7 +127,8 @@ failed, 126 when COMMAND cannot be run, 127 when it was not found.";
 /// `500ms`, `30s`, `5m`, `1h`, or seconds without a unit.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(char::is_alphabetic);
-    let number: f64 = digits.parse().map_err(|_| format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h"))?;
+    let number: f64 =
+        digits.parse().map_err(|_| format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h"))?;
     let seconds = match &text[digits.len()..] {
         "ms" => number / 1000.0,
         "" | "s" => number,

@@ -46,7 +46,8 @@ impl Batcher {
 
     /// Takes one record as a probe left it. True: something should be sealed.
     pub fn push(&mut self, record: &[u8]) -> bool {
-        let number = record.get(TABLE_AT..TABLE_AT + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+        let number =
+            record.get(TABLE_AT..TABLE_AT + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
         let Some(builder) = number.and_then(|number| self.tables.get_mut(number)) else {
             self.malformed += 1;
             return false;
@@ -154,6 +155,9 @@ impl Builder {
     }
 
     /// The rows so far; the builder starts anew.
+    ///
+    /// # Panics
+    /// Never: a recording has at most 32 tables.
     pub fn seal(&mut self) -> Batch {
         self.transpose();
         let rows = std::mem::take(&mut self.rows);
@@ -207,7 +211,10 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
 
 /// The text that the `str_t` at `at` points to; empty where it points outside.
 fn trailing(record: &[u8], at: usize) -> &[u8] {
-    let Some([o0, o1, l0, l1]) = record.get(at..at + 4).and_then(|bytes| bytes.first_chunk()) else { return &[] };
-    let (offset, length) = (usize::from(u16::from_le_bytes([*o0, *o1])), usize::from(u16::from_le_bytes([*l0, *l1])));
+    let Some([o0, o1, l0, l1]) = record.get(at..at + 4).and_then(|bytes| bytes.first_chunk()) else {
+        return &[];
+    };
+    let (offset, length) =
+        (usize::from(u16::from_le_bytes([*o0, *o1])), usize::from(u16::from_le_bytes([*l0, *l1])));
     record.get(offset..offset + length).unwrap_or(&[])
 }

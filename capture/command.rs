@@ -38,8 +38,11 @@ impl Command {
     /// When a pipe or the process cannot be made.
     pub fn fork(words: &[OsString], user: Option<&User>) -> Result<Self> {
         let name = words[0].to_string_lossy().into_owned();
-        let argv: Vec<CString> =
-            words.iter().map(|word| CString::new(word.clone().into_vec())).collect::<Result<_, _>>().context("a word of COMMAND")?;
+        let argv: Vec<CString> = words
+            .iter()
+            .map(|word| CString::new(word.clone().into_vec()))
+            .collect::<Result<_, _>>()
+            .context("a word of COMMAND")?;
         let (wait, gate) = io::pipe().context("make a pipe")?;
         let (report, tell) = io::pipe().context("make a pipe")?;
         // SAFETY: this process has one thread, so the child may use everything that it inherits.
@@ -119,10 +122,8 @@ fn child(mut wait: io::PipeReader, mut tell: io::PipeWriter, argv: &[CString], u
 }
 
 fn run(argv: &[CString], user: Option<&User>) -> io::Error {
-    if let Some(user) = user {
-        if let Err(error) = become_user(user) {
-            return error;
-        }
+    if let Some(Err(error)) = user.map(become_user) {
+        return error;
     }
     // SAFETY: Rust ignores SIGPIPE for itself; a command expects the default.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -137,7 +138,9 @@ fn become_user(user: &User) -> io::Result<()> {
     let name = CString::new(user.name.as_str()).map_err(io::Error::other)?;
     // SAFETY: valid C string and plain numbers; every result is checked, in the order that leaves no privilege behind.
     let failed = unsafe {
-        libc::initgroups(name.as_ptr(), user.gid) != 0 || libc::setgid(user.gid) != 0 || libc::setuid(user.uid) != 0
+        libc::initgroups(name.as_ptr(), user.gid) != 0
+            || libc::setgid(user.gid) != 0
+            || libc::setuid(user.uid) != 0
     };
     if failed {
         return Err(io::Error::last_os_error());
@@ -150,4 +153,3 @@ fn become_user(user: &User) -> io::Result<()> {
     }
     Ok(())
 }
-

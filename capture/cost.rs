@@ -49,7 +49,8 @@ impl Cost {
         let time = now();
         match &self.slice {
             None if time >= self.next => {
-                self.slice = statistics_on().map(|on| Slice { _on: on, began: time, before: run_time(), events });
+                self.slice =
+                    statistics_on().map(|on| Slice { _on: on, began: time, before: run_time(), events });
                 self.next = time + BETWEEN;
             }
             Some(slice) if time >= slice.began + SLICE => {
@@ -107,5 +108,9 @@ pub fn own_usage() -> Usage {
         usage
     };
     let ns = |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0) * 1000;
-    Usage { user_ns: ns(usage.ru_utime), system_ns: ns(usage.ru_stime), rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024 }
+    Usage {
+        user_ns: ns(usage.ru_utime),
+        system_ns: ns(usage.ru_stime),
+        rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    }
 }

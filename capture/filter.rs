@@ -36,7 +36,8 @@ impl Filter {
             filter.knob("want_netns", netns_inode(name)?);
             filter.words.push(format!("netns {name}"));
         }
-        let about_tasks = filter.words.iter().any(|word| !word.starts_with("port") && !word.starts_with("netns"));
+        let about_tasks =
+            filter.words.iter().any(|word| !word.starts_with("port") && !word.starts_with("netns"));
         filter.flag("task_filter", about_tasks);
         filter.flag("any_filter", !filter.words.is_empty());
         filter.flag("with_args", !args.no_args);

@@ -14,7 +14,7 @@ pub fn clock(id: libc::clockid_t) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// CLOCK_MONOTONIC, the clock of all events, in ns.
+/// `CLOCK_MONOTONIC`, the clock of all events, in ns.
 #[must_use]
 pub fn now() -> u64 {
     clock(libc::CLOCK_MONOTONIC)

@@ -55,7 +55,8 @@ impl Identity {
     /// For the tables of one recording.
     #[must_use]
     pub fn new(layouts: &Arc<Vec<Layout>>) -> Self {
-        let identity = |name: &str| layouts.iter().position(|l| l.def.role == Role::Identity && l.def.name == name);
+        let identity =
+            |name: &str| layouts.iter().position(|l| l.def.role == Role::Identity && l.def.name == name);
         let references = layouts.iter().map(|layout| {
             let columns = layout.def.columns.iter().enumerate();
             let reference = columns.filter_map(|(column, def)| {
@@ -64,8 +65,16 @@ impl Identity {
             });
             reference.collect()
         });
-        let stores = (0..layouts.len()).filter(|&i| layouts[i].def.role == Role::Identity).map(|i| (i, Store::default()));
-        Self { references: references.collect(), stores: stores.collect(), layouts: Arc::clone(layouts), epoch: 0, newest: 0 }
+        let stores = (0..layouts.len())
+            .filter(|&i| layouts[i].def.role == Role::Identity)
+            .map(|i| (i, Store::default()));
+        Self {
+            references: references.collect(),
+            stores: stores.collect(),
+            layouts: Arc::clone(layouts),
+            epoch: 0,
+            newest: 0,
+        }
     }
 
     /// Takes an identity record of table number `table`.

@@ -6,9 +6,9 @@
 
 use crate::schema::{ColumnDef, ColumnType, Role, TableDef};
 use anyhow::{Context as _, Result, bail};
+use libbpf_rs::ReferencesType as _;
 use libbpf_rs::btf::types::{Array, DeclTag, Int, IntEncoding, MemberAttr, Struct, StructMember};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, TypeId};
-use libbpf_rs::ReferencesType as _;
 use std::collections::HashMap;
 
 /// How a field's bytes become a value.
@@ -58,7 +58,9 @@ impl Layout {
         let btf = Btf::from_raw(group, object)?.context("the object has no BTF: compile it with -g")?;
         let tags = Tags::of(&btf);
         let mut tables = Vec::new();
-        for ty in (1..btf.len()).filter_map(|id| btf.type_by_id::<BtfType>(TypeId::from(u32::try_from(id).ok()?))) {
+        for ty in
+            (1..btf.len()).filter_map(|id| btf.type_by_id::<BtfType>(TypeId::from(u32::try_from(id).ok()?)))
+        {
             let Some(role) = tags.get(ty.type_id(), None, "table:") else { continue };
             let role = if role == "identity" { Role::Identity } else { Role::Event };
             let Ok(ty) = Struct::try_from(ty) else { bail!("{group}: only structs are tables") };
@@ -86,22 +88,38 @@ impl Layout {
         };
         let mut end = 0;
         for (index, member) in (0u32..).zip(ty.iter()) {
-            let at = layout.add_member(btf, tags, (id, index), &member).with_context(|| format!("struct {plain}"))?;
+            let at = layout
+                .add_member(btf, tags, (id, index), &member)
+                .with_context(|| format!("struct {plain}"))?;
             if at.0 != end {
-                bail!("struct {plain}: {} unnamed bytes of padding at {end}: name them and tag them __skip", at.0 - end);
+                bail!(
+                    "struct {plain}: {} unnamed bytes of padding at {end}: name them and tag them __skip",
+                    at.0 - end
+                );
             }
             end = at.1;
         }
         if end != layout.size {
-            bail!("struct {plain}: {} unnamed bytes of padding at its end: name them and tag them __skip", layout.size - end);
+            bail!(
+                "struct {plain}: {} unnamed bytes of padding at its end: name them and tag them __skip",
+                layout.size - end
+            );
         }
         Ok(layout)
     }
 
     /// Adds a column, unless the member is tagged __skip, and returns where the member begins and ends.
-    fn add_member(&mut self, btf: &Btf, tags: &Tags, at: (TypeId, u32), member: &StructMember) -> Result<(usize, usize)> {
+    fn add_member(
+        &mut self,
+        btf: &Btf,
+        tags: &Tags,
+        at: (TypeId, u32),
+        member: &StructMember,
+    ) -> Result<(usize, usize)> {
         let name = member.name.and_then(|name| name.to_str()).context("a member has a name")?;
-        let MemberAttr::Normal { offset } = member.attr else { bail!("{name} is a bit field: use whole bytes") };
+        let MemberAttr::Normal { offset } = member.attr else {
+            bail!("{name} is a bit field: use whole bytes")
+        };
         let offset = offset as usize / 8;
         let mut found = tags.all(at.0, Some(at.1)).to_vec();
         let ty = resolve(btf, tags, member.ty, &mut found)?;

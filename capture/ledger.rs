@@ -84,7 +84,8 @@ impl Ledger {
     /// When the map cannot be read.
     pub fn read(&mut self, map: &MapHandle, now: u64) -> Result<Vec<Vec<u8>>> {
         let values = map.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY).context("read the ledger")?;
-        let values: Vec<Vec<u64>> = values.context("the ledger has its one entry")?.iter().map(|value| words(value)).collect();
+        let values: Vec<Vec<u64>> =
+            values.context("the ledger has its one entry")?.iter().map(|value| words(value)).collect();
         Ok(self.update(values, now))
     }
 
@@ -111,17 +112,23 @@ impl Ledger {
                 }
             }
         }
-        self.seen = values.into_iter().map(|mut value| {
-            value.resize(WORDS, 0);
-            value
-        }).collect();
+        self.seen = values
+            .into_iter()
+            .map(|mut value| {
+                value.resize(WORDS, 0);
+                value
+            })
+            .collect();
         self.read_at = now;
         rows
     }
 }
 
 fn words(value: &[u8]) -> Vec<u64> {
-    value.chunks_exact(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"))).collect()
+    value
+        .chunks_exact(8)
+        .map(|bytes| u64::from_ne_bytes(bytes.try_into().expect("chunks of eight")))
+        .collect()
 }
 
 /// The ticks' slots, the latest tick first, each with the span that its news belong to: from the last

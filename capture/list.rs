@@ -20,14 +20,21 @@ pub fn list() -> Result<()> {
     let mut maps = SharedMaps::default();
     for family in &plan.families {
         let _ = writeln!(text, "group {}", family.group);
-        for layout in plan.layouts.iter().filter(|l| l.def.group == family.group && l.def.role == Role::Event) {
+        for layout in plan.layouts.iter().filter(|l| l.def.group == family.group && l.def.role == Role::Event)
+        {
             let _ = writeln!(text, "  table {:<14} {}", layout.def.name, layout.def.doc);
         }
         let choice = Choice::new(family.probes.clone(), |_| true, &BTreeMap::new());
         let rings = Rings::plan(64);
         match Family::load(family.group, family.object, &Knobs::new(), rings.count, &mut maps, choice) {
             Ok(loaded) => loaded.outcomes.iter().for_each(|outcome| write_outcome(&mut text, outcome)),
-            Err(error) => _ = writeln!(text, "  probes: not tried: {}", format!("{error:#}").lines().next().unwrap_or("")),
+            Err(error) => {
+                _ = writeln!(
+                    text,
+                    "  probes: not tried: {}",
+                    format!("{error:#}").lines().next().unwrap_or("")
+                )
+            }
         }
     }
     print!("{text}");

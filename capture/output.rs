@@ -36,11 +36,14 @@ impl Output {
         options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
         let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
         let file = options.open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => anyhow::anyhow!("{} exists: choose another name, or replace it with --force", path.display()),
+            io::ErrorKind::AlreadyExists => {
+                anyhow::anyhow!("{} exists: choose another name, or replace it with --force", path.display())
+            }
             _ => anyhow::Error::new(error).context(format!("cannot create {}", path.display())),
         })?;
         if let (Some(uid), Some(gid)) = (id_of("SUDO_UID"), id_of("SUDO_GID")) {
-            fchown(&file, Some(uid), Some(gid)).with_context(|| format!("give {} to the invoking user", path.display()))?;
+            fchown(&file, Some(uid), Some(gid))
+                .with_context(|| format!("give {} to the invoking user", path.display()))?;
         }
         Ok(Self::File(file))
     }

@@ -49,7 +49,10 @@ impl Plan {
         for group in groups {
             if !FAMILIES.iter().any(|(name, _)| name == group) {
                 let known: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
-                bail!("there is no group '{group}': the groups are {}; `capture --list` explains them", known.join(", "));
+                bail!(
+                    "there is no group '{group}': the groups are {}; `capture --list` explains them",
+                    known.join(", ")
+                );
             }
         }
         let mut declared = Vec::new();
@@ -57,10 +60,13 @@ impl Plan {
             declared.push((*group, *object, Layout::from_btf(group, object)?, probes_of(group, object)?));
         }
         let enabled = |group: &str| groups.iter().any(|name| name == group);
-        let referred = referred(declared.iter().filter(|(group, ..)| enabled(group)).flat_map(|(_, _, tables, _)| tables));
+        let referred = referred(
+            declared.iter().filter(|(group, ..)| enabled(group)).flat_map(|(_, _, tables, _)| tables),
+        );
         let mut plan = Self { families: Vec::new(), layouts: Vec::new() };
         for (group, object, tables, probes) in declared {
-            let keeps = |probe: &Probe| probe.keeps.as_ref().is_some_and(|identity| referred.contains(identity));
+            let keeps =
+                |probe: &Probe| probe.keeps.as_ref().is_some_and(|identity| referred.contains(identity));
             if enabled(group) || probes.iter().any(keeps) {
                 plan.add(group, object, enabled(group), tables, probes);
             }
@@ -71,7 +77,14 @@ impl Plan {
         Ok(plan)
     }
 
-    fn add(&mut self, group: &'static str, object: &'static [u8], enabled: bool, tables: Vec<(u32, Layout)>, probes: Vec<Probe>) {
+    fn add(
+        &mut self,
+        group: &'static str,
+        object: &'static [u8],
+        enabled: bool,
+        tables: Vec<(u32, Layout)>,
+        probes: Vec<Probe>,
+    ) {
         let mut table_number = vec![0; TYPE_IDS];
         for (id, layout) in tables {
             if enabled || layout.def.role == Role::Identity {
@@ -122,7 +135,9 @@ pub fn forced_kinds(plan: &Plan, words: &[String]) -> Result<BTreeMap<String, St
     let mut forced = BTreeMap::new();
     for word in words {
         let Some((name, kind)) = word.split_once('=') else { bail!("--attach {word}: expected PROBE=KIND") };
-        let Some(probe) = plan.families.iter().flat_map(|family| &family.probes).find(|probe| probe.name == name) else {
+        let Some(probe) =
+            plan.families.iter().flat_map(|family| &family.probes).find(|probe| probe.name == name)
+        else {
             bail!("--attach {word}: this recording has no probe '{name}'; `capture --list` names them");
         };
         if !probe.variants.iter().any(|variant| variant.kind == kind) {
@@ -147,7 +162,8 @@ mod tests {
         assert!(names.contains(&"sock") && names.contains(&"task") && names.contains(&"tcp_rx"));
         assert!(!names.contains(&"sock_send"));
         let net = &plan.families[0];
-        let needed: Vec<_> = net.probes.iter().filter(|probe| net.needs(probe)).map(|probe| probe.name.as_str()).collect();
+        let needed: Vec<_> =
+            net.probes.iter().filter(|probe| net.needs(probe)).map(|probe| probe.name.as_str()).collect();
         assert_eq!(needed, ["sock_end", "sock_start", "tcp_state"]);
     }
 

@@ -44,7 +44,9 @@ impl Own {
         match self {
             Self::Clock => ("the clocks, read together", CLOCK),
             Self::Ledger => ("what each processor's programs counted in a span; the sums close", LEDGER),
-            Self::Probe => ("what was wanted of each probe, what it got, and why; the last row of a name counts", PROBE),
+            Self::Probe => {
+                ("what was wanted of each probe, what it got, and why; the last row of a name counts", PROBE)
+            }
             Self::Enum => ("names of numbers, as the recording kernel means them", ENUM),
             Self::Cost => ("what the recording itself took since its start", COST),
         }
@@ -66,7 +68,9 @@ impl Own {
             size: 0,
             fields: Vec::new(),
         };
-        specs.iter().for_each(|spec| layout.add(spec));
+        for spec in specs {
+            layout.add(spec);
+        }
         layout
     }
 }
@@ -75,9 +79,17 @@ impl Layout {
     fn add(&mut self, &(name, width, unit, doc): &Spec) {
         let (kind, column, size) = match width {
             0 => (FieldKind::Trailing, ColumnType::Text, 4),
-            _ => (FieldKind::Number(width.into()), ColumnType::Number { width, signed: false }, usize::from(width)),
+            _ => (
+                FieldKind::Number(width.into()),
+                ColumnType::Number { width, signed: false },
+                usize::from(width),
+            ),
         };
-        self.def.columns.push(ColumnDef { unit: unit.to_owned(), doc: doc.to_owned(), ..ColumnDef::new(name, column) });
+        self.def.columns.push(ColumnDef {
+            unit: unit.to_owned(),
+            doc: doc.to_owned(),
+            ..ColumnDef::new(name, column)
+        });
         self.fields.push(Field { offset: self.size, kind });
         self.size += size;
     }
@@ -95,7 +107,12 @@ const LEDGER: &[Spec] = &[
     ("cpu", 2, "", "processor"),
     ("table", 2, "", "number of the table"),
     ("stored", 8, "", "records put into the ring"),
-    ("filtered", 8, "", "events that a filter rejected; exact in total, per span as of the moment of reading"),
+    (
+        "filtered",
+        8,
+        "",
+        "events that a filter rejected; exact in total, per span as of the moment of reading",
+    ),
     ("ring_full", 8, "", "lost: no space in the ring"),
     ("state_full", 8, "", "lost: no space in a map that the probe needs"),
     ("discarded", 8, "", "lost: taken from the ring but not written"),

@@ -61,7 +61,12 @@ impl Recorder {
     ///
     /// # Errors
     /// When the head cannot be written.
-    pub fn start<W: Write + Send + 'static>(sink: W, level: i32, host: &Host, layouts: &Arc<Vec<Layout>>) -> anyhow::Result<Self> {
+    pub fn start<W: Write + Send + 'static>(
+        sink: W,
+        level: i32,
+        host: &Host,
+        layouts: &Arc<Vec<Layout>>,
+    ) -> anyhow::Result<Self> {
         let tables = layouts.iter().map(|layout| layout.def.clone()).collect();
         let writer = TraceWriter::new(sink, level, host, tables)?;
         let (to, from) = sync_channel(QUEUE);
@@ -155,9 +160,13 @@ impl<W: Write> Work<W> {
     }
 
     fn write_rows(&mut self, own: Own, rows: &[Vec<u8>]) {
-        let Some(table) = self.layouts.iter().position(|layout| layout.def.name == own.name()) else { return };
+        let Some(table) = self.layouts.iter().position(|layout| layout.def.name == own.name()) else {
+            return;
+        };
         let mut builder = Builder::new(Arc::clone(&self.layouts), table, crate::schema::frame::RECORDER);
-        rows.iter().for_each(|row| _ = builder.push(row));
+        for row in rows {
+            builder.push(row);
+        }
         let kind = if own == Own::Clock { Kind::Clock } else { Kind::Stats };
         self.append(kind, &builder.seal());
     }
@@ -230,7 +239,8 @@ impl<W: Write> Work<W> {
 pub fn clock_row() -> Vec<u8> {
     use super::host::clock;
     let ts = clock(libc::CLOCK_MONOTONIC);
-    let (real, boot, tai) = (clock(libc::CLOCK_REALTIME), clock(libc::CLOCK_BOOTTIME), clock(libc::CLOCK_TAI));
+    let (real, boot, tai) =
+        (clock(libc::CLOCK_REALTIME), clock(libc::CLOCK_BOOTTIME), clock(libc::CLOCK_TAI));
     // Read once more: the middle of the two belongs to what was read between them.
     let middle = u64::midpoint(ts, clock(libc::CLOCK_MONOTONIC));
     Row::new().u64(middle).u64(real).u64(boot).u64(tai).bytes()

@@ -42,7 +42,10 @@ impl Rings {
     pub fn create(&self, maps: &SharedMaps) -> Result<()> {
         let table = maps.get("rings").context("the table of rings")?;
         for index in 0..self.count {
-            let options = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _, ..Default::default() };
+            let options = libbpf_sys::bpf_map_create_opts {
+                sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+                ..Default::default()
+            };
             let ring = MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, self.size, &options)
                 .with_context(|| format!("create a ring of {} bytes", self.size))?;
             let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
@@ -80,7 +83,13 @@ impl Rings {
 }
 
 /// One ring's thread: records to batches, batches to the recorder. Returns how many records made no sense.
-fn drain(mut source: impl EventSource, mut batcher: Batcher, to: &SyncSender<Message>, draining: &AtomicBool, stall: Option<Duration>) -> u64 {
+fn drain(
+    mut source: impl EventSource,
+    mut batcher: Batcher,
+    to: &SyncSender<Message>,
+    draining: &AtomicBool,
+    stall: Option<Duration>,
+) -> u64 {
     // A recorder that is gone has stopped the session already; what it cannot take, it has counted.
     let send = |sealed| _ = to.send(Message::Sealed(sealed));
     if let Some(stall) = stall {

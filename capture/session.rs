@@ -44,13 +44,11 @@ pub fn record(args: &Args) -> Result<u8> {
     }
     let output = Output::create(args.output.as_deref().context("-o FILE is required")?, args.force)?;
     let mut session = Session::start(args, plan, &filter, output)?;
-    if let Some(command) = &mut command {
-        if let Err(error) = command.release() {
-            let code = error.downcast_ref::<NotStarted>().map_or(125, NotStarted::exit_code);
-            session.finish("the command did not start")?;
-            eprintln!("capture: {error:#}");
-            return Ok(code);
-        }
+    if let Some(Err(error)) = command.as_mut().map(Command::release) {
+        let code = error.downcast_ref::<NotStarted>().map_or(125, NotStarted::exit_code);
+        session.finish("the command did not start")?;
+        eprintln!("capture: {error:#}");
+        return Ok(code);
     }
     let (reason, status) = session.run(args, &stop, command.as_mut())?;
     session.finish(reason)?;
@@ -63,7 +61,9 @@ fn require_linux_with_btf() -> Result<()> {
         bail!("loading BPF programs needs root, or CAP_BPF and CAP_PERFMON: run capture with sudo");
     }
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
-        bail!("this kernel has no type information (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF, Linux 5.8 or newer");
+        bail!(
+            "this kernel has no type information (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF, Linux 5.8 or newer"
+        );
     }
     Ok(())
 }
@@ -143,8 +143,15 @@ impl Session {
     }
 
     /// Until something ends the recording: why, and the exit status.
-    fn run(&mut self, args: &Args, stop: &AtomicBool, mut command: Option<&mut Command>) -> Result<(&'static str, u8)> {
-        let end = args.duration.map(|duration| self.started + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    fn run(
+        &mut self,
+        args: &Args,
+        stop: &AtomicBool,
+        mut command: Option<&mut Command>,
+    ) -> Result<(&'static str, u8)> {
+        let end = args
+            .duration
+            .map(|duration| self.started + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let mut next = self.started + SECOND;
         loop {
             if let Some(status) = command.as_mut().and_then(|command| command.try_wait()) {
@@ -208,10 +215,14 @@ impl Session {
             }
         }
         self.draining.store(false, Ordering::Relaxed);
-        let malformed: u64 = self.drains.drain(..).map(|drain| drain.join().expect("a drain thread does not panic")).sum();
+        let malformed: u64 =
+            self.drains.drain(..).map(|drain| drain.join().expect("a drain thread does not panic")).sum();
         self.clock_due = 0;
         self.keep_books()?;
-        self.send_rows(Own::Probe, outcomes.iter().map(|(outcome, missed)| probe_row(outcome, *missed)).collect());
+        self.send_rows(
+            Own::Probe,
+            outcomes.iter().map(|(outcome, missed)| probe_row(outcome, *missed)).collect(),
+        );
         self.account_for_discarded();
         let recorder = self.recorder.take().context("a session finishes once")?;
         let written = recorder.finish(reason);
@@ -263,7 +274,13 @@ fn check_forced(outcomes: &[Outcome], forced: &std::collections::BTreeMap<String
     Ok(())
 }
 
-fn load(family: &FamilyPlan, filter: &Filter, rings: &Rings, maps: &mut SharedMaps, choice: Choice) -> Result<Family> {
+fn load(
+    family: &FamilyPlan,
+    filter: &Filter,
+    rings: &Rings,
+    maps: &mut SharedMaps,
+    choice: Choice,
+) -> Result<Family> {
     let mut knobs = filter.knobs.clone();
     knobs.insert("table_number", family.table_number.clone());
     knobs.insert("group_enabled", vec![family.enabled.into()]);

@@ -170,8 +170,9 @@ impl Mapping {
     fn new(fd: BorrowedFd, offset: usize, length: usize, protection: i32) -> Result<Self> {
         let offset = libc::off_t::try_from(offset).context("ring offset")?;
         // SAFETY: a fresh shared mapping of an open descriptor; the result is checked.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset) };
+        let start = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset)
+        };
         if start == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error()).context("map a ring");
         }

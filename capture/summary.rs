@@ -30,7 +30,8 @@ impl Progress {
             When::Auto => std::io::stderr().is_terminal(),
         };
         let bar = (wanted && !args.quiet).then(|| {
-            let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bar = ProgressBar::new_spinner().with_style(style);
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
@@ -44,7 +45,11 @@ impl Progress {
         let rate = (rows.saturating_sub(self.last.1)) as f64 / self.last.0.elapsed().as_secs_f64().max(0.001);
         self.last = (Instant::now(), rows);
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{rate:.0} events/s  {}  lost {}", HumanBytes(written.bytes), HumanCount(lost)));
+            bar.set_message(format!(
+                "{rate:.0} events/s  {}  lost {}",
+                HumanBytes(written.bytes),
+                HumanCount(lost)
+            ));
         }
     }
 
@@ -83,7 +88,8 @@ impl Summary<'_> {
     }
 
     fn counts(&self) -> Counts {
-        let events = self.ledger.iter().filter(|&(&table, _)| self.is_event(table)).map(|(_, counts)| *counts);
+        let events =
+            self.ledger.iter().filter(|&(&table, _)| self.is_event(table)).map(|(_, counts)| *counts);
         events.fold(Counts::default(), |mut sum, counts| {
             sum += counts;
             sum
@@ -94,16 +100,26 @@ impl Summary<'_> {
     #[must_use]
     pub fn text(&self) -> String {
         let counts = self.counts();
-        let rows: u64 = (0..).zip(&self.written.totals).filter(|&(table, _)| self.is_event(table)).map(|(_, totals)| totals.rows).sum();
+        let rows: u64 = (0..)
+            .zip(&self.written.totals)
+            .filter(|&(table, _)| self.is_event(table))
+            .map(|(_, totals)| totals.rows)
+            .sum();
         let seconds = self.span as f64 / 1e9;
         let mut text = String::new();
         let captured = HumanCount(rows);
-        let _ = writeln!(text, "{captured} events captured in {seconds:.1} s, {} filtered out, {} lost", HumanCount(counts.filtered), HumanCount(self.lost(&counts)));
+        let _ = writeln!(
+            text,
+            "{captured} events captured in {seconds:.1} s, {} filtered out, {} lost",
+            HumanCount(counts.filtered),
+            HumanCount(self.lost(&counts))
+        );
         self.write_losses(&mut text, &counts);
         let per_event = self.written.bytes as f64 / rows.max(1) as f64;
         let _ = writeln!(text, "{} written ({per_event:.1} bytes per event)", HumanBytes(self.written.bytes));
         self.write_cost(&mut text, &counts, seconds);
-        for (outcome, _) in self.outcomes.iter().filter(|(outcome, _)| outcome.got.is_none() && !outcome.off) {
+        for (outcome, _) in self.outcomes.iter().filter(|(outcome, _)| outcome.got.is_none() && !outcome.off)
+        {
             let _ = writeln!(text, "not attached: {}: {}", outcome.probe, outcome.reasons.join("; "));
         }
         text
@@ -131,9 +147,19 @@ impl Summary<'_> {
     fn write_cost(&self, text: &mut String, counts: &Counts, seconds: f64) {
         let own = own_usage();
         let cpu = (own.user_ns + own.system_ns) as f64 / 1e9;
-        let _ = write!(text, "recorder: {cpu:.2} s CPU ({:.1} % of one), {} memory", 100.0 * cpu / seconds.max(0.001), HumanBytes(own.rss));
+        let _ = write!(
+            text,
+            "recorder: {cpu:.2} s CPU ({:.1} % of one), {} memory",
+            100.0 * cpu / seconds.max(0.001),
+            HumanBytes(own.rss)
+        );
         let _ = match self.cost.estimate(counts.attempted()) {
-            Some((ns, _)) => writeln!(text, "; probes: about {:.3} s CPU ({:.0} ns per event, estimated)", ns as f64 / 1e9, ns as f64 / counts.attempted().max(1) as f64),
+            Some((ns, _)) => writeln!(
+                text,
+                "; probes: about {:.3} s CPU ({:.0} ns per event, estimated)",
+                ns as f64 / 1e9,
+                ns as f64 / counts.attempted().max(1) as f64
+            ),
             None => writeln!(text, "; probes: not estimated, since nothing happened while it was measured"),
         };
     }
