@@ -34,7 +34,9 @@ fn main() {
             each(reader.length() as f64)
         );
     }
-    println!("rows: per frame. three: decode of the columns ts, sock and ret only. ns per event, events per second.");
+    println!(
+        "rows: per frame. three: decode of the columns ts, sock and ret only. ns per event, events per second."
+    );
 }
 
 fn rate(time: Duration) -> String {
@@ -64,7 +66,10 @@ fn encode(batches: &[Batch]) -> Vec<u8> {
 
 fn decode(reader: &TraceReader, wanted: Option<&[usize]>) -> usize {
     let mut scratch = Scratch::new();
-    reader.frames_of(0).map(|frame| black_box(reader.read(frame, wanted, &mut scratch)).expect("undamaged").rows).sum()
+    reader
+        .frames_of(0)
+        .map(|frame| black_box(reader.read(frame, wanted, &mut scratch)).expect("undamaged").rows)
+        .sum()
 }
 
 fn decode_some(reader: &TraceReader, wanted: &[usize]) -> usize {

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn news_belong_to_their_tick_and_totals_are_exact() {
         let mut ledger = Ledger { read_at: 10 * SECOND, ..Ledger::default() };
-        assert_eq!(ledger.update(vec![value(3, 10 % TICKS, 5, 1)], 10 * SECOND + SECOND / 2).len(), 2);
+        assert_eq!(ledger.update(vec![value(3, 10 % TICKS, 5, 1)], 10 * SECOND + SECOND / 2).len(), 1);
         let rows = ledger.update(vec![value(3, 10 % TICKS, 9, 2)], 11 * SECOND + 1);
         assert_eq!(rows.len(), 1, "only tick 10 has news");
         assert_eq!(rows[0][..8], (10 * SECOND + SECOND / 2).to_le_bytes());

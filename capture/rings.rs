@@ -83,7 +83,7 @@ impl Rings {
 }
 
 /// One ring's thread: records to batches, batches to the recorder. Returns how many records made no sense.
-fn drain(
+pub fn drain(
     mut source: impl EventSource,
     mut batcher: Batcher,
     to: &SyncSender<Message>,

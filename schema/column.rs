@@ -44,6 +44,9 @@ pub struct Text {
 
 impl Text {
     /// Adds one value.
+    ///
+    /// # Panics
+    /// With a value of 4 GiB or more.
     pub fn push(&mut self, value: &[u8]) {
         self.lengths.push(u32::try_from(value.len()).expect("a value is at most 64 KiB"));
         self.bytes.extend_from_slice(value);

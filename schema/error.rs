@@ -17,7 +17,9 @@ pub enum FormatError {
         source: io::Error,
     },
     /// The file has no frame of ours at all.
-    #[error("not a tapedeck trace: no frame header in {length} bytes; expected the bytes 'tapedeck' near the start")]
+    #[error(
+        "not a tapedeck trace: no frame header in {length} bytes; expected the bytes 'tapedeck' near the start"
+    )]
     NotATrace {
         /// Size of the file.
         length: u64,
@@ -31,7 +33,9 @@ pub enum FormatError {
         what: String,
     },
     /// A newer program wrote the file in a way that this one would misread.
-    #[error("this trace needs a reader of format {required}, this program reads up to {supported}: use a newer analyze")]
+    #[error(
+        "this trace needs a reader of format {required}, this program reads up to {supported}: use a newer analyze"
+    )]
     TooNew {
         /// What the file asks for.
         required: u32,

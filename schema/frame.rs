@@ -8,7 +8,7 @@
 //! | 4 | 4 | bytes that follow: 60 + 12 × parts |
 //! | 8 | 8 | `tapedeck`: where a reader finds its feet again after damage |
 //! | 16 | 1 | kind |
-//! | 17 | 1 | 0 |
+//! | 17 | 1 | lowest format number that a reader must implement (also in `Host`, which may be damaged) |
 //! | 18 | 2 | parts: zstd frames of payload |
 //! | 20 | 2 | table |
 //! | 22 | 2 | stream: the ring, or 65535 for the recorder itself |
@@ -52,6 +52,8 @@ pub const MAX_ROWS: u32 = 1 << 22;
 pub const MAX_APPEND: usize = 32 << 20;
 /// A trace has at most this many tables.
 pub const MAX_TABLES: usize = 1024;
+/// What readers must implement to read what this build writes.
+pub const REQUIRED_READER: u8 = 1;
 /// Longest header.
 pub const MAX_HEADER: usize = FIXED + PART * MAX_PARTS + 4;
 
@@ -140,7 +142,7 @@ pub struct FrameHeader {
     pub epoch: u32,
     /// Number of this frame in its stream.
     pub sequence: u64,
-    /// Smallest `ts`, CLOCK_MONOTONIC ns.
+    /// Smallest `ts`, `CLOCK_MONOTONIC` ns.
     pub min_time: u64,
     /// Largest `ts`.
     pub max_time: u64,
@@ -175,7 +177,7 @@ impl FrameHeader {
         to.extend(MAGIC.to_le_bytes());
         to.extend(u32::try_from(length - 8).expect("bounded by MAX_PARTS").to_le_bytes());
         to.extend(SYNC);
-        to.extend([self.kind.number(), 0]);
+        to.extend([self.kind.number(), REQUIRED_READER]);
         to.extend(u16::try_from(self.parts.len()).expect("bounded by MAX_PARTS").to_le_bytes());
         to.extend(self.table.to_le_bytes());
         to.extend(self.stream.to_le_bytes());
@@ -210,12 +212,19 @@ impl FrameHeader {
     /// When the bytes are too few, the checksum differs, or a length is over its cap.
     pub fn parse(bytes: &[u8], offset: u64) -> Result<Self> {
         let damaged = |what: String| FormatError::Damaged { offset, what };
-        let length = Self::announced_length(bytes).ok_or_else(|| damaged("expected a frame header".into()))?;
+        let length =
+            Self::announced_length(bytes).ok_or_else(|| damaged("expected a frame header".into()))?;
         let bytes = bytes.get(..length).ok_or_else(|| damaged(format!("header of {length} bytes is cut")))?;
         let stored = u32_at(bytes, length - 4).unwrap_or(0);
         let found = crc32c::crc32c(&bytes[8..length - 4]);
         if stored != found {
             return Err(damaged(format!("header checksum is {found:#010x}, expected {stored:#010x}")));
+        }
+        if bytes[17] > REQUIRED_READER {
+            return Err(FormatError::TooNew {
+                required: bytes[17].into(),
+                supported: REQUIRED_READER.into(),
+            });
         }
         let header = Self::fields(bytes);
         header.check_caps().map_err(damaged)?;

@@ -5,7 +5,7 @@ use super::message;
 use super::trace_capnp::host;
 
 /// The newest format that this build writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = super::frame::REQUIRED_READER as u32;
 
 /// The machine and the recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct Host {
     pub cpus: u32,
     /// How the recorder was called.
     pub command: Vec<String>,
-    /// CLOCK_MONOTONIC at time zero of the trace, ns.
+    /// `CLOCK_MONOTONIC` at time zero of the trace, ns.
     pub start_mono: u64,
-    /// CLOCK_REALTIME of the same moment, ns.
+    /// `CLOCK_REALTIME` of the same moment, ns.
     pub start_real: u64,
     /// Time zone of the machine.
     pub zone: String,

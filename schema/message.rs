@@ -64,10 +64,13 @@ impl Encoded {
     fn new(def: &TableDef, from: &Batch, index: usize) -> Self {
         let column = &def.columns[index];
         // A key that had a key of its own could not be decoded first; two could even wait for each other.
-        let keys = def.column(&column.by).filter(|&by| by != index && def.columns[by].by.is_empty()).map(|by| Keys {
-            column: u16::try_from(by).expect("MAX_PARTS columns"),
-            values: from.columns[by].u32s(),
-        });
+        let keys =
+            def.column(&column.by).filter(|&by| by != index && def.columns[by].by.is_empty()).map(|by| {
+                Keys {
+                    column: u16::try_from(by).expect("MAX_PARTS columns"),
+                    values: from.columns[by].u32s(),
+                }
+            });
         let signed = column.signed();
         let (numbers, entries, bytes) = match &from.columns[index] {
             Column::Absent => (transform::encode::<u8>(&[], false, None), None, Vec::new()),
@@ -211,7 +214,97 @@ fn read_text(numbers: &Numbers, from: column::Reader, rows: usize, room: usize) 
 fn checked(lengths: Vec<u32>, bytes: Vec<u8>) -> Result<Text> {
     let total: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
     if total != bytes.len() as u64 {
-        return Err(FormatError::Batch(format!("text of {} bytes, its lengths add up to {total}", bytes.len())));
+        return Err(FormatError::Batch(format!(
+            "text of {} bytes, its lengths add up to {total}",
+            bytes.len()
+        )));
     }
     Ok(Text { lengths, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::MAX_ROWS;
+    use super::super::table::{ColumnDef, Role};
+    use super::*;
+
+    fn table(columns: Vec<ColumnDef>) -> TableDef {
+        TableDef {
+            number: 0,
+            name: "t".into(),
+            role: Role::Event,
+            group: String::new(),
+            doc: String::new(),
+            columns,
+        }
+    }
+
+    fn read(def: &TableDef, rows: usize, bytes: &[u8]) -> Result<Batch> {
+        let mut batch = Batch { rows, columns: vec![Column::Absent; def.columns.len()], ..Batch::default() };
+        let needed = vec![true; def.columns.len()];
+        parse(bytes, |root| match root.which()? {
+            frame::Batch(from) => read_batch(def, from?, &needed, &mut batch),
+            _ => panic!("expected rows"),
+        })?;
+        Ok(batch)
+    }
+
+    /// A thousand columns of four million rows, in a message of some kilobytes.
+    #[test]
+    fn constant_columns_do_not_fill_the_memory() {
+        let columns = vec![ColumnDef::new("n", ColumnType::Number { width: 8, signed: false }); 1000];
+        let def = table(columns);
+        let rows = MAX_ROWS as usize;
+        let bytes = build(64, |root| {
+            let mut to = root.init_batch();
+            to.set_rows(MAX_ROWS);
+            let mut list = to.init_columns(1000);
+            for index in 0..1000 {
+                let mut column = list.reborrow().get(index);
+                column.set_index(index as u16);
+                column.init_numbers().set_base(7);
+            }
+        });
+        let error = read(&def, rows, &bytes).expect_err("too large");
+        assert!(error.to_string().contains("more than"), "{error}");
+    }
+
+    /// One entry of a megabyte, named by every row.
+    #[test]
+    fn a_dictionary_does_not_fill_the_memory() {
+        let def = table(vec![ColumnDef::new("t", ColumnType::Text)]);
+        let bytes = build(64, |root| {
+            let mut to = root.init_batch();
+            to.set_rows(1000);
+            let mut column = to.init_columns(1).get(0);
+            column.reborrow().init_numbers();
+            column.set_entry_count(1);
+            column.reborrow().init_entries().set_base(1 << 20);
+            column.init_bytes(1 << 20);
+        });
+        let error = read(&def, 1000, &bytes).expect_err("too large");
+        assert!(error.to_string().contains("exceeds"), "{error}");
+    }
+
+    #[test]
+    fn a_column_that_is_its_own_key_is_refused() {
+        let mut column = ColumnDef::new("n", ColumnType::Number { width: 4, signed: false });
+        column.by = "n".into();
+        let def = table(vec![column]);
+        let bytes = build(64, |root| {
+            let mut to = root.init_batch();
+            to.set_rows(2);
+            to.init_columns(1).get(0).init_numbers().set_transform(numbers::Transform::DeltaBy);
+        });
+        assert!(matches!(read(&def, 2, &bytes), Err(FormatError::Batch(_))));
+    }
+
+    #[test]
+    fn a_second_message_behind_the_first_is_not_overlooked() {
+        let one = build(64, |root| {
+            root.init_batch();
+        });
+        assert!(parse(&one, |_| Ok(())).is_ok());
+        assert!(parse(&[&one[..], &one].concat(), |_| Ok(())).is_err());
+    }
 }

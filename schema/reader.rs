@@ -117,7 +117,8 @@ pub struct Footer {
     pub histograms: HashMap<(u16, u16), Histogram>,
 }
 
-const OTHER_TRACE: &str = "a trace ended before this byte, and one file holds one: cut off the rest and analyze it by itself";
+const OTHER_TRACE: &str =
+    "a trace ended before this byte, and one file holds one: cut off the rest and analyze it by itself";
 
 /// Where a frame stands among those before it.
 enum Place {
@@ -143,7 +144,9 @@ impl Order {
         let next = self.next.entry(header.stream).or_default();
         if header.sequence < *next {
             let (stream, found, next) = (header.stream, header.sequence, *next);
-            return Place::Before(format!("frame {found} of stream {stream} where {next} or a later one was expected"));
+            return Place::Before(format!(
+                "frame {found} of stream {stream} where {next} or a later one was expected"
+            ));
         }
         *next = header.sequence.saturating_add(1);
         Place::Next
@@ -221,8 +224,14 @@ impl TraceReader {
     }
 
     fn from_source(source: Source) -> Result<Self> {
-        let mut reader =
-            Self { source, host: Host::default(), tables: Vec::new(), frames: Vec::new(), damage: Vec::new(), footer: None };
+        let mut reader = Self {
+            source,
+            host: Host::default(),
+            tables: Vec::new(),
+            frames: Vec::new(),
+            damage: Vec::new(),
+            footer: None,
+        };
         reader.walk()?;
         if reader.frames.is_empty() {
             return Err(FormatError::NotATrace { length: reader.source.length() });
@@ -305,16 +314,19 @@ impl TraceReader {
         let Some(announced) = FrameHeader::announced_length(&bytes[..length]) else {
             return Ok(Err("expected a frame header".into()));
         };
-        let plain = |error| match error {
-            FormatError::Damaged { what, .. } => what,
-            other => other.to_string(),
-        };
-        if announced <= length {
-            return Ok(FrameHeader::parse(&bytes[..length], offset).map_err(plain));
+        let mut long = Vec::new();
+        let mut header = &bytes[..length];
+        if announced > length {
+            long.resize(announced.min(MAX_HEADER), 0);
+            let length = self.source.read(offset, &mut long).map_err(FormatError::io("read the trace"))?;
+            header = &long[..length];
         }
-        let mut bytes = vec![0; announced.min(MAX_HEADER)];
-        let length = self.source.read(offset, &mut bytes).map_err(FormatError::io("read the trace"))?;
-        Ok(FrameHeader::parse(&bytes[..length], offset).map_err(plain))
+        match FrameHeader::parse(header, offset) {
+            Ok(header) => Ok(Ok(header)),
+            Err(error @ FormatError::TooNew { .. }) => Err(error),
+            Err(FormatError::Damaged { what, .. }) => Ok(Err(what)),
+            Err(other) => Ok(Err(other.to_string())),
+        }
     }
 
     /// Whether here is the trailer that belongs to the footer just read.
@@ -322,7 +334,8 @@ impl TraceReader {
         let mut bytes = [0; frame::TRAILER];
         let length = self.source.read(offset, &mut bytes).map_err(FormatError::io("read the trace"))?;
         let footer = self.frames.last().filter(|frame| frame.header.kind == Kind::Footer);
-        Ok(frame::footer_offset(&bytes[..length]).is_some_and(|at| footer.is_some_and(|frame| frame.offset == at)))
+        Ok(frame::footer_offset(&bytes[..length])
+            .is_some_and(|at| footer.is_some_and(|frame| frame.offset == at)))
     }
 
     /// The next place from `offset` on where a header can begin.
@@ -331,7 +344,9 @@ impl TraceReader {
         let mut bytes = vec![0; 1 << 9];
         loop {
             let length = self.source.read(offset, &mut bytes).map_err(FormatError::io("read the trace"))?;
-            let found = bytes[..length].windows(16).position(|window| window[..4] == frame::MAGIC.to_le_bytes() && window[8..] == frame::SYNC);
+            let found = bytes[..length]
+                .windows(16)
+                .position(|window| window[..4] == frame::MAGIC.to_le_bytes() && window[8..] == frame::SYNC);
             if let Some(at) = found {
                 return Ok(Some(offset + at as u64));
             }
@@ -359,42 +374,52 @@ impl TraceReader {
         Ok(())
     }
 
-    /// A message that there is once; a damaged one is noted and absent.
+    /// The first readable message of a kind; damaged ones are noted.
     fn single<R>(
         &mut self,
         scratch: &mut Scratch,
         kind: Kind,
-        take: impl FnOnce(root::Reader) -> Result<R>,
+        take: impl Fn(root::Reader) -> Result<R>,
     ) -> Result<Option<R>> {
-        let Some(frame) = self.frames.iter().find(|frame| frame.header.kind == kind) else { return Ok(None) };
-        let offset = frame.offset + frame.header.header_length() as u64;
-        let Some(&part) = frame.header.parts.first() else { return Ok(None) };
-        match self.message(scratch, offset, part, take) {
-            Ok(value) => Ok(Some(value)),
-            Err(error @ FormatError::Io { .. }) => Err(error),
-            Err(error) => {
-                let what = match error {
-                    FormatError::Damaged { what, .. } => what,
-                    other => other.to_string(),
-                };
-                let what = format!("{kind:?}: {what}");
-                self.damage.push(Damage { offset, length: part.stored.into(), what });
-                Ok(None)
-            }
+        for frame in self.frames.iter().filter(|frame| frame.header.kind == kind) {
+            let offset = frame.offset + frame.header.header_length() as u64;
+            let Some(&part) = frame.header.parts.first() else { continue };
+            let what = match self.message(scratch, offset, part, &take) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error @ FormatError::Io { .. }) => return Err(error),
+                Err(FormatError::Damaged { what, .. }) => what,
+                Err(other) => other.to_string(),
+            };
+            self.damage.push(Damage {
+                offset,
+                length: part.stored.into(),
+                what: format!("{kind:?}: {what}"),
+            });
         }
+        Ok(None)
     }
 
-    fn message<R>(&self, scratch: &mut Scratch, offset: u64, part: Part, take: impl FnOnce(root::Reader) -> Result<R>) -> Result<R> {
+    fn message<R>(
+        &self,
+        scratch: &mut Scratch,
+        offset: u64,
+        part: Part,
+        take: impl FnOnce(root::Reader) -> Result<R>,
+    ) -> Result<R> {
         let damaged = |what: String| FormatError::Damaged { offset, what };
         scratch.stored.resize(part.stored as usize, 0);
-        let length = self.source.read(offset, &mut scratch.stored).map_err(FormatError::io("read the trace"))?;
+        let length =
+            self.source.read(offset, &mut scratch.stored).map_err(FormatError::io("read the trace"))?;
         if length < part.stored as usize {
             return Err(damaged(format!("payload of {} bytes, {length} are there", part.stored)));
         }
         let raw = part.raw as usize;
         scratch.words.resize(raw.div_ceil(8), capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
         let bytes = &mut capnp::Word::words_to_bytes_mut(&mut scratch.words)[..raw];
-        let length = scratch.decompressor.decompress_to_buffer(&scratch.stored, bytes).map_err(|error| damaged(format!("zstd: {error}")))?;
+        let length = scratch
+            .decompressor
+            .decompress_to_buffer(&scratch.stored, bytes)
+            .map_err(|error| damaged(format!("zstd: {error}")))?;
         if length != raw {
             return Err(damaged(format!("a message of {length} bytes, the header says {raw}")));
         }
@@ -407,7 +432,8 @@ impl TraceReader {
     /// When a part that is needed is damaged; then the whole frame counts as missing.
     pub fn read(&self, frame: &Frame, wanted: Option<&[usize]>, scratch: &mut Scratch) -> Result<Batch> {
         let header = &frame.header;
-        let unknown = || FormatError::Batch(format!("rows of table {}, which the trace does not define", header.table));
+        let unknown =
+            || FormatError::Batch(format!("rows of table {}, which the trace does not define", header.table));
         let def = self.tables.get(usize::from(header.table)).ok_or_else(unknown)?;
         let mut batch = Batch {
             table: header.table,
@@ -419,7 +445,9 @@ impl TraceReader {
         let mut parts = Vec::with_capacity(header.parts.len());
         let mut offset = frame.offset + header.header_length() as u64;
         for part in &header.parts {
-            if part.column == frame::ALL_COLUMNS || needed.get(usize::from(part.column)).is_some_and(|&needed| needed) {
+            if part.column == frame::ALL_COLUMNS
+                || needed.get(usize::from(part.column)).is_some_and(|&needed| needed)
+            {
                 parts.push((offset, *part));
             }
             offset += u64::from(part.stored);
@@ -449,8 +477,10 @@ impl TraceReader {
             *seen.entry(header.table).or_default() += u64::from(header.rows);
         }
         for gap in &missing {
-            let rows = gap.table.map(|table| seen.entry(table).or_default());
-            rows.into_iter().for_each(|rows| *rows = rows.saturating_add(gap.rows));
+            if let Some(table) = gap.table {
+                let rows = seen.entry(table).or_default();
+                *rows = rows.saturating_add(gap.rows);
+            }
         }
         let mut totals: Vec<_> = footer.totals.iter().collect();
         totals.sort_unstable_by_key(|&(&table, _)| table);
@@ -470,14 +500,24 @@ impl TraceReader {
         for Frame { header, .. } in &self.frames {
             let next = sequence.entry(header.stream).or_default();
             if header.sequence > *next {
-                missing.push(Missing { stream: header.stream, table: None, frames: header.sequence - *next, rows: 0 });
+                missing.push(Missing {
+                    stream: header.stream,
+                    table: None,
+                    frames: header.sequence - *next,
+                    rows: 0,
+                });
             }
             *next = header.sequence.saturating_add(1);
             if header.kind.has_rows() {
                 let before = rows.entry((header.stream, header.table)).or_default();
                 if header.rows_before > *before {
                     let gone = header.rows_before - *before;
-                    missing.push(Missing { stream: header.stream, table: Some(header.table), frames: 0, rows: gone });
+                    missing.push(Missing {
+                        stream: header.stream,
+                        table: Some(header.table),
+                        frames: 0,
+                        rows: gone,
+                    });
                 }
                 *before = header.rows_before.saturating_add(header.rows.into());
             }
@@ -550,12 +590,19 @@ fn at_most(limit: usize, found: u32, what: &str) -> Result<()> {
 }
 
 fn footer_of(from: footer::Reader) -> Result<Footer> {
-    let mut footer = Footer { reason: from.get_reason()?.to_string()?, end_mono: from.get_end_mono(), ..Footer::default() };
+    let mut footer = Footer {
+        reason: from.get_reason()?.to_string()?,
+        end_mono: from.get_end_mono(),
+        ..Footer::default()
+    };
     at_most(frame::MAX_TABLES, from.get_tables()?.len(), "totals")?;
     at_most(frame::MAX_TABLES, from.get_histograms()?.len(), "histograms")?;
     for table in from.get_tables()? {
-        let totals =
-            TraceTotals { rows: table.get_rows(), raw_bytes: table.get_raw_bytes(), stored_bytes: table.get_stored_bytes() };
+        let totals = TraceTotals {
+            rows: table.get_rows(),
+            raw_bytes: table.get_raw_bytes(),
+            stored_bytes: table.get_stored_bytes(),
+        };
         footer.totals.insert(table.get_table(), totals);
     }
     for from in from.get_histograms()? {
@@ -565,4 +612,25 @@ fn footer_of(from: footer::Reader) -> Result<Footer> {
         footer.histograms.insert((from.get_table(), from.get_column()), histogram);
     }
     Ok(footer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_footer_of_more_histograms_than_columns_is_refused() {
+        let message = message::build(64, |root| {
+            root.init_footer().init_histograms(frame::MAX_TABLES as u32 + 1);
+        });
+        assert!(matches!(message::parse(&message, read_footer), Err(FormatError::Batch(_))));
+    }
+
+    #[test]
+    fn definitions_of_more_columns_than_a_frame_has_parts_are_refused() {
+        let message = message::build(64, |root| {
+            root.init_tables(1).get(0).init_columns(frame::MAX_PARTS as u32 + 1);
+        });
+        assert!(matches!(message::parse(&message, read_tables), Err(FormatError::Batch(_))));
+    }
 }

@@ -152,7 +152,10 @@ impl TableDef {
     pub(super) fn read(from: table::Reader) -> Result<Self> {
         let columns = from.get_columns()?;
         if columns.len() as usize > MAX_PARTS {
-            return Err(FormatError::Batch(format!("{} columns, at most {MAX_PARTS} are possible", columns.len())));
+            return Err(FormatError::Batch(format!(
+                "{} columns, at most {MAX_PARTS} are possible",
+                columns.len()
+            )));
         }
         Ok(Self {
             number: from.get_number(),

@@ -132,12 +132,14 @@ struct Column {
 
 struct Numbers {
   # Integers, made small by a transform and then split into byte planes: all lowest bytes, then all
-  # second bytes, and so on, as many planes as the largest needs. No plane: every one is `base`.
+  # second bytes, and so on, as many planes as the largest needs. No plane: every x is 0.
+  # All arithmetic is modulo 2^width of the column, and modulo 2^32 for text; unzigzag maps
+  # 0, 1, 2, 3, … to 0, -1, 1, -2, …
   transform @0 :Transform;
   base @1 :UInt64;
   # offset: added to each. delta, deltaBy: the value before the first.
   by @2 :UInt16;
-  # deltaBy: index of the column whose value picks the predecessor.
+  # deltaBy: index of the column whose value picks the predecessor: one of type u32, not deltaBy itself.
   planes @3 :List(UInt8);
 
   enum Transform {
@@ -146,7 +148,7 @@ struct Numbers {
     delta @1;
     # value = value of the row before + unzigzag(x)
     deltaBy @2;
-    # value = value of the last row with the same key + unzigzag(x)
+    # value = value of the last row with the same key + unzigzag(x); base + unzigzag(x) where the key is new
   }
 }
 

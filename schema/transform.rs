@@ -44,6 +44,7 @@ pub struct Keys<'a> {
 }
 
 /// An unsigned integer that a column can hold.
+#[expect(clippy::return_self_not_must_use, reason = "arithmetic: nobody calls it for an effect")]
 pub trait Number: Copy + Default + Ord {
     /// Bytes.
     const WIDTH: usize;
@@ -73,7 +74,6 @@ macro_rules! number {
             const WIDTH: usize = size_of::<$type>();
             const SIGN: Self = 1 << (<$type>::BITS - 1);
             fn wide(self) -> u64 { self.into() }
-            #[expect(clippy::cast_possible_truncation, clippy::allow_attributes, reason = "what `cut` is for")]
             #[allow(clippy::unnecessary_cast, reason = "u64 is one of the types")]
             fn cut(wide: u64) -> Self { wide as $type }
             fn minus(self, other: Self) -> Self { self.wrapping_sub(other) }
@@ -106,12 +106,17 @@ pub fn encode<T: Number>(values: &[T], signed: bool, keys: Option<Keys>) -> Numb
     };
     consider(Transform::Delta, entropy(deltas(&values[..sample], first)));
     if let Some(keys) = keys {
-        consider(Transform::DeltaBy, entropy(keyed_deltas(&values[..sample], &keys.values[..sample], first).into_iter()));
+        consider(
+            Transform::DeltaBy,
+            entropy(keyed_deltas(&values[..sample], &keys.values[..sample], first).into_iter()),
+        );
     }
     let by = keys.map_or(0, |keys| keys.column);
     match (best.0, keys) {
         (Transform::Delta, _) => pack(Transform::Delta, first, 0, &deltas(values, first).collect::<Vec<T>>()),
-        (Transform::DeltaBy, Some(keys)) => pack(Transform::DeltaBy, first, by, &keyed_deltas(values, keys.values, first)),
+        (Transform::DeltaBy, Some(keys)) => {
+            pack(Transform::DeltaBy, first, by, &keyed_deltas(values, keys.values, first))
+        }
         _ => pack(Transform::Offset, low, 0, &values.iter().map(|&v| v.minus(low)).collect::<Vec<T>>()),
     }
 }
@@ -176,7 +181,10 @@ fn entropy<T: Number>(values: impl Iterator<Item = T>) -> f32 {
         }
     }
     let weights = &*WEIGHTS;
-    counts.iter().map(|counts| weights[total] - counts.iter().map(|&count| weights[usize::from(count)]).sum::<f32>()).sum()
+    counts
+        .iter()
+        .map(|counts| weights[total] - counts.iter().map(|&count| weights[usize::from(count)]).sum::<f32>())
+        .sum()
 }
 
 fn pack<T: Number>(transform: Transform, base: T, by: u16, values: &[T]) -> Numbers {
@@ -196,10 +204,13 @@ fn pack<T: Number>(transform: Transform, base: T, by: u16, values: &[T]) -> Numb
 /// # Errors
 /// When the planes do not fit the number of rows or the width.
 pub fn decode<T: Number>(numbers: &Numbers, rows: usize, keys: Option<&[u32]>) -> Result<Vec<T>> {
-    let planes = if rows == 0 { 0 } else { numbers.planes.len() / rows };
+    let planes = numbers.planes.len().checked_div(rows).unwrap_or(0);
     if planes * rows != numbers.planes.len() || planes > T::WIDTH {
         let found = numbers.planes.len();
-        return Err(FormatError::Batch(format!("{found} bytes of planes for {rows} rows of {} bytes", T::WIDTH)));
+        return Err(FormatError::Batch(format!(
+            "{found} bytes of planes for {rows} rows of {} bytes",
+            T::WIDTH
+        )));
     }
     let mut values: Vec<T> = unpack(&numbers.planes, rows);
     let base = T::cut(numbers.base);
@@ -271,7 +282,8 @@ pub fn expand(codes: &[u32], entries: &Text, room: usize) -> Result<Text> {
     let mut text = Text { lengths: Vec::with_capacity(codes.len()), bytes: Vec::new() };
     for &code in codes {
         let value = values.get(code as usize);
-        let value = value.ok_or_else(|| FormatError::Batch(format!("code {code} in a dictionary of {}", values.len())))?;
+        let value = value
+            .ok_or_else(|| FormatError::Batch(format!("code {code} in a dictionary of {}", values.len())))?;
         if text.bytes.len() + value.len() > room {
             return Err(FormatError::Batch(format!("text of one batch exceeds its {room} bytes")));
         }
@@ -289,7 +301,8 @@ mod tests {
         let keyed = Keys { column: 3, values: keys };
         for keys in [None, Some(keyed)] {
             let numbers = encode(values, signed, keys);
-            let back: Vec<T> = decode(&numbers, values.len(), keys.map(|keys| keys.values)).expect("own encoding");
+            let back: Vec<T> =
+                decode(&numbers, values.len(), keys.map(|keys| keys.values)).expect("own encoding");
             assert_eq!(back, values);
         }
     }
@@ -307,7 +320,9 @@ mod tests {
         #[test]
         fn any_text_comes_back(values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..5), 0..60)) {
             let mut text = Text::default();
-            values.iter().for_each(|value| text.push(value));
+            for value in &values {
+                text.push(value);
+            }
             if let Some((codes, entries)) = dictionary(&text) {
                 let room = text.bytes.len();
                 prop_assert_eq!(expand(&codes, &entries, room).expect("own dictionary"), text);

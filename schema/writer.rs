@@ -110,14 +110,19 @@ impl<W: Write> TraceWriter<W> {
     /// # Errors
     /// When the batch does not fit its definition or the caps of a frame: the file is as it was before. When the
     /// sink refuses: the batch is then not in the file, and nor is anything after it.
+    ///
+    /// # Panics
+    /// Never: the numbers that it converts are checked against the caps first.
     pub fn append(&mut self, kind: Kind, epoch: u32, batch: &Batch) -> Result<()> {
         if batch.rows == 0 {
             return Ok(());
         }
         let def = self.tables.get(usize::from(batch.table));
-        let def = def.ok_or_else(|| FormatError::Batch(format!("no table has the number {}", batch.table)))?;
+        let def =
+            def.ok_or_else(|| FormatError::Batch(format!("no table has the number {}", batch.table)))?;
         check(def, batch)?;
-        let present: Vec<usize> = (0..def.columns.len()).filter(|&index| batch.columns[index] != Column::Absent).collect();
+        let present: Vec<usize> =
+            (0..def.columns.len()).filter(|&index| batch.columns[index] != Column::Absent).collect();
         let mut messages = Vec::new();
         if batch.rows < SPLIT_ROWS {
             messages.push((frame::ALL_COLUMNS, message::build_batch(def, batch, &present)));
@@ -150,7 +155,8 @@ impl<W: Write> TraceWriter<W> {
     }
 
     fn time_span(&self, batch: &Batch) -> (u64, u64) {
-        let times = self.tables[usize::from(batch.table)].time().map_or(&[][..], |at| batch.columns[at].u64s());
+        let times =
+            self.tables[usize::from(batch.table)].time().map_or(&[][..], |at| batch.columns[at].u64s());
         (times.iter().min().copied().unwrap_or(0), times.iter().max().copied().unwrap_or(0))
     }
 
@@ -172,7 +178,11 @@ impl<W: Write> TraceWriter<W> {
         let mut payload = Vec::new();
         for (column, message) in messages {
             let stored = self.compressor.compress(&message).map_err(FormatError::io("compress"))?;
-            header.parts.push(Part { column, stored: message::count(stored.len()), raw: message::count(message.len()) });
+            header.parts.push(Part {
+                column,
+                stored: message::count(stored.len()),
+                raw: message::count(message.len()),
+            });
             payload.extend(stored);
         }
         let sequence = self.sequences.entry(header.stream).or_default();
@@ -200,6 +210,8 @@ impl<W: Write> TraceWriter<W> {
     /// # Errors
     /// When the sink refuses.
     pub fn checkpoint(&mut self) -> Result<()> {
+        // Without the definitions no row can be read, so one damaged copy must not be the only one.
+        self.write_tables()?;
         let index = std::mem::take(&mut self.index);
         let (offset, previous) = (self.offset, self.last_checkpoint);
         let message = message::build(index.len() * 2 + 16, |root| {

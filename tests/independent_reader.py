@@ -66,6 +66,7 @@ import argparse
 import ipaddress
 import itertools
 import json
+import os
 import pathlib
 import re
 import struct
@@ -503,6 +504,9 @@ def main():
             trace.print_rows(options.table)
         else:
             print(json.dumps(trace.summary(), indent=1))
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough; nothing must be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, Unusable) as error:
         print(f"independent_reader: {error}", file=sys.stderr)
         return 1

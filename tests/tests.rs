@@ -1,5 +1,7 @@
 //! The integration tests: one binary, because each one that links polars takes its time.
 //!
 //! - `format`: the file, from outside: cut, flipped, read by stock tools.
+//! - `fresh`: what is committed although it could be made is what would be made.
 
 mod format;
+mod fresh;
