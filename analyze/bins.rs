@@ -21,7 +21,12 @@ pub(crate) struct Bins {
 
 impl Bins {
     /// Cuts `window` every `interval` ns; `None` leaves it whole.
-    pub fn new(window: Window, clock: &Clock, interval: Option<u64>, from_start: bool) -> Result<Self, Failure> {
+    pub fn new(
+        window: Window,
+        clock: &Clock,
+        interval: Option<u64>,
+        from_start: bool,
+    ) -> Result<Self, Failure> {
         let first = clock.wall(window.from);
         let Some(step) = interval else {
             return Ok(Self { edges: vec![window.from, window.to], starts: vec![first], interval });
@@ -70,7 +75,9 @@ impl Bins {
     /// Digits of a second's fraction that tell bins apart.
     pub fn digits(&self) -> usize {
         match self.interval {
-            Some(step) if step % SECOND != 0 => 3 * (1 + usize::from(step % 1_000_000 != 0) + usize::from(step % 1_000 != 0)),
+            Some(step) if step % SECOND != 0 => {
+                3 * (1 + usize::from(step % 1_000_000 != 0) + usize::from(step % 1_000 != 0))
+            }
             _ => 0,
         }
     }
@@ -78,7 +85,7 @@ impl Bins {
 
 /// Begin of the host's day, so that 10-minute bins begin at ten past.
 fn midnight(clock: &Clock, wall: i64) -> i64 {
-    clock.from_civil(clock.civil(wall).date().to_datetime(jiff::civil::Time::midnight())).unwrap_or(0)
+    clock.wall_of(clock.civil(wall).date().to_datetime(jiff::civil::Time::midnight())).unwrap_or(0)
 }
 
 #[cfg(test)]

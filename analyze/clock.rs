@@ -1,4 +1,4 @@
-//! Moments: CLOCK_MONOTONIC in the file, the recording host's wall clock on paper.
+//! Moments: `CLOCK_MONOTONIC` in the file, the recording host's wall clock on paper.
 //!
 //! Clock rows tie the two together. Between two rows the wall clock runs evenly; before the first
 //! and after the last it keeps its distance. The zone is the host's, whose offset is in the trace,
@@ -26,7 +26,11 @@ impl Clock {
         points.dedup_by_key(|point| point.0);
         // A clock that was set back would give one wall time to two moments: keep to the part that rises.
         let mut top = i64::MIN;
-        points.retain(|point| std::mem::replace(&mut top, top.max(point.1)) < point.1);
+        points.retain(|point| {
+            let rises = point.1 > top;
+            top = top.max(point.1);
+            rises
+        });
         let zone = Offset::from_seconds(offset).unwrap_or(Offset::UTC).to_time_zone();
         Self { points, zone }
     }
@@ -46,7 +50,10 @@ impl Clock {
     /// The moment of a wall clock time; 0 for times before the clock's zero.
     pub fn mono(&self, wall: i64) -> u64 {
         let after = self.points.partition_point(|point| point.1 <= wall);
-        convert(i128::from(wall), after, &self.points, |p| (i128::from(p.1), i128::from(p.0))).max(0) as u64
+        convert(i128::from(wall), after, &self.points, |p| (i128::from(p.1), i128::from(p.0)))
+            .clamp(0, u64::MAX.into())
+            .try_into()
+            .unwrap_or(0)
     }
 
     /// A wall time as date and time of the host.
@@ -56,7 +63,7 @@ impl Clock {
     }
 
     /// A date and time of the host as wall time.
-    pub fn from_civil(&self, civil: jiff::civil::DateTime) -> Option<i64> {
+    pub fn wall_of(&self, civil: jiff::civil::DateTime) -> Option<i64> {
         i64::try_from(self.zone.to_timestamp(civil).ok()?.as_nanosecond()).ok()
     }
 
@@ -94,7 +101,10 @@ mod tests {
     #[test]
     fn the_wall_clock_follows_the_clock_rows() {
         let clock = Clock::new((1_000, 5_000), [(2_000, 6_010), (3_000, 7_020)], 3600);
-        assert_eq!((clock.wall(500), clock.wall(1_500), clock.wall(2_000), clock.wall(4_000)), (4_500, 5_505, 6_010, 8_020));
+        assert_eq!(
+            (clock.wall(500), clock.wall(1_500), clock.wall(2_000), clock.wall(4_000)),
+            (4_500, 5_505, 6_010, 8_020)
+        );
         assert_eq!((clock.mono(4_500), clock.mono(5_505), clock.mono(8_020)), (500, 1_500, 4_000));
     }
 
@@ -109,6 +119,6 @@ mod tests {
         let clock = Clock::new((0, 1_795_345_267_250_000_000), [], 3600);
         assert_eq!(clock.time_of_day(clock.wall(0), 3), "12:01:07.250");
         assert_eq!(clock.rfc3339(clock.wall(750_000_000)), "2026-11-22T12:01:08+01:00");
-        assert_eq!(clock.in_utc().rfc3339(1_795_345_267_250_000_000), "2026-11-22T11:01:07.25Z");
+        assert_eq!(clock.in_utc().rfc3339(1_795_345_267_250_000_000), "2026-11-22T11:01:07.25+00:00");
     }
 }

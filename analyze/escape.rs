@@ -16,7 +16,8 @@ pub(crate) fn lossless(bytes: &[u8]) -> String {
 
 /// Whether a terminal would act on the character, or a reader be misled by it, instead of seeing it.
 pub(crate) fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Text for a terminal: `\n`, `\t` and the like by name, other unsafe characters as `\xNN` or `\u{NNNN}`.
@@ -25,7 +26,9 @@ pub(crate) fn visible(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\r' | '\t' => to.extend(c.escape_default()),
-            c if is_unsafe(c) && u32::from(c) < 0x100 => write!(to, "\\x{:02x}", u32::from(c)).expect("a String grows"),
+            c if is_unsafe(c) && u32::from(c) < 0x100 => {
+                write!(to, "\\x{:02x}", u32::from(c)).expect("a String grows");
+            }
             c if is_unsafe(c) => write!(to, "\\u{{{:x}}}", u32::from(c)).expect("a String grows"),
             c => to.push(c),
         }

@@ -91,7 +91,7 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::testkit::Tape;
+    use crate::analyze::testkit::{START, Tape};
 
     #[test]
     fn a_thread_is_who_it_was_at_that_moment() {
@@ -99,11 +99,14 @@ mod tests {
         tape.task(100, 7, 70, "sh").task(200, 7, 70, "make").task(900, 7, 71, "later").task(100, 7, 70, "sh");
         let trace = tape.open();
         let tasks = trace.identity("task").expect("the table is there");
-        let name = |moment| tasks.look_up(&trace, 7, moment, "comm");
+        let name = |at| tasks.look_up(&trace, 7, START + at, "comm");
         assert_eq!(tasks.versions(7).len(), 3, "repetitions are one row");
         let text = |text: &str| Value::Text(text.into());
-        assert_eq!((name(50), name(150), name(200), name(5_000)), (text("sh"), text("sh"), text("make"), text("later")));
-        assert_eq!(tasks.look_up(&trace, 8, 0, "comm"), Value::Null);
+        assert_eq!(
+            (name(50), name(150), name(200), name(5_000)),
+            (text("sh"), text("sh"), text("make"), text("later"))
+        );
+        assert_eq!(tasks.look_up(&trace, 8, START, "comm"), Value::Null);
     }
 
     #[test]

@@ -10,7 +10,8 @@
 
 use super::trace::Trace;
 use super::window::Window;
-use std::collections::{BTreeMap, HashMap};
+use crate::schema::Role;
+use std::collections::BTreeMap;
 
 /// Sums of ledger rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +106,38 @@ impl Losses {
 impl Ledger {
     /// Reads table `ledger`, and finds what the file lost afterwards.
     pub fn load(trace: &Trace) -> Self {
-        Self { entries: entries(trace).unwrap_or_default(), gaps: gaps(trace) }
+        let mut ledger = Self { entries: entries(trace).unwrap_or_default(), gaps: Vec::new() };
+        let seen = ledger.find_gaps(trace);
+        ledger.find_tails(trace, &seen);
+        ledger
+    }
+
+    /// Each frame says how many rows of its table and stream came before it. Returns the last moment of each.
+    fn find_gaps(&mut self, trace: &Trace) -> BTreeMap<(u16, u16), u64> {
+        let mut seen: BTreeMap<(u16, u16), (u64, u64)> = BTreeMap::new();
+        for frame in trace.reader.frames.iter().filter(|frame| frame.header.kind.has_rows()) {
+            let header = &frame.header;
+            let (rows, last) = seen.entry((header.table, header.stream)).or_insert((0, trace.span.from));
+            if header.rows_before > *rows {
+                let window = Window { from: *last, to: header.min_time.max(*last).saturating_add(1) };
+                self.gaps.push(Gap { window, table: header.table, rows: header.rows_before - *rows });
+            }
+            *rows = header.rows_before.saturating_add(header.rows.into());
+            *last = header.max_time.max(*last);
+        }
+        seen.into_iter().map(|(key, (_, last))| (key, last)).collect()
+    }
+
+    /// Rows that no later frame gives away, but that the ledger counted.
+    fn find_tails(&mut self, trace: &Trace, seen: &BTreeMap<(u16, u16), u64>) {
+        for (table, found, due) in self.unbalanced(trace) {
+            let known: u64 = self.gaps.iter().filter(|gap| gap.table == table).map(|gap| gap.rows).sum();
+            let last = seen.range((table, 0)..=(table, u16::MAX)).map(|(_, &last)| last).min();
+            let window = Window { from: last.unwrap_or(trace.span.from), to: trace.span.to };
+            if due > found + known {
+                self.gaps.push(Gap { window, table, rows: due - found - known });
+            }
+        }
     }
 
     /// Sums per table number over the whole recording.
@@ -128,7 +160,8 @@ impl Ledger {
                 losses.damage.push(format!("byte {offset}: {}", frame.why));
             }
         }
-        let places = trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
+        let places =
+            trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
         losses.damage.extend(places);
         losses.kernel_missed = tables.iter().map(|&table| missed(trace, table)).sum();
         losses
@@ -139,7 +172,8 @@ impl Ledger {
         if tables.iter().any(|&table| missed(trace, table) > 0) {
             return vec![trace.span];
         }
-        let entries = self.entries.iter().filter(|entry| tables.contains(&entry.table) && entry.counts.lost() > 0);
+        let entries =
+            self.entries.iter().filter(|entry| tables.contains(&entry.table) && entry.counts.lost() > 0);
         let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table)).map(|gap| gap.window);
         let mut lossy: Vec<Window> = entries.map(|entry| entry.window).chain(gaps).collect();
         for (_, frame) in trace.unreadable() {
@@ -150,10 +184,16 @@ impl Ledger {
         lossy
     }
 
-    /// Per table: rows in the file, rows that the ledger says must be there; only where these differ.
+    /// Per event table: rows in the file, rows that the ledger says must be there; only where these differ.
+    /// Identity rows repeat in every epoch, so their number says nothing.
     pub fn unbalanced(&self, trace: &Trace) -> Vec<(u16, u64, u64)> {
-        let due = |(table, counts): (u16, Counts)| (table, trace.rows_of(table), counts.stored.saturating_sub(counts.discarded));
-        self.totals().into_iter().map(due).filter(|&(_, found, due)| found != due).collect()
+        let due = |(table, counts): (u16, Counts)| {
+            (table, trace.rows_of(table), counts.stored.saturating_sub(counts.discarded))
+        };
+        let events =
+            |table: u16| trace.tables.get(usize::from(table)).is_some_and(|def| def.role == Role::Event);
+        let totals = self.totals().into_iter().filter(|total| events(total.0));
+        totals.map(due).filter(|&(_, found, due)| found != due).collect()
     }
 }
 
@@ -169,7 +209,7 @@ fn missed(trace: &Trace, table: u16) -> u64 {
 
 fn entries(trace: &Trace) -> Option<Vec<Entry>> {
     let rows = trace.gather("ledger")?;
-    let column = |name| rows.def.column(name);
+    let column = |name: &str| rows.def.column(name);
     let (ts, until, table) = (column("ts")?, column("until")?, column("table")?);
     let number = |name: &str, row| column(name).map_or(0, |column| rows.raw(column, row));
     let entry = |row| Entry {
@@ -184,24 +224,4 @@ fn entries(trace: &Trace) -> Option<Vec<Entry>> {
         },
     };
     Some((0..rows.len()).map(entry).collect())
-}
-
-/// Each frame says how many rows of its table and stream came before it.
-fn gaps(trace: &Trace) -> Vec<Gap> {
-    let mut gaps = Vec::new();
-    let mut seen: HashMap<(u16, u16), (u64, u64)> = HashMap::new();
-    for frame in &trace.reader.frames {
-        let header = &frame.header;
-        if !header.kind.has_rows() {
-            continue;
-        }
-        let (rows, last) = seen.entry((header.stream, header.table)).or_insert((0, trace.span.from));
-        if header.rows_before > *rows {
-            let window = Window { from: *last, to: header.min_time.max(*last).saturating_add(1) };
-            gaps.push(Gap { window, table: header.table, rows: header.rows_before - *rows });
-        }
-        *rows = header.rows_before.saturating_add(header.rows.into());
-        *last = header.max_time.max(*last);
-    }
-    gaps
 }

@@ -1,1 +1,57 @@
-//! The analyzer.
+//! The analyzer: answers from a trace, on any machine, long after.
+//!
+//! ```text
+//! analyze trace.bin                    what happened, in one page
+//! analyze trace.bin tcpsend            what that report says
+//! analyze trace.bin info               what is in the file
+//! analyze trace.bin check              is all of it there?
+//! ```
+//!
+//! The way of an answer: [`args`] → [`trace`] opens the file → the verb's [`report`] names tables and
+//! columns → [`load`] decodes them in parallel, [`mask`] applies `--where`, [`group`] adds up by
+//! interval and `--by` → a small [`table`] → [`shape`] sorts and cuts → [`print`], [`json`] or
+//! [`export`]. What is missing is known by [`ledger`] and said each time.
+//!
+//! rayon folds what is large, polars holds what is small, and polars is never called inside a rayon
+//! task. Results do not depend on the number of threads.
+//!
+//! Exit codes: 0 ok, 1 unusable, 2 usage, 3 finished but something is missing from the span that was
+//! asked for, 4 differs from the expected result, 5 inconclusive, 6 this trace cannot answer that.
+
+#![expect(dead_code, reason = "quantiles, histograms and the like wait for the reports that follow")]
+
+mod answer;
+mod args;
+mod bins;
+mod check;
+mod clock;
+mod error;
+mod escape;
+mod expected;
+mod export;
+mod group;
+mod hash;
+mod identity;
+mod info;
+mod input;
+mod json;
+mod ledger;
+mod load;
+mod mask;
+mod options;
+mod overview;
+mod print;
+mod probes;
+mod quantile;
+mod report;
+mod rows;
+mod run;
+mod shape;
+mod table;
+#[cfg(test)]
+mod testkit;
+mod trace;
+mod window;
+
+pub use error::Exit;
+pub use run::{main, run};

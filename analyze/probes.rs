@@ -50,7 +50,9 @@ impl Probes {
     pub fn load(trace: &Trace) -> Self {
         let mut probes = Self::default();
         let Some(rows) = trace.gather("probe") else { return probes };
-        let text = |name, row| rows.def.column(name).map_or(String::new(), |column| lossless(rows.bytes(column, row)));
+        let text = |name, row| {
+            rows.def.column(name).map_or(String::new(), |column| lossless(rows.bytes(column, row)))
+        };
         for row in 0..rows.len() {
             let probe = Probe {
                 name: text("name", row),

@@ -3,12 +3,14 @@
 //! A quantile is the inverse CDF: the value of rank ceil(q × n), a value that occurred. It always
 //! goes with n, and n can be too small for it: p99.9 of 200 values is just their maximum.
 
+use std::fmt::Write as _;
+
 /// The quantiles that latency reports print.
 pub(crate) const USUAL: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999)];
 
 /// The value of rank ceil(q × n) of sorted values; `None` without values.
 pub(crate) fn inverse_cdf<T: Copy>(sorted: &[T], q: f64) -> Option<T> {
-    let rank = (sorted.len() as f64 * q).ceil() as usize;
+    let rank = (sorted.len() as f64 * q.clamp(0.0, 1.0)).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
@@ -43,7 +45,8 @@ impl Log2 {
     /// Low end, high end and count of each slot from the first to the last that was hit.
     pub fn slots(&self) -> Vec<(u64, u64, u64)> {
         let hit = |count: &u64| *count > 0;
-        let (Some(first), Some(last)) = (self.counts.iter().position(hit), self.counts.iter().rposition(hit)) else {
+        let (Some(first), Some(last)) = (self.counts.iter().position(hit), self.counts.iter().rposition(hit))
+        else {
             return Vec::new();
         };
         let low = |slot: usize| if slot == 0 { 0 } else { 1 << slot };
@@ -57,10 +60,11 @@ impl Log2 {
         let most = slots.iter().map(|slot| slot.2).max().unwrap_or(1);
         let wide = slots.last().is_some_and(|slot| slot.1 > u64::from(u32::MAX));
         let (number, label) = if wide { (20, 43) } else { (10, 23) };
-        let mut text = format!("{unit:>label$} : count     distribution\n", label = label);
+        let mut text = format!("{unit:>label$} : count     distribution\n");
         for (low, high, count) in slots {
             let stars = "*".repeat((u128::from(count) * 40 / u128::from(most)) as usize);
-            text.push_str(&format!("{low:>number$} -> {high:<number$}: {count:<8} |{stars:<40}|\n", number = number));
+            writeln!(text, "{low:>number$} -> {high:<number$}: {count:<8} |{stars:<40}|")
+                .expect("a String grows");
         }
         text
     }
@@ -74,7 +78,10 @@ mod tests {
     fn a_quantile_is_a_value_that_occurred() {
         let values: Vec<u64> = (1..=200).collect();
         let of = |q| inverse_cdf(&values, q);
-        assert_eq!((of(0.0), of(0.5), of(0.9), of(0.99), of(0.999), of(1.0)), (Some(1), Some(100), Some(180), Some(198), Some(200), Some(200)));
+        assert_eq!(
+            (of(0.0), of(0.5), of(0.9), of(0.99), of(0.999), of(1.0)),
+            (Some(1), Some(100), Some(180), Some(198), Some(200), Some(200))
+        );
         assert_eq!(inverse_cdf::<u64>(&[], 0.5), None);
     }
 
@@ -87,7 +94,9 @@ mod tests {
     #[test]
     fn the_histogram_looks_as_in_bcc() {
         let mut histogram = Log2::default();
-        [0, 1, 2, 3, 8, 8, 9].iter().for_each(|&value| histogram.add(value));
+        for value in [0, 1, 2, 3, 8, 8, 9] {
+            histogram.add(value);
+        }
         let expected = concat!(
             "                  usecs : count     distribution\n",
             "         0 -> 1         : 2        |**************************              |\n",

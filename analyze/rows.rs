@@ -66,7 +66,10 @@ impl Rows {
     pub fn get(&self, column: usize, row: usize) -> Option<i64> {
         let def = &self.def.columns[column];
         let raw = self.raw(column, row);
-        if def.null == Some(raw) || !def.absent.is_empty() || matches!(self.batch.columns[column], Column::Absent) {
+        if def.null == Some(raw)
+            || !def.absent.is_empty()
+            || matches!(self.batch.columns[column], Column::Absent)
+        {
             return None;
         }
         Some(match def.kind {
@@ -105,7 +108,9 @@ impl Rows {
         match def.kind {
             ColumnType::Text => Value::text(self.bytes(column, row)),
             ColumnType::Ip => address(self.bytes(column, row), self.family(row)),
-            ColumnType::Number { .. } => self.get(column, row).map_or(Value::Null, |number| named(labels, &def.enumeration, number)),
+            ColumnType::Number { .. } => {
+                self.get(column, row).map_or(Value::Null, |number| named(labels, &def.enumeration, number))
+            }
         }
     }
 
@@ -126,7 +131,8 @@ fn starts(column: &Column) -> Vec<u32> {
     text.lengths.iter().scan(0, next).collect()
 }
 
-fn named(labels: &Labels, enumeration: &str, number: i64) -> Value {
+/// A number as its enumeration calls it.
+pub(crate) fn named(labels: &Labels, enumeration: &str, number: i64) -> Value {
     if enumeration.is_empty() {
         return Value::Int(number);
     }
@@ -135,7 +141,7 @@ fn named(labels: &Labels, enumeration: &str, number: i64) -> Value {
 }
 
 /// An address; family 10 keeps a mapped IPv4 address as `::ffff:a.b.c.d`, since that socket is an IPv6 one.
-fn address(bytes: &[u8], family: Option<i64>) -> Value {
+pub(crate) fn address(bytes: &[u8], family: Option<i64>) -> Value {
     let Ok(bytes) = <[u8; 16]>::try_from(bytes) else { return Value::Null };
     let v6 = Ipv6Addr::from(bytes);
     let v4 = v6.to_ipv4_mapped().filter(|_| family != Some(10));

@@ -145,8 +145,10 @@ impl Trace {
                 None
             }
         };
-        let batches: Vec<Option<Batch>> = self.install(|| frames.par_iter().map_init(Scratch::new, read).collect());
-        let mut all = Batch { table: def.number, columns: vec![Column::Absent; def.columns.len()], ..Batch::default() };
+        let batches: Vec<Option<Batch>> =
+            self.install(|| frames.par_iter().map_init(Scratch::new, read).collect());
+        let mut all =
+            Batch { table: def.number, columns: vec![Column::Absent; def.columns.len()], ..Batch::default() };
         for (frame, batch) in frames.iter().zip(batches) {
             if let Some(batch) = batch
                 && !append(&mut all, batch)
@@ -175,7 +177,9 @@ impl Trace {
             let columns = ["name", "value", "label"].map(|name| rows.def.column(name));
             let [Some(name), Some(value), Some(label)] = columns else { return Labels::default() };
             let text = |column, row| super::escape::lossless(rows.bytes(column, row));
-            (0..rows.len()).map(|row| ((text(name, row), rows.raw(value, row).cast_signed()), text(label, row).into())).collect()
+            (0..rows.len())
+                .map(|row| ((text(name, row), rows.raw(value, row).cast_signed()), text(label, row).into()))
+                .collect()
         })
     }
 
@@ -191,7 +195,9 @@ impl Trace {
 
     fn clock_rows(&self) -> Vec<(u64, i64)> {
         let Some(rows) = self.gather("clock") else { return Vec::new() };
-        let (Some(ts), Some(real)) = (rows.def.column("ts"), rows.def.column("realtime")) else { return Vec::new() };
+        let (Some(ts), Some(real)) = (rows.def.column("ts"), rows.def.column("realtime")) else {
+            return Vec::new();
+        };
         (0..rows.len()).map(|row| (rows.raw(ts, row), rows.raw(real, row).cast_signed())).collect()
     }
 }

@@ -6,7 +6,7 @@
 use super::clock::{Clock, SECOND};
 use super::error::Failure;
 
-/// From `from` up to but not including `to`, CLOCK_MONOTONIC ns.
+/// From `from` up to but not including `to`, `CLOCK_MONOTONIC` ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// First moment.
@@ -37,7 +37,13 @@ impl Window {
     }
 
     /// The part between two moments as the options name them.
-    pub fn narrow(self, clock: &Clock, from: Option<&str>, to: Option<&str>, at: Option<(&str, u64)>) -> Result<Self, Failure> {
+    pub fn narrow(
+        self,
+        clock: &Clock,
+        from: Option<&str>,
+        to: Option<&str>,
+        at: Option<(&str, u64)>,
+    ) -> Result<Self, Failure> {
         let moment = |text: &str| self.moment(clock, text);
         let (from, to) = match at {
             Some((at, length)) => {
@@ -47,8 +53,11 @@ impl Window {
             None => (from.map_or(Ok(self.from), moment)?, to.map_or(Ok(self.to), moment)?),
         };
         if from >= to || !self.touches(from, to - 1) {
-            let span = format!("{} to {}", clock.rfc3339(clock.wall(self.from)), clock.rfc3339(clock.wall(self.to)));
-            return Err(Failure::usage(format!("no moment lies between those times: the trace spans {span}")));
+            let span =
+                format!("{} to {}", clock.rfc3339(clock.wall(self.from)), clock.rfc3339(clock.wall(self.to)));
+            return Err(Failure::usage(format!(
+                "no moment lies between those times: the trace spans {span}"
+            )));
         }
         Ok(Self { from: from.max(self.from), to: to.min(self.to) })
     }
@@ -62,7 +71,8 @@ impl Window {
             None => (text.strip_prefix('+').unwrap_or(text), false),
         };
         let expected = "expected an offset (10s, 1m30s, +500ms, -5s from the end) or a time (12:01:07, 2026-11-22T12:01:07)";
-        let offset = duration(number).ok_or_else(|| Failure::usage(format!("'{text}' is not a moment: {expected}")))?;
+        let offset = duration(number)
+            .ok_or_else(|| Failure::usage(format!("'{text}' is not a moment: {expected}")))?;
         Ok(if from_end { self.to.saturating_sub(offset) } else { self.from.saturating_add(offset) })
     }
 
@@ -72,13 +82,13 @@ impl Window {
             return i64::try_from(stamp.as_nanosecond()).ok();
         }
         if text.contains('T') {
-            return clock.from_civil(text.parse().ok()?);
+            return clock.wall_of(text.parse().ok()?);
         }
         let time: jiff::civil::Time = text.contains(':').then(|| text.parse().ok())??;
         let start = clock.civil(clock.wall(self.from));
         let second = |time: jiff::civil::Time| time.with().subsec_nanosecond(0).build().unwrap_or(time);
         let date = if time < second(start.time()) { start.date().tomorrow().ok()? } else { start.date() };
-        clock.from_civil(date.to_datetime(time))
+        clock.wall_of(date.to_datetime(time))
     }
 }
 
@@ -118,8 +128,14 @@ mod tests {
     #[test]
     fn durations_are_written_as_people_do() {
         let of = |text| duration(text);
-        assert_eq!((of("10s"), of("1m30s"), of("500ms")), (Some(10 * SECOND), Some(90 * SECOND), Some(SECOND / 2)));
-        assert_eq!((of("1.5s"), of("2"), of("1h")), (Some(3 * SECOND / 2), Some(2 * SECOND), Some(3600 * SECOND)));
+        assert_eq!(
+            (of("10s"), of("1m30s"), of("500ms")),
+            (Some(10 * SECOND), Some(90 * SECOND), Some(SECOND / 2))
+        );
+        assert_eq!(
+            (of("1.5s"), of("2"), of("1h")),
+            (Some(3 * SECOND / 2), Some(2 * SECOND), Some(3600 * SECOND))
+        );
         assert_eq!((of(""), of("s"), of("1x"), of("1.2.3s"), of("1s2")), (None, None, None, None, None));
     }
 

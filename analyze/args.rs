@@ -1,0 +1,232 @@
+//! The command line: `analyze [OPTIONS] TRACE… [VERB [ARGS]]`.
+//!
+//! Reports are verbs. The first plain word after a trace that is a verb is the verb; options stand on
+//! either side of it, and a report's own options are known wherever its verb is.
+
+use super::error::{Failure, nearest};
+use super::options::Options;
+use super::report::{Flag, REPORTS, Report};
+use clap::{Arg, ArgAction, Args as _, Command, FromArgMatches as _};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Verbs that are not reports.
+pub(crate) const VERBS: [(&str, &str); 2] = [
+    ("info", "what is in this trace: host, options, tables with their columns, probes"),
+    ("check", "is every frame readable, nothing missing, and does the loss ledger close?"),
+];
+
+/// A command line that was understood.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Files; `-` is standard input.
+    pub traces: Vec<PathBuf>,
+    /// What to do; `None`: the overview page.
+    pub verb: Option<String>,
+    /// Common options.
+    pub options: Options,
+    /// The report's own options: name and value (`true` for switches).
+    pub flags: BTreeMap<&'static str, String>,
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// To run.
+    Call(Box<Call>),
+    /// To print a help text and end well.
+    Help(String),
+}
+
+/// Reads the arguments behind the program's name.
+pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
+    let verb = find_verb(args);
+    let report = verb.and_then(|at| report(&args[at]));
+    let command = command(verb.map(|at| args[at].as_str()), report);
+    let matches = match command.try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Ok(Parsed::Help(error.render().to_string())),
+        Err(error) => return Err(usage(&error)),
+    };
+    let options = Options::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+    let mut words: Vec<String> = matches.get_many("words").into_iter().flatten().cloned().collect();
+    let verb = verb.map(|at| args[at].clone());
+    if let Some(verb) = &verb {
+        let at = words.iter().position(|word| word == verb).unwrap_or(words.len());
+        let extra = words.split_off((at + 1).min(words.len()));
+        words.truncate(at);
+        if let Some(extra) = extra.first() {
+            return Err(Failure::usage(format!("'{extra}' stands behind the verb {verb}"))
+                .hint("traces come before the verb"));
+        }
+    }
+    let listing = options.columns && report.is_some();
+    if words.is_empty() && !listing {
+        let example = format!("analyze trace.bin {}", verb.as_deref().unwrap_or("tcpsend"));
+        return Err(
+            Failure::usage("no trace is named").hint(format!("traces come before the verb: {example}"))
+        );
+    }
+    check_files(&words)?;
+    let flags = report.map(|report| flags(report, &matches)).unwrap_or_default();
+    Ok(Parsed::Call(Box::new(Call {
+        traces: words.into_iter().map(PathBuf::from).collect(),
+        verb,
+        options,
+        flags,
+    })))
+}
+
+/// A report by name.
+pub(crate) fn report(name: &str) -> Option<&'static Report> {
+    REPORTS.iter().copied().find(|report| report.name == name)
+}
+
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    Failure::usage(text.trim_start_matches("error: ").trim_end())
+}
+
+/// Position of the first plain word that is a verb. Options that take a value hide it from this search.
+fn find_verb(args: &[String]) -> Option<usize> {
+    let command = Options::augment_args(Command::new("analyze"));
+    let takes_value = |arg: &str| {
+        let own = REPORTS
+            .iter()
+            .flat_map(|report| report.flags)
+            .any(|flag| arg.strip_prefix("--") == Some(flag.name) && flag.value.is_some());
+        let common = command.get_arguments().any(|option| {
+            let long = option.get_long().is_some_and(|long| arg.strip_prefix("--") == Some(long));
+            let short = option
+                .get_short()
+                .is_some_and(|short| arg.strip_prefix('-') == Some(short.to_string().as_str()));
+            (long || short) && option.get_action().takes_values()
+        });
+        own || common
+    };
+    let mut at = 1;
+    while at < args.len() {
+        let arg = args[at].as_str();
+        if arg == "--" {
+            return None;
+        }
+        if is_verb(arg) {
+            return Some(at);
+        }
+        at += 1 + usize::from(arg.starts_with('-') && takes_value(arg));
+    }
+    None
+}
+
+fn is_verb(word: &str) -> bool {
+    report(word).is_some() || VERBS.iter().any(|verb| verb.0 == word)
+}
+
+fn command(verb: Option<&str>, report: Option<&'static Report>) -> Command {
+    let words = Arg::new("words")
+        .value_name("TRACE")
+        .num_args(0..)
+        .help("Trace files ('-': standard input), then a verb");
+    let mut command = Options::augment_args(Command::new("analyze")).arg(words);
+    command = command.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
+    let Some(report) = report else {
+        let about = verb.and_then(|verb| VERBS.iter().find(|known| known.0 == verb)).map(|known| known.1);
+        return command
+            .about(
+                about.unwrap_or("Answer questions from a trace: without a verb, what happened in one page"),
+            )
+            .override_usage("analyze [OPTIONS] TRACE… [VERB [OPTIONS]]")
+            .after_help(verbs());
+    };
+    for flag in report.flags {
+        command = command.arg(flag.arg());
+    }
+    command
+        .about(report.question)
+        .override_usage(format!("analyze [OPTIONS] TRACE… {} [OPTIONS]", report.name))
+        .after_help(format!("{}\n\n{}", report.exactness, super::report::outputs(report)))
+}
+
+fn verbs() -> String {
+    let reports = REPORTS.iter().map(|report| (report.name, report.question));
+    let line = |(name, question): (&str, &str)| format!("  {name:<14} {question}\n");
+    let lines: String = VERBS.iter().copied().chain(reports).map(line).collect();
+    format!("Verbs:\n{lines}\nEach report explains itself: analyze VERB --help")
+}
+
+impl Flag {
+    fn arg(&self) -> Arg {
+        let arg = Arg::new(self.name).long(self.name).help(self.doc).help_heading("This report");
+        match self.value {
+            Some(value) => arg.value_name(value),
+            None => arg.action(ArgAction::SetTrue),
+        }
+    }
+}
+
+fn flags(report: &Report, matches: &clap::ArgMatches) -> BTreeMap<&'static str, String> {
+    let value = |flag: &Flag| match flag.value {
+        Some(_) => matches.get_one::<String>(flag.name).cloned(),
+        None => matches.get_flag(flag.name).then(|| "true".to_owned()),
+    };
+    report.flags.iter().filter_map(|flag| Some((flag.name, value(flag)?))).collect()
+}
+
+/// A file that is not there may be a verb with a slip.
+fn check_files(words: &[String]) -> Result<(), Failure> {
+    for (at, word) in words.iter().enumerate() {
+        if word == "-" || std::path::Path::new(word).exists() {
+            continue;
+        }
+        let names = REPORTS.iter().map(|report| report.name).chain(VERBS.iter().map(|verb| verb.0));
+        let missing = Failure::usage(format!("{word}: no such file, and no verb of that name"));
+        return Err(match nearest(word, names) {
+            Some(near) if at > 0 => missing.hint(format!("did you mean '{near}'?")),
+            _ => missing.hint("analyze --help lists the verbs"),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(line: &str) -> Result<Call, Failure> {
+        let args: Vec<String> =
+            std::iter::once("analyze").chain(line.split(' ')).map(str::to_owned).collect();
+        match parse(&args)? {
+            Parsed::Call(call) => Ok(*call),
+            Parsed::Help(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn options_stand_on_either_side_of_the_verb() {
+        for line in [
+            "--top 3 Cargo.toml tcpsend --by comm",
+            "Cargo.toml --by comm tcpsend --top 3",
+            "Cargo.toml tcpsend --top=3 --by comm",
+        ] {
+            let call = call(line).expect(line);
+            assert_eq!(
+                (call.verb.as_deref(), call.options.top, call.options.by.as_deref()),
+                (Some("tcpsend"), Some(3), Some("comm"))
+            );
+            assert_eq!(call.traces, [PathBuf::from("Cargo.toml")]);
+        }
+        assert_eq!(
+            call("--from -5s Cargo.toml info").expect("a moment from the end").options.from.as_deref(),
+            Some("-5s")
+        );
+        assert_eq!(call("Cargo.toml").expect("no verb").verb, None);
+    }
+
+    #[test]
+    fn wrong_lines_say_what_to_do() {
+        let hint = |line| call(line).expect_err(line).hint.expect("a hint");
+        assert!(hint("Cargo.toml tcpsned").contains("did you mean 'tcpsend'?"));
+        assert!(hint("tcpsend").contains("traces come before the verb: analyze trace.bin tcpsend"));
+        assert!(hint("tcpsend Cargo.toml").contains("traces come before the verb"));
+    }
+}

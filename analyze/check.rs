@@ -1,0 +1,133 @@
+//! `analyze TRACE check`: is all of it there?
+//!
+//! Decompresses and decodes every frame, looks for gaps in the sequence numbers, and adds up the loss
+//! ledger against the rows. Ends with 3 when anything is missing.
+
+use super::answer::{Answer, Body};
+use super::clock::SECOND;
+use super::trace::Trace;
+use crate::schema::reader::{Frame, Scratch};
+use rayon::prelude::*;
+use serde_json::json;
+
+/// The answer. What it finds, every other verb would find later: the losses are the trace's own.
+pub(crate) fn answer(trace: &Trace) -> Answer {
+    let frames: Vec<&Frame> =
+        trace.reader.frames.iter().filter(|frame| frame.header.kind.has_rows()).collect();
+    let read = |scratch: &mut Scratch, frame: &&Frame| {
+        trace.read(frame, None, scratch).map_or(0, |rows| rows.len() as u64)
+    };
+    let rows: u64 = trace.install(|| frames.par_iter().map_init(Scratch::new, read).sum());
+    let unreadable = trace.unreadable();
+    let mut lines = gaps(trace);
+    lines.extend(ledger(trace));
+    lines.extend(stop(trace));
+    let mut answer = Answer::default();
+    let facts = vec![
+        (
+            "frames",
+            json!(trace.reader.frames.len()),
+            format!("{} in {} bytes", trace.reader.frames.len(), trace.reader.length()),
+        ),
+        ("rows", json!(rows), format!("{rows} decoded")),
+        ("unreadable", json!(unreadable.len()), format!("{} frames", unreadable.len())),
+        ("damage", json!(trace.reader.damage.len()), format!("{} places", trace.reader.damage.len())),
+    ];
+    answer.section("found", "", Body::Facts(facts));
+    answer.section("sums", "", Body::Lines(lines));
+    answer
+}
+
+fn name(trace: &Trace, table: u16) -> &str {
+    trace.tables.get(usize::from(table)).map_or("?", |def| &def.name)
+}
+
+fn gaps(trace: &Trace) -> Vec<String> {
+    let line = |missing: crate::schema::reader::Missing| match missing.table {
+        Some(table) => {
+            format!("stream {}: {} rows of {} are missing", missing.stream, missing.rows, name(trace, table))
+        }
+        None => format!("stream {}: {} frames are missing", missing.stream, missing.frames),
+    };
+    let lines: Vec<String> = trace.reader.missing().into_iter().map(line).collect();
+    if lines.is_empty() { vec!["sequence numbers: no gap".into()] } else { lines }
+}
+
+fn ledger(trace: &Trace) -> Vec<String> {
+    let ledger = trace.ledger();
+    let mut lines = Vec::new();
+    for (table, counts) in ledger.totals() {
+        let attempted = counts.stored + counts.filtered + counts.ring_full + counts.state_full;
+        lines.push(format!(
+            "{}: attempted {attempted} = stored {} + filtered {} + ring_full {} + state_full {}; discarded {}",
+            name(trace, table),
+            counts.stored,
+            counts.filtered,
+            counts.ring_full,
+            counts.state_full,
+            counts.discarded
+        ));
+    }
+    for (table, found, due) in ledger.unbalanced(trace) {
+        lines.push(format!("{}: {found} rows, the ledger says {due}: it does not close", name(trace, table)));
+    }
+    if lines.is_empty() {
+        lines.push("the trace has no loss ledger".into());
+    } else if ledger.unbalanced(trace).is_empty() {
+        lines.push("the ledger closes".into());
+    }
+    lines
+}
+
+/// Without a footer the end is where the file ends.
+fn stop(trace: &Trace) -> Option<String> {
+    let last = (trace.span.to - trace.span.from) as f64 / SECOND as f64;
+    let cut = trace.reader.footer.is_none();
+    cut.then(|| format!("no footer: the recording did not stop cleanly; its last event is at {last:.3} s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::{Tape, run_bytes};
+
+    fn tape() -> Tape {
+        let mut tape = Tape::new();
+        for at in 0..400 {
+            tape.send(at * 10_000_000, 7, 1, 100, 100);
+        }
+        tape.ledger(0, 400, 0).rows_per_frame(100);
+        tape
+    }
+
+    #[test]
+    fn a_whole_trace_is_fine() {
+        let (exit, out, messages) = tape().run(&["check"]);
+        assert_eq!((exit, messages.as_str()), (0, ""), "{out}");
+        assert!(out.contains("the ledger closes") && out.contains("no gap"), "{out}");
+    }
+
+    #[test]
+    fn a_flipped_byte_costs_its_frame_and_is_named() {
+        let mut bytes = tape().bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let frame = trace.reader.frames_of(2).nth(1).expect("four frames");
+        let at = frame.offset as usize + frame.header.header_length() + 40;
+        bytes[at] ^= 0x10;
+        let (exit, out, messages) = run_bytes(&bytes, &["check"]);
+        assert_eq!(exit, 3, "{out}");
+        assert!(messages.contains("missing_rows 100") && messages.contains("damaged: byte"), "{messages}");
+        let (exit, out, _) = run_bytes(&bytes, &["tcpsend", "--interval", "all", "--format", "csv"]);
+        assert_eq!(exit, 3);
+        assert!(out.contains("true,300,"), "{out}");
+    }
+
+    #[test]
+    fn a_cut_file_opens_and_says_what_the_ledger_misses() {
+        let bytes = tape().bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let last = trace.reader.frames_of(2).last().expect("four frames").offset as usize;
+        let (exit, out, messages) = run_bytes(&bytes[..last + 70], &["check"]);
+        assert_eq!(exit, 3);
+        assert!(out.contains("no footer") && messages.contains("is cut"), "{out}{messages}");
+    }
+}

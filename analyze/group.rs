@@ -1,0 +1,249 @@
+//! Adding up by interval and by what `--by` names.
+//!
+//! The fold works on ids alone (interval, thread row, socket, plain numbers); their names are looked
+//! up once per group afterwards, and groups of the same names are merged.
+
+use super::bins::Bins;
+use super::error::Failure;
+use super::hash::FastMap;
+use super::identity::Identity;
+use super::input::{Input, Source};
+use super::load::{Chunk, Scan};
+use super::rows::{Rows, Value, address, named};
+use super::trace::Trace;
+use crate::schema::ColumnType;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Something that can be added up. Merging must be associative.
+pub(crate) trait Merge: Default + Send {
+    /// Adds what came later.
+    fn merge(&mut self, later: Self);
+}
+
+/// Ids that make up a key; columns of one identity row share one.
+const MOST: usize = 4;
+/// Stands for "not known".
+const UNKNOWN: u64 = u64::MAX;
+
+type Key = (u32, [u64; MOST]);
+
+/// How to group the rows of a table.
+pub(crate) struct Grouping<'a> {
+    trace: &'a Trace,
+    /// The intervals.
+    pub bins: Bins,
+    /// What `--by` names.
+    pub by: Vec<Input>,
+    ids: Vec<Id>,
+    /// Per `by`, its id.
+    id_of: Vec<usize>,
+    texts: Mutex<Texts>,
+}
+
+/// Where an id comes from.
+enum Id {
+    Number(usize),
+    Text(usize),
+    Row { key: usize, identity: Arc<Identity> },
+}
+
+/// Texts in events, numbered as they are met; the numbers do not outlive the fold.
+#[derive(Default)]
+struct Texts {
+    numbers: FastMap<Vec<u8>, u64>,
+    list: Vec<Vec<u8>>,
+}
+
+/// One group of the result.
+#[derive(Clone, Debug)]
+pub(crate) struct Group<A> {
+    /// Its interval.
+    pub bin: u32,
+    /// A value per `--by`.
+    pub keys: Vec<Value>,
+    /// What was added up.
+    pub state: A,
+}
+
+/// States by key, in the order in which keys were met.
+struct Groups<A> {
+    index: FastMap<Key, usize>,
+    states: Vec<(Key, A)>,
+    last: usize,
+}
+
+impl<A> Default for Groups<A> {
+    fn default() -> Self {
+        Self { index: FastMap::default(), states: Vec::new(), last: 0 }
+    }
+}
+
+impl<A: Default> Groups<A> {
+    fn state(&mut self, key: Key) -> &mut A {
+        // Neighbours are often of one group.
+        if self.states.get(self.last).is_none_or(|last| last.0 != key) {
+            let next = self.states.len();
+            self.last = *self.index.entry(key).or_insert(next);
+            if self.last == next {
+                self.states.push((key, A::default()));
+            }
+        }
+        &mut self.states[self.last].1
+    }
+}
+
+impl<'a> Grouping<'a> {
+    /// Groups by interval and columns.
+    pub fn new(trace: &'a Trace, bins: Bins, by: Vec<Input>) -> Result<Self, Failure> {
+        let mut grouping =
+            Self { trace, bins, by, ids: Vec::new(), id_of: Vec::new(), texts: Mutex::default() };
+        for at in 0..grouping.by.len() {
+            let id = grouping.id(at);
+            grouping.id_of.push(id);
+        }
+        if grouping.ids.len() > MOST {
+            return Err(Failure::usage(format!(
+                "--by names {} independent things, at most {MOST} are possible",
+                grouping.ids.len()
+            )));
+        }
+        Ok(grouping)
+    }
+
+    /// The id behind a column, new or shared.
+    fn id(&mut self, at: usize) -> usize {
+        let id = match &self.by[at].source {
+            Source::Via { key, identity, .. } => {
+                let same = |id: &Id| matches!(id, Id::Row { key: other, .. } if other == key);
+                if let Some(shared) = self.ids.iter().position(same) {
+                    return shared;
+                }
+                Id::Row { key: *key, identity: Arc::clone(identity) }
+            }
+            Source::Own(column) if self.by[at].is_bytes() => Id::Text(*column),
+            Source::Own(column) => Id::Number(*column),
+        };
+        self.ids.push(id);
+        self.ids.len() - 1
+    }
+
+    /// Adds up the rows of a scan: `each` gets a group's state and a row.
+    pub fn fold<A: Merge>(
+        &self,
+        scan: &Scan,
+        each: impl Fn(&mut A, &Rows, usize) + Sync + Send,
+    ) -> Vec<Group<A>> {
+        let mut scan = scan.clone();
+        self.by
+            .iter()
+            .flat_map(|input| input.needs(&scan.def))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|c| scan.add(c));
+        scan.def.time().into_iter().for_each(|ts| scan.add(ts));
+        let fold = |groups: &mut Groups<A>, chunk: &Chunk| {
+            let rows = chunk.rows();
+            chunk.each().for_each(|row| each(groups.state(self.key(rows, row)), rows, row));
+        };
+        let merge = |groups: &mut Groups<A>, later: Groups<A>| {
+            later.states.into_iter().for_each(|(key, state)| groups.state(key).merge(state));
+        };
+        self.named(scan.fold(Groups::default, fold, merge))
+    }
+
+    fn key(&self, rows: &Rows, row: usize) -> Key {
+        let ts = rows.def.time().map_or(0, |ts| rows.raw(ts, row));
+        let mut ids = [0; MOST];
+        for (slot, id) in ids.iter_mut().zip(&self.ids) {
+            *slot = match id {
+                Id::Number(column) => rows.get(*column, row).map_or(UNKNOWN, |_| rows.raw(*column, row)),
+                Id::Text(column) => {
+                    self.texts.lock().unwrap_or_else(PoisonError::into_inner).number(rows.bytes(*column, row))
+                }
+                Id::Row { key, identity } => {
+                    let found = rows.get(*key, row).and_then(|id| identity.find(id.cast_unsigned(), ts));
+                    found.map_or(UNKNOWN, u64::from)
+                }
+            };
+        }
+        (self.bins.of(ts), ids)
+    }
+
+    /// Groups by name, in the order of interval and names.
+    fn named<A: Merge>(&self, groups: Groups<A>) -> Vec<Group<A>> {
+        let mut named: BTreeMap<(u32, Vec<Value>), A> = BTreeMap::new();
+        for ((bin, ids), state) in groups.states {
+            let keys = (0..self.by.len()).map(|at| self.name(at, ids[self.id_of[at]])).collect();
+            named.entry((bin, keys)).or_default().merge(state);
+        }
+        if self.by.is_empty() {
+            // An interval without events is a row of zeros.
+            for bin in 0..self.bins.len() as u32 {
+                named.entry((bin, Vec::new())).or_default();
+            }
+        }
+        named.into_iter().map(|((bin, keys), state)| Group { bin, keys, state }).collect()
+    }
+
+    fn name(&self, at: usize, id: u64) -> Value {
+        let input = &self.by[at];
+        match &input.source {
+            _ if id == UNKNOWN => Value::Null,
+            Source::Via { identity, column, .. } => identity.value(self.trace, *column, id as u32),
+            Source::Own(_) if input.is_bytes() => {
+                let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+                let bytes = texts.list.get(id as usize).map_or(&[][..], Vec::as_slice);
+                if input.def.kind == ColumnType::Ip { address(bytes, None) } else { Value::text(bytes) }
+            }
+            Source::Own(_) => {
+                let number = input.def.value(id).and_then(|number| i64::try_from(number).ok());
+                number
+                    .map_or(Value::Null, |number| named(self.trace.labels(), &input.def.enumeration, number))
+            }
+        }
+    }
+}
+
+impl Texts {
+    fn number(&mut self, text: &[u8]) -> u64 {
+        if let Some(&number) = self.numbers.get(text) {
+            return number;
+        }
+        let number = self.list.len() as u64;
+        self.list.push(text.to_vec());
+        self.numbers.insert(text.to_vec(), number);
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    #[test]
+    fn groups_of_one_name_are_one_row() {
+        let mut tape = Tape::new();
+        tape.task(0, 7, 70, "web").task(0, 8, 70, "web").task(0, 9, 90, "web");
+        for at in 0..30 {
+            tape.send(at * 1_000, 7 + at % 3, 1, 100, 100);
+        }
+        let rows = |by| tape.run(&["tcpsend", "--interval", "all", "--format", "csv", "--by", by]).1;
+        assert!(
+            rows("comm").starts_with("comm,lower_bound,calls,calls_per_s,bytes,errors\r\nweb,false,30,"),
+            "{}",
+            rows("comm")
+        );
+        assert_eq!(rows("task").lines().count(), 3);
+        assert_eq!(rows("tid").lines().count(), 4);
+    }
+
+    #[test]
+    fn an_unknown_name_is_null_and_not_another() {
+        let mut tape = Tape::new();
+        tape.send(0, 7, 1, 100, 100);
+        let (exit, out, _) = tape.run(&["tcpsend", "--interval", "all", "--by", "comm,sock,rport"]);
+        assert_eq!(exit, 0);
+        assert!(out.lines().nth(1).is_some_and(|line| line.starts_with("-        1      -")), "{out}");
+    }
+}

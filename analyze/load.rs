@@ -1,0 +1,192 @@
+//! From frames to answers: only the tables, columns and times that are asked for, on all processors.
+//!
+//! A [`Scan`] names a table and its columns. [`Scan::fold`] hands decoded rows, a frame at a time, to
+//! a native fold: its memory is that of the state, not of the events. Frames are folded in fixed
+//! groups and merged in file order, so the result does not depend on the number of threads, as long
+//! as merging is associative.
+
+use super::error::Failure;
+use super::mask::Mask;
+use super::rows::Rows;
+use super::trace::Trace;
+use super::window::Window;
+use crate::schema::TableDef;
+use crate::schema::reader::{Frame, Scratch};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Frames that share a state before it is merged.
+const GROUP: usize = 4;
+
+/// What to read.
+#[derive(Clone)]
+pub(crate) struct Scan<'a> {
+    trace: &'a Trace,
+    /// The table.
+    pub def: Arc<TableDef>,
+    columns: Vec<usize>,
+    window: Window,
+    mask: Option<Arc<Mask>>,
+}
+
+/// Decoded rows of a frame, of which some are asked for.
+pub(crate) struct Chunk<'a> {
+    rows: &'a Rows,
+    times: Option<(usize, Window)>,
+    mask: Option<&'a [u64]>,
+}
+
+impl Chunk<'_> {
+    /// The columns.
+    pub fn rows(&self) -> &Rows {
+        self.rows
+    }
+
+    /// The rows that are asked for.
+    pub fn each(&self) -> impl Iterator<Item = usize> {
+        let inside =
+            |row: &usize| self.times.is_none_or(|(ts, window)| window.contains(self.rows.raw(ts, *row)));
+        let wanted = |row: &usize| self.mask.is_none_or(|mask| mask[row / 64] >> (row % 64) & 1 == 1);
+        (0..self.rows.len()).filter(inside).filter(wanted)
+    }
+}
+
+impl<'a> Scan<'a> {
+    /// All rows of a table within a span; columns are added one by one.
+    pub fn new(trace: &'a Trace, def: &Arc<TableDef>, window: Window) -> Self {
+        Self { trace, def: Arc::clone(def), columns: Vec::new(), window, mask: None }
+    }
+
+    /// Only the rows that a condition left.
+    #[must_use]
+    pub fn masked(mut self, mask: Option<Arc<Mask>>) -> Self {
+        self.mask = mask;
+        self
+    }
+
+    /// Asks for a column and returns its position; a column that this trace lacks is an error.
+    pub fn column(&mut self, name: &str) -> Result<usize, Failure> {
+        let table = &self.def.name;
+        let Some(position) = self.def.column(name) else {
+            return Err(Failure::cannot(format!("this trace's table {table} has no column {name}"))
+                .hint("record it again with a newer capture"));
+        };
+        let absent = &self.def.columns[position].absent;
+        if !absent.is_empty() {
+            return Err(Failure::cannot(format!("this trace has no {table}.{name}: {absent}")));
+        }
+        self.columns.push(position);
+        Ok(position)
+    }
+
+    /// Asks for a column that may be missing: then every row has null there.
+    pub fn column_or_null(&mut self, name: &str) -> Result<usize, Failure> {
+        let position = self.def.column(name);
+        let absent = position.filter(|&position| !self.def.columns[position].absent.is_empty());
+        absent.map_or_else(|| self.column(name), Ok)
+    }
+
+    /// Asks for a column by position.
+    pub fn add(&mut self, column: usize) {
+        self.columns.push(column);
+    }
+
+    /// The frames that can hold rows of the span, in file order.
+    pub fn frames(&self) -> Vec<&'a Frame> {
+        let touches = |frame: &&Frame| self.window.touches(frame.header.min_time, frame.header.max_time);
+        let timed = self.def.time().is_some();
+        self.trace.reader.frames_of(self.def.number).filter(|frame| !timed || touches(frame)).collect()
+    }
+
+    /// Decodes a frame and gives it to `each`.
+    pub fn visit(&self, frame: &Frame, scratch: &mut Scratch, each: impl FnOnce(&Chunk)) {
+        let header = &frame.header;
+        let ts = self.def.time().filter(|_| !self.window.covers(header.min_time, header.max_time));
+        let wanted: Vec<usize> = self.columns.iter().copied().chain(ts).collect();
+        let mask = match self.mask.as_ref().map(|mask| mask.bits(frame.offset)) {
+            None => None,
+            Some(Some(bits)) => Some(bits),
+            // The condition could not be evaluated here, because the frame is damaged.
+            Some(None) => return,
+        };
+        if let Some(rows) = self.trace.read(frame, Some(&wanted), scratch) {
+            each(&Chunk { rows: &rows, times: ts.map(|ts| (ts, self.window)), mask });
+        }
+    }
+
+    /// Folds all rows; `merge` adds a later state to an earlier one and must be associative.
+    pub fn fold<S: Send>(
+        &self,
+        init: impl Fn() -> S + Sync + Send,
+        each: impl Fn(&mut S, &Chunk) + Sync + Send,
+        merge: impl Fn(&mut S, S) + Sync + Send,
+    ) -> S {
+        let frames = self.frames();
+        let group = |scratch: &mut Scratch, frames: &[&Frame]| {
+            let mut state = init();
+            for frame in frames {
+                self.visit(frame, scratch, |chunk| each(&mut state, chunk));
+            }
+            state
+        };
+        let join = |mut a: S, b: S| {
+            merge(&mut a, b);
+            a
+        };
+        let run = || frames.par_chunks(GROUP).map_init(Scratch::new, group).reduce(&init, join);
+        self.trace.install(run)
+    }
+
+    /// Something from each frame, in file order.
+    pub fn map<R: Send>(
+        &self,
+        frames: &[&Frame],
+        each: impl Fn(&Chunk) -> R + Sync + Send,
+    ) -> Vec<Option<R>> {
+        let one = |scratch: &mut Scratch, frame: &&Frame| {
+            let mut result = None;
+            self.visit(frame, scratch, |chunk| result = Some(each(chunk)));
+            result
+        };
+        self.trace.install(|| frames.par_iter().map_init(Scratch::new, one).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::clock::SECOND;
+    use crate::analyze::load::Scan;
+    use crate::analyze::testkit::Tape;
+    use crate::analyze::window::Window;
+
+    #[test]
+    fn only_the_asked_span_is_folded_whatever_the_number_of_threads() {
+        let mut tape = Tape::new();
+        for at in 0..10_000u64 {
+            tape.send(at * 1_000_000, 7, 1, 100, at as i32 % 50);
+        }
+        tape.rows_per_frame(300);
+        let bytes = tape.bytes();
+        let sum = |threads| {
+            let trace = Tape::open_bytes(bytes.clone(), threads);
+            let from = trace.span.from;
+            let def = trace.table("sock_send").expect("the table is there");
+            let mut scan = Scan::new(&trace, def, Window { from: from + SECOND, to: from + 2 * SECOND });
+            let ret = scan.column("ret").expect("the column is there");
+            // Order shows in the state, so that a wrong order of merging would too.
+            let order = scan.fold(
+                Vec::new,
+                |all: &mut Vec<i64>, chunk| {
+                    all.extend(chunk.each().filter_map(|row| chunk.rows().get(ret, row)));
+                },
+                Vec::extend,
+            );
+            assert_eq!(order.len(), 1000);
+            order
+        };
+        let one = sum(1);
+        assert_eq!(one[..3], [0, 1, 2]);
+        assert_eq!(one, sum(2));
+        assert_eq!(one, sum(5));
+    }
+}

@@ -1,0 +1,229 @@
+//! `analyze TRACE`: what happened, in one page, and where to look next.
+//!
+//! Counts and sizes come from frame headers and the latency line from the footer's histogram, so only
+//! the top lists decode anything.
+
+use super::answer::{Answer, Body};
+use super::bins::Bins;
+use super::group::{Group, Grouping, Merge};
+use super::info;
+use super::input::Inputs;
+use super::load::{Chunk, Scan};
+use super::report::{REPORTS, recorded};
+use super::rows::Value;
+use super::table::{Builder, Output, Table};
+use super::trace::Trace;
+use super::window::Window;
+use crate::schema::TableDef;
+use crate::schema::histogram::Histogram;
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// Lines of a top list.
+const TOP: usize = 5;
+
+/// The page.
+pub(crate) fn answer(trace: &Trace, window: Window) -> Result<Answer> {
+    let mut answer = Answer::default();
+    answer.section("host", "", Body::Facts(info::host(trace)));
+    let probes: Vec<String> = trace
+        .probes()
+        .iter()
+        .filter(|probe| probe.status != "off")
+        .map(super::probes::Probe::describe)
+        .collect();
+    if !probes.is_empty() {
+        answer.section("probes", "Probes", Body::Lines(probes));
+    }
+    answer.section("events", "Events", Body::Table(events(trace, window)?));
+    if let Some(cost) = cost(trace) {
+        answer.section("cost", "Cost of the recording (an estimate)", Body::Lines(vec![cost]));
+    }
+    top_tasks(trace, window, &mut answer)?;
+    top_flows(trace, window, &mut answer)?;
+    let latency = latency(trace);
+    if !latency.is_empty() {
+        answer.section("latency", "Latency over the whole recording (to 1/32)", Body::Lines(latency));
+    }
+    answer.section("next", "Look next", Body::Lines(next(trace)));
+    Ok(answer)
+}
+
+const ROWS: Output = Output::new("rows", "", "rows in the span");
+const PER_S: Output = Output::decimal("per_s", "1/s", 1, "rows per second of the span");
+const BYTES_EACH: Output = Output::decimal("bytes_each", "bytes", 2, "bytes in the file per row");
+const LOST: Output = Output::new("lost", "", "events that are missing");
+
+/// Per event table: how many, how dense, what is missing.
+fn events(trace: &Trace, window: Window) -> Result<Table> {
+    let defs: Vec<&TableDef> = trace
+        .events()
+        .map(AsRef::as_ref)
+        .filter(|def| trace.rows_of(def.number) > 0 || lost(trace, window, def) > 0)
+        .collect();
+    let in_file = || defs.iter().map(|def| trace.rows_of(def.number));
+    let counted: Vec<u64> = defs.iter().map(|def| rows_within(trace, window, def)).collect();
+    let rows = || counted.iter().copied();
+    let stored = defs
+        .iter()
+        .map(|def| trace.reader.frames_of(def.number).map(|frame| frame.header.length()).sum::<u64>());
+    let each: Vec<Option<f64>> =
+        in_file().zip(stored).map(|(rows, stored)| (rows > 0).then(|| stored as f64 / rows as f64)).collect();
+    let mut table = Builder::default();
+    table
+        .key("table", "", true, defs.iter().map(|def| Value::Text(def.name.as_str().into())))
+        .ints(&ROWS, rows().map(Some))
+        .floats(&PER_S, rows().map(|rows| Some(rows as f64 / window.seconds())))
+        .floats(&BYTES_EACH, each.into_iter())
+        .ints(&LOST, defs.iter().map(|def| Some(lost(trace, window, def))));
+    table.build()
+}
+
+/// Headers know the whole; a part must be counted.
+fn rows_within(trace: &Trace, window: Window, def: &TableDef) -> u64 {
+    match trace.table(&def.name) {
+        Some(def) if window != trace.span => {
+            let count = |sum: &mut u64, chunk: &Chunk| *sum += chunk.each().count() as u64;
+            Scan::new(trace, def, window).fold(u64::default, count, |sum, more| *sum += more)
+        }
+        _ => trace.rows_of(def.number),
+    }
+}
+
+fn lost(trace: &Trace, window: Window, def: &TableDef) -> u64 {
+    trace.ledger().losses(trace, window, &[def.number]).events()
+}
+
+/// Events and bytes of a group.
+#[derive(Default)]
+struct Sum {
+    events: u64,
+    bytes: u64,
+}
+
+impl Merge for Sum {
+    fn merge(&mut self, later: Self) {
+        self.events += later.events;
+        self.bytes += later.bytes;
+    }
+}
+
+/// Sums over several tables, by the same columns.
+fn sums(
+    trace: &Trace,
+    window: Window,
+    tables: &[&TableDef],
+    by: &str,
+    bytes: Option<&str>,
+) -> Result<BTreeMap<Vec<Value>, Sum>> {
+    let mut all: BTreeMap<Vec<Value>, Sum> = BTreeMap::new();
+    for def in tables.iter().filter_map(|def| trace.table(&def.name)) {
+        let mut scan = Scan::new(trace, def, window);
+        let bytes = bytes.map(|bytes| scan.column(bytes)).transpose()?;
+        let grouping = Grouping::new(
+            trace,
+            Bins::new(window, &trace.clock, None, false)?,
+            Inputs::of(trace, def).list(by)?,
+        )?;
+        let add = |sum: &mut Sum, rows: &super::rows::Rows, row: usize| {
+            sum.events += 1;
+            sum.bytes += bytes.and_then(|bytes| u64::try_from(rows.get(bytes, row)?).ok()).unwrap_or(0);
+        };
+        let groups: Vec<Group<Sum>> = grouping.fold(&scan, add);
+        for group in groups {
+            all.entry(group.keys).or_default().merge(group.state);
+        }
+    }
+    Ok(all)
+}
+
+fn largest(sums: BTreeMap<Vec<Value>, Sum>, size: impl Fn(&Sum) -> u64) -> Vec<(Vec<Value>, Sum)> {
+    let mut list: Vec<_> = sums.into_iter().collect();
+    list.sort_by_key(|(_, sum)| std::cmp::Reverse(size(sum)));
+    list.truncate(TOP);
+    list
+}
+
+const EVENTS: Output = Output::new("events", "", "events that it caused");
+const FLOW_BYTES: Output = Output::new("bytes", "bytes", "bytes sent and received by calls");
+const CALLS: Output = Output::new("calls", "", "send and receive calls");
+
+fn top_tasks(trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
+    let caused = |def: &&TableDef| {
+        def.columns.iter().any(|column| column.name == "tid" && column.references == "task")
+    };
+    let tables: Vec<&TableDef> = trace.events().map(AsRef::as_ref).filter(caused).collect();
+    let top = largest(sums(trace, window, &tables, "pid,comm", None)?, |sum| sum.events);
+    if top.is_empty() {
+        return Ok(());
+    }
+    let mut table = Builder::default();
+    table
+        .key("pid", "", false, top.iter().map(|row| row.0[0].clone()))
+        .key("comm", "", true, top.iter().map(|row| row.0[1].clone()))
+        .ints(&EVENTS, top.iter().map(|row| Some(row.1.events)));
+    answer.section("top_tasks", "Busiest processes", Body::Table(table.build()?));
+    Ok(())
+}
+
+fn top_flows(trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
+    let moves = |def: &&TableDef| matches!(def.name.as_str(), "sock_send" | "sock_recv");
+    let tables: Vec<&TableDef> = trace.events().map(AsRef::as_ref).filter(moves).collect();
+    let top = largest(sums(trace, window, &tables, "flow", Some("ret"))?, |sum| sum.bytes);
+    if top.is_empty() {
+        return Ok(());
+    }
+    let mut table = Builder::default();
+    for (at, (name, text)) in
+        [("laddr", true), ("lport", false), ("raddr", true), ("rport", false)].into_iter().enumerate()
+    {
+        table.key(name, "", text, top.iter().map(|row| row.0[at].clone()));
+    }
+    table
+        .ints(&FLOW_BYTES, top.iter().map(|row| Some(row.1.bytes)))
+        .ints(&CALLS, top.iter().map(|row| Some(row.1.events)));
+    answer.section("top_flows", "Largest TCP flows", Body::Table(table.build()?));
+    Ok(())
+}
+
+/// One line per histogram of the footer.
+fn latency(trace: &Trace) -> Vec<String> {
+    let Some(footer) = &trace.reader.footer else { return Vec::new() };
+    let sorted: BTreeMap<_, _> = footer.histograms.iter().collect();
+    let line = |(&(table, column), histogram): (&(u16, u16), &Histogram)| {
+        let def = trace.tables.get(usize::from(table))?;
+        let column = def.columns.get(usize::from(column))?;
+        let us = |q| histogram.quantile(q).map(|ns| format!("{:.1}", ns as f64 / 1e3));
+        let (p50, p90, p99) = (us(0.5)?, us(0.9)?, us(0.99)?);
+        let n = histogram.total();
+        (n > 0)
+            .then(|| format!("{}.{}: n {n}, p50 {p50} us, p90 {p90} us, p99 {p99} us", def.name, column.name))
+    };
+    sorted.into_iter().filter_map(line).collect()
+}
+
+fn cost(trace: &Trace) -> Option<String> {
+    let rows = trace.gather("cost")?;
+    let last = rows.len().checked_sub(1)?;
+    let number = |name| rows.def.column(name).map(|column| rows.raw(column, last));
+    let share = |ns: u64| ns as f64 / 1e7 / trace.span.seconds() / f64::from(trace.reader.host.cpus.max(1));
+    let (bpf, runs) = (number("bpf_ns")?, number("bpf_runs")?);
+    let (user, system, rss) = (number("user_ns")?, number("system_ns")?, number("rss")?);
+    Some(format!(
+        "programs in the kernel {:.3} % of all processors ({runs} runs), recorder {:.3} %, {} MiB of memory",
+        share(bpf),
+        share(user + system),
+        rss >> 20
+    ))
+}
+
+/// The reports that this trace can answer.
+fn next(trace: &Trace) -> Vec<String> {
+    let can = |report: &&&super::report::Report| {
+        report.needs.iter().all(|need| recorded(trace, report, need).is_ok())
+    };
+    let line = |report: &&super::report::Report| {
+        format!("analyze {} {:<12} {}", trace.name, report.name, report.question)
+    };
+    REPORTS.iter().filter(can).map(line).collect()
+}

@@ -1,0 +1,118 @@
+//! Tables for people: aligned columns, names made harmless, lower bounds marked `≥`.
+
+use super::answer::{Body, Page, Section};
+use super::clock::Clock;
+use super::escape::visible;
+use super::ledger::Losses;
+use super::table::{Show, Table};
+use polars::prelude::AnyValue;
+use std::fmt::Write as _;
+
+/// The whole answer as text.
+pub(crate) fn page(page: &Page) -> String {
+    let mut text = String::new();
+    if let Some(table) = &page.answer.table {
+        text.push_str(&grid(table, page.clock));
+    }
+    for part in &page.answer.sections {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&section(part, page.clock));
+    }
+    if !page.answer.notes.is_empty() {
+        text.push('\n');
+    }
+    page.answer.notes.iter().for_each(|note| writeln!(text, "# {}", visible(note)).expect("a String grows"));
+    text
+}
+
+fn section(section: &Section, clock: &Clock) -> String {
+    let mut text = String::new();
+    if !section.title.is_empty() {
+        writeln!(text, "{}", visible(&section.title)).expect("a String grows");
+    }
+    match &section.body {
+        Body::Facts(facts) => {
+            let width = facts.iter().map(|fact| fact.0.len()).max().unwrap_or(0);
+            for (name, _, shown) in facts {
+                writeln!(text, "{name:width$}  {}", visible(shown)).expect("a String grows");
+            }
+        }
+        Body::Table(table) => text.push_str(&grid(table, clock)),
+        Body::Histogram(histogram, unit) => text.push_str(&histogram.render(unit)),
+        Body::Lines(lines) => {
+            for line in lines {
+                writeln!(text, "{}", visible(line)).expect("a String grows");
+            }
+        }
+    }
+    text
+}
+
+/// One table: numbers to the right, the last column as long as it is.
+fn grid(table: &Table, clock: &Clock) -> String {
+    let shown: Vec<usize> =
+        (0..table.headings.len()).filter(|&at| table.headings[at].show != Show::Hidden).collect();
+    let cells: Vec<Vec<String>> = (0..table.height())
+        .map(|row| shown.iter().map(|&at| cell(table, clock, at, row)).collect())
+        .collect();
+    let right: Vec<bool> = shown.iter().map(|&at| is_number(table, at)).collect();
+    let names: Vec<String> = shown.iter().map(|&at| table.headings[at].name.clone()).collect();
+    let width =
+        |at: usize| cells.iter().chain([&names]).map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..shown.len()).map(width).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&names).chain(&cells) {
+        let mut line = String::new();
+        for ((cell, &width), &right) in row.iter().zip(&widths).zip(&right) {
+            let pad = " ".repeat(width - cell.chars().count());
+            let (before, after) = if right { (pad.as_str(), "") } else { ("", pad.as_str()) };
+            write!(line, "{before}{cell}{after}  ").expect("a String grows");
+        }
+        writeln!(text, "{}", line.trim_end()).expect("a String grows");
+    }
+    text
+}
+
+fn is_number(table: &Table, column: usize) -> bool {
+    let number = table.frame.columns().get(column).is_some_and(|column| column.dtype().is_numeric());
+    number && !matches!(table.headings[column].show, Show::Time(_))
+}
+
+fn cell(table: &Table, clock: &Clock, column: usize, row: usize) -> String {
+    let show = table.headings[column].show;
+    let text = match (table.cell(column, row), show) {
+        (AnyValue::Null, _) => return "-".to_owned(),
+        (AnyValue::Int64(wall), Show::Time(digits)) => clock.time_of_day(wall, digits),
+        (AnyValue::Float64(number), Show::Decimal(digits)) => format!("{number:.digits$}"),
+        (AnyValue::String(text), _) => visible(text),
+        (AnyValue::StringOwned(text), _) => visible(&text),
+        (other, _) => other.to_string(),
+    };
+    let bound = matches!(show, Show::Count | Show::Decimal(_)) && table.is_lower_bound(row);
+    if bound { format!("≥{text}") } else { text }
+}
+
+/// What a reader must know before believing a number; `None` if nothing is missing.
+pub(crate) fn banner(losses: &Losses) -> Option<String> {
+    if losses.none() {
+        return None;
+    }
+    let mut text = String::new();
+    if losses.events() > 0 {
+        let causes: Vec<String> =
+            losses.causes().iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+        write!(text, "{} events of this span are missing ({}): ", losses.events(), causes.join(", "))
+            .expect("a String grows");
+        text.push_str("counts marked ≥ are lower bounds\n");
+    }
+    for place in losses.damage.iter().take(5) {
+        writeln!(text, "damaged: {}", visible(place)).expect("a String grows");
+    }
+    if losses.damage.len() > 5 {
+        writeln!(text, "damaged: {} more places; `check` lists them", losses.damage.len() - 5)
+            .expect("a String grows");
+    }
+    Some(text)
+}

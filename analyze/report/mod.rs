@@ -1,0 +1,243 @@
+//! Reports: one question each, one file each.
+//!
+//! A report is a `pub static REPORT: Report` in a file of this folder; the build finds it, and its
+//! name is a verb. It says what it needs and what its columns mean, and its `run` folds events into
+//! a table through a [`Context`], which has already applied `--from`, `--to` and `--where`, knows the
+//! intervals and the columns of `--by`, and marks what is a lower bound. Sorting, cutting, printing
+//! and comparing are the same for all.
+//!
+//! ```text
+//! fn run(context: &Context) -> Result<Answer> {
+//!     let mut scan = context.scan("sock_send")?;
+//!     let ret = scan.column("ret")?;
+//!     let grouping = context.grouping(&scan)?;
+//!     let groups = grouping.fold(&scan, |sum: &mut Sum, rows, row| sum.0 += rows.get(ret, row).unwrap_or(0));
+//!     let mut table = context.keys(&grouping, &groups);
+//!     table.ints(context.output("bytes"), groups.iter().map(|group| Some(group.state.0)));
+//!     Ok(Answer::of(table.build()?))
+//! }
+//! ```
+
+use super::answer::Answer;
+use super::args::Call;
+use super::bins::Bins;
+use super::error::Failure;
+use super::group::{Group, Grouping};
+use super::input::Inputs;
+use super::ledger::overlap;
+use super::load::Scan;
+use super::mask::Mask;
+use super::options::{Align, Options};
+use super::table::{Builder, Output};
+use super::trace::Trace;
+use super::window::Window;
+use crate::schema::TableDef;
+use anyhow::Result;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+
+include!(concat!(env!("OUT_DIR"), "/reports.rs"));
+
+/// One question and how to answer it.
+pub struct Report {
+    pub(crate) name: &'static str,
+    pub(crate) question: &'static str,
+    /// What exactly is counted, for the help text and below each result.
+    pub(crate) exactness: &'static str,
+    /// What must be recorded; the first table is the one that `--where` and `--by` are about.
+    pub(crate) needs: &'static [Need],
+    /// The columns of the result besides interval, `--by` and `lower_bound`.
+    pub(crate) outputs: &'static [Output],
+    /// What `--by`, `--sort`, `--top` and `--interval` are where they are not given.
+    pub(crate) defaults: Defaults,
+    /// Options of its own.
+    pub(crate) flags: &'static [Flag],
+    pub(crate) run: fn(&Context) -> Result<Answer>,
+    /// Writes an answer as the bcc tool would.
+    pub(crate) compat: Option<Compat>,
+}
+
+/// The printer behind `--compat`.
+pub(crate) type Compat = fn(&Context, &Answer, &mut dyn io::Write) -> io::Result<()>;
+
+/// A table that a report reads.
+pub(crate) struct Need {
+    /// The table.
+    pub table: &'static str,
+    /// The probe group that fills it.
+    pub group: &'static str,
+}
+
+/// What holds where the command line says nothing.
+pub(crate) struct Defaults {
+    pub by: &'static str,
+    pub sort: &'static str,
+    pub top: Option<usize>,
+    /// `None`: the whole span is one interval.
+    pub interval: Option<&'static str>,
+}
+
+/// An option of one report.
+pub(crate) struct Flag {
+    /// Without the dashes.
+    pub name: &'static str,
+    /// Name of its value; `None`: a switch.
+    pub value: Option<&'static str>,
+    /// Help text.
+    pub doc: &'static str,
+}
+
+/// One run of a report on a trace.
+pub(crate) struct Context<'a> {
+    pub trace: &'a Trace,
+    pub report: &'a Report,
+    pub options: &'a Options,
+    /// The span that is asked for.
+    pub window: Window,
+    flags: &'a BTreeMap<&'static str, String>,
+    masks: RefCell<BTreeMap<u16, Arc<Mask>>>,
+}
+
+impl<'a> Context<'a> {
+    /// Fails with the reason if the trace cannot answer.
+    pub fn new(trace: &'a Trace, report: &'a Report, call: &'a Call, window: Window) -> Result<Self> {
+        report.needs.iter().try_for_each(|need| recorded(trace, report, need).map(drop))?;
+        Ok(Self {
+            trace,
+            report,
+            options: &call.options,
+            window,
+            flags: &call.flags,
+            masks: RefCell::default(),
+        })
+    }
+
+    /// Value of an option of this report.
+    pub fn flag(&self, name: &str) -> Option<&str> {
+        self.flags.get(name).map(String::as_str)
+    }
+
+    /// The rows of a table that are asked for.
+    pub fn scan(&self, table: &str) -> Result<Scan<'a>> {
+        let def = self.table(table)?;
+        let mask =
+            self.options.condition.as_deref().map(|condition| self.mask(def, condition)).transpose()?;
+        Ok(Scan::new(self.trace, def, self.window).masked(mask))
+    }
+
+    fn mask(&self, def: &Arc<TableDef>, condition: &str) -> Result<Arc<Mask>> {
+        if let Some(mask) = self.masks.borrow().get(&def.number) {
+            return Ok(Arc::clone(mask));
+        }
+        let mask = Arc::new(Mask::new(self.trace, def, self.window, condition)?);
+        self.masks.borrow_mut().insert(def.number, Arc::clone(&mask));
+        Ok(mask)
+    }
+
+    /// The definition of a table, or why the trace does not have it.
+    pub fn table(&self, name: &str) -> Result<&'a Arc<TableDef>, Failure> {
+        self.trace.table(name).ok_or_else(|| Failure::cannot(format!("this trace has no table {name}")))
+    }
+
+    /// Groups by the interval and the columns that were asked for.
+    pub fn grouping(&self, scan: &Scan) -> Result<Grouping<'a>> {
+        let defaults = &self.report.defaults;
+        let interval = self.options.interval(defaults.interval)?;
+        let bins = Bins::new(self.window, &self.trace.clock, interval, self.options.align == Align::Start)?;
+        let by = self.options.by.as_deref().unwrap_or(defaults.by);
+        let by = if by == "none" { Vec::new() } else { Inputs::of(self.trace, &scan.def).list(by)? };
+        Ok(Grouping::new(self.trace, bins, by)?)
+    }
+
+    /// The columns that tell groups apart, and which of them are lower bounds; the report adds its own.
+    pub fn keys<A>(&self, grouping: &Grouping, groups: &[Group<A>]) -> Builder {
+        let mut table = Builder::default();
+        let bins = &grouping.bins;
+        if bins.interval.is_some() {
+            table.time(bins.digits(), groups.iter().map(|group| bins.start(group.bin)));
+        }
+        for (at, input) in grouping.by.iter().enumerate() {
+            table.key(
+                &input.name,
+                &input.unit,
+                input.text,
+                groups.iter().map(|group| group.keys[at].clone()),
+            );
+        }
+        let lossy = self.trace.ledger().lossy(self.trace, &self.tables());
+        let marks: Vec<bool> = (0..bins.len() as u32)
+            .map(|bin| lossy.iter().any(|&lossy| overlap(lossy, bins.window(bin))))
+            .collect();
+        table.lower_bound(groups.iter().map(|group| marks[group.bin as usize]));
+        table
+    }
+
+    /// Length of a group's interval inside the span.
+    pub fn seconds<A>(grouping: &Grouping, group: &Group<A>) -> f64 {
+        grouping.bins.window(group.bin).seconds()
+    }
+
+    /// One of the report's columns.
+    ///
+    /// # Panics
+    /// When the report does not list it.
+    pub fn output(&self, name: &str) -> &'static Output {
+        let outputs = self.report.outputs;
+        outputs
+            .iter()
+            .find(|output| output.name == name)
+            .unwrap_or_else(|| panic!("{} lists its column {name}", self.report.name))
+    }
+
+    /// Numbers of the tables that the report reads.
+    pub fn tables(&self) -> Vec<u16> {
+        self.report.needs.iter().filter_map(|need| Some(self.trace.table(need.table)?.number)).collect()
+    }
+
+    /// How the report's tables were filled, for the notes.
+    pub fn sources(&self) -> Option<String> {
+        let probes: Vec<String> = self
+            .report
+            .needs
+            .iter()
+            .filter_map(|need| Some(self.trace.probes().of(need.table)?.describe()))
+            .collect();
+        (!probes.is_empty()).then(|| format!("recorded: {}", probes.join("; ")))
+    }
+}
+
+/// Whether a table was recorded; if not, why.
+pub(crate) fn recorded<'a>(
+    trace: &'a Trace,
+    report: &Report,
+    need: &Need,
+) -> Result<&'a Arc<TableDef>, Failure> {
+    let probe = trace.probes().of(need.table);
+    let off = probe.filter(|probe| probe.status != "attached");
+    match (trace.table(need.table), off) {
+        (Some(table), None) => Ok(table),
+        (Some(table), Some(_)) if trace.rows_of(table.number) > 0 => Ok(table),
+        (_, Some(probe)) if probe.status == "failed" => Err(Failure::cannot(format!(
+            "{} needs the probe {}, which could not be attached: {}",
+            report.name, probe.name, probe.reason
+        ))
+        .hint("capture --list shows what a kernel can attach and how")),
+        _ => Err(Failure::cannot(format!(
+            "{} needs the table {}, which was not recorded",
+            report.name, need.table
+        ))
+        .hint(format!("record it: capture -g {} …", need.group))),
+    }
+}
+
+/// The columns of a report's result, for people.
+pub(crate) fn outputs(report: &Report) -> String {
+    let mut text = String::from("Columns of the result:\n");
+    for output in report.outputs {
+        writeln!(text, "  {:<16} {:<6} {}", output.name, output.unit, output.doc).expect("a String grows");
+    }
+    text
+}

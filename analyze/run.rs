@@ -1,0 +1,214 @@
+//! From a command line to an exit code.
+
+use super::answer::{Answer, Page};
+use super::args::{self, Call, Parsed};
+use super::error::{Exit, Failure};
+use super::ledger::Losses;
+use super::options::Format;
+use super::report::{Context, Report};
+use super::shape::Shape;
+use super::trace::Trace;
+use super::window::Window;
+use super::{check, expected, export, info, input, json, overview, print, report};
+use anyhow::{Context as _, Result};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write};
+
+/// The program: runs on the process's own output and prints errors with their hints.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let terminal = io::stdout().is_terminal();
+    let error = match run(&args, &mut io::stdout().lock(), &mut io::stderr().lock(), terminal) {
+        Ok(exit) => return exit,
+        Err(error) => error,
+    };
+    let pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(pipe) {
+        return Exit::Ok;
+    }
+    // Nothing is left to tell it to if this fails too.
+    let mut said = io::stderr().lock();
+    let _ = writeln!(said, "analyze: {error:#}");
+    let failure = error.downcast_ref::<Failure>();
+    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
+        let _ = writeln!(said, "hint: {hint}");
+    }
+    failure.map_or(Exit::Unusable, |failure| failure.exit)
+}
+
+/// Runs one command line, program name first. `terminal`: whether `out` is one.
+///
+/// # Errors
+/// When the line is wrong, a file cannot be used, or the trace cannot answer.
+pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, terminal: bool) -> Result<Exit> {
+    let call = match args::parse(args)? {
+        Parsed::Call(call) => call,
+        Parsed::Help(text) => {
+            out.write_all(text.as_bytes())?;
+            return Ok(Exit::Ok);
+        }
+    };
+    let report = call.verb.as_deref().and_then(args::report);
+    if let (None, Some(option)) = (report, call.options.of_reports()) {
+        return Err(Failure::usage(format!("--{option} is for reports"))
+            .hint("name one: analyze --help lists them")
+            .into());
+    }
+    let [path] = &call.traces[..] else {
+        return match report {
+            Some(report) if call.traces.is_empty() => columns(report, None, out),
+            _ => Err(Failure::usage("one trace at a time").into()),
+        };
+    };
+    let trace = Trace::open(path, call.options.threads, call.options.utc)?;
+    match report {
+        Some(report) if call.options.columns => columns(report, Some(&trace), out),
+        _ => answer(&trace, report, &call, out, messages, terminal),
+    }
+}
+
+fn answer(
+    trace: &Trace,
+    report: Option<&Report>,
+    call: &Call,
+    out: &mut dyn Write,
+    messages: &mut dyn Write,
+    terminal: bool,
+) -> Result<Exit> {
+    let window = window(trace, report, call)?;
+    let verb = call.verb.as_deref().unwrap_or("overview");
+    let context = report.map(|report| Context::new(trace, report, call, window)).transpose()?;
+    let answer = match (&context, verb) {
+        (Some(context), _) => run_report(context)?,
+        (None, "info") => info::answer(trace),
+        (None, "check") => check::answer(trace),
+        (None, _) => overview::answer(trace, window)?,
+    };
+    let all = || trace.tables.iter().map(|table| table.number).collect();
+    let tables: Vec<u16> = context.as_ref().map_or_else(all, Context::tables);
+    let losses = trace.ledger().losses(trace, window, &tables);
+    let page = Page {
+        report: verb,
+        trace: &trace.name,
+        window,
+        clock: &trace.clock,
+        answer: &answer,
+        losses: &losses,
+    };
+    if let Some(file) = &call.options.check {
+        return compare(file, &page, call.options.update, out);
+    }
+    let text = match context.as_ref().filter(|_| call.options.compat) {
+        Some(context) => compat(context, &answer)?,
+        None => render(&page, call.options.format(), terminal && call.options.output.is_none())?,
+    };
+    write(call, &text, out)?;
+    report_losses(&losses, messages)
+}
+
+fn window(trace: &Trace, report: Option<&Report>, call: &Call) -> Result<Window> {
+    let options = &call.options;
+    let interval =
+        options.interval(report.and_then(|report| report.defaults.interval))?.unwrap_or(super::clock::SECOND);
+    let at = options.at.as_deref().map(|at| (at, interval));
+    Ok(trace.span.narrow(&trace.clock, options.from.as_deref(), options.to.as_deref(), at)?)
+}
+
+fn run_report(context: &Context) -> Result<Answer> {
+    let (report, options) = (context.report, context.options);
+    let mut answer = (report.run)(context)?;
+    let shape = Shape {
+        having: options.having.as_deref(),
+        sort: options.sort.as_deref(),
+        default_sort: report.defaults.sort,
+        top: options.top.or(report.defaults.top),
+    };
+    answer.table = answer.table.map(|table| shape.apply(table)).transpose()?;
+    answer.notes.push(report.exactness.to_owned());
+    answer.notes.extend(context.sources());
+    Ok(answer)
+}
+
+fn compat(context: &Context, answer: &Answer) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let name = context.report.name;
+    let print = context
+        .report
+        .compat
+        .ok_or_else(|| Failure::usage(format!("{name} has no other layout: leave out --compat")))?;
+    print(context, answer, &mut text)?;
+    Ok(text)
+}
+
+fn render(page: &Page, format: Format, terminal: bool) -> Result<Vec<u8>> {
+    let table = || {
+        page.answer.table.as_ref().ok_or_else(|| {
+            Failure::usage(format!("{} is not one table", page.report)).hint("use --format json")
+        })
+    };
+    Ok(match format {
+        Format::Table => print::page(page).into_bytes(),
+        Format::Json => json::text(&json::page(page), true).into_bytes(),
+        Format::Ndjson => json::rows(table()?, page.clock)
+            .map(|row| json::text(&row, false))
+            .collect::<String>()
+            .into_bytes(),
+        Format::Csv => export::csv(table()?, page.clock, terminal).into_bytes(),
+        Format::Parquet if terminal => {
+            return Err(Failure::usage("Parquet is not for a terminal")
+                .hint("name a file: -o FILE.parquet")
+                .into());
+        }
+        Format::Parquet => export::parquet(table()?)?,
+    })
+}
+
+fn write(call: &Call, text: &[u8], out: &mut dyn Write) -> Result<()> {
+    match &call.options.output {
+        Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string()),
+        None => Ok(out.write_all(text).and_then(|()| out.flush())?),
+    }
+}
+
+fn report_losses(losses: &Losses, messages: &mut dyn Write) -> Result<Exit> {
+    let Some(banner) = print::banner(losses) else { return Ok(Exit::Ok) };
+    for line in banner.lines() {
+        writeln!(messages, "analyze: {line}")?;
+    }
+    Ok(Exit::Incomplete)
+}
+
+fn compare(file: &std::path::Path, page: &Page, update: bool, out: &mut dyn Write) -> Result<Exit> {
+    let headings = page.answer.table.iter().flat_map(|table| &table.headings);
+    let keys: Vec<&str> =
+        headings.filter(|heading| heading.key).map(|heading| heading.name.as_str()).collect();
+    let lines = expected::check(file, &json::page(page), &keys, update)?;
+    if lines.is_empty() {
+        let done = if update { "stored" } else { "as expected" };
+        writeln!(out, "{}: {done}", file.display())?;
+        return Ok(Exit::Ok);
+    }
+    writeln!(out, "{} differs from {}:", page.report, file.display())?;
+    lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    Ok(Exit::Regression)
+}
+
+/// `--columns`: what can be named before and after.
+fn columns(report: &Report, trace: Option<&Trace>, out: &mut dyn Write) -> Result<Exit> {
+    let first = report.needs.first();
+    if let Some((trace, need)) = trace.zip(first) {
+        let def = report::recorded(trace, report, need)?;
+        writeln!(out, "Columns for --where and --by ({}):", def.name)?;
+        for input in input::Inputs::of(trace, def).iter() {
+            let absent = &input.def.absent;
+            let absent =
+                if absent.is_empty() { String::new() } else { format!(" (not in this trace: {absent})") };
+            writeln!(out, "  {:<16} {:<6} {}{absent}", input.name, input.unit, input.def.doc)?;
+        }
+        writeln!(out)?;
+    }
+    write!(out, "{}", report::outputs(report))?;
+    Ok(Exit::Ok)
+}

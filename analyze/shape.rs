@@ -1,0 +1,100 @@
+//! `--having`, `--sort`, `--top`: what is done with a result before it is printed.
+//!
+//! Rows of a result with intervals stand by time, and `--top` takes the first of each interval, as a
+//! live tool's screens would show them. An explicit `--sort` orders, and `--top` then cuts, the
+//! whole. Ties are broken by all keys and then by all columns, so there is only one order.
+
+use super::error::Failure;
+use super::mask;
+use super::table::{TIME, Table};
+use anyhow::Result;
+use polars::prelude::{BooleanChunked, DataType, IntoLazy, NewChunkedArray, SortMultipleOptions};
+use std::collections::HashMap;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shape<'a> {
+    /// A condition on rows of the result.
+    pub having: Option<&'a str>,
+    /// `column[:asc|desc],…` as asked for.
+    pub sort: Option<&'a str>,
+    /// The report's own order within an interval.
+    pub default_sort: &'a str,
+    /// At most so many rows.
+    pub top: Option<usize>,
+}
+
+impl Shape<'_> {
+    /// Filters, sorts, cuts.
+    pub fn apply(self, mut table: Table) -> Result<Table> {
+        if let Some(condition) = self.having {
+            table.frame = having(&table, condition)?;
+        }
+        let timed = self.sort.is_none() && table.heading(TIME).is_ok();
+        sort(&mut table, timed, self.sort.unwrap_or(self.default_sort))?;
+        match self.top {
+            Some(top) if timed => table.frame = table.frame.filter(&top_of_each(&table, top)?)?,
+            Some(top) => table.frame = table.frame.slice(0, top),
+            None => {}
+        }
+        Ok(table)
+    }
+}
+
+fn having(table: &Table, condition: &str) -> Result<polars::prelude::DataFrame> {
+    let expr = mask::parse("--having", condition)?;
+    mask::names(&expr).iter().try_for_each(|name| table.heading(name).map(drop))?;
+    let wrong =
+        |error: polars::prelude::PolarsError| Failure::usage(format!("--having '{condition}': {error}"));
+    Ok(table.frame.clone().lazy().filter(expr).collect().map_err(wrong)?)
+}
+
+/// Numbers start with the largest, names with the first, unless the option says otherwise.
+fn sort(table: &mut Table, timed: bool, by: &str) -> Result<()> {
+    let mut order: Vec<(String, bool)> = Vec::new();
+    if timed {
+        order.push((TIME.to_owned(), false));
+    }
+    for word in by.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let (name, direction) = word.split_once(':').unwrap_or((word, ""));
+        let heading = table.heading(name)?;
+        let number = *table.frame.column(name)?.dtype() != DataType::String;
+        let descending = match direction {
+            "desc" => true,
+            "asc" => false,
+            "" => number && !heading.key,
+            other => {
+                return Err(Failure::usage(format!(
+                    "--sort {word}: expected {name}:asc or {name}:desc, found '{other}'"
+                ))
+                .into());
+            }
+        };
+        order.push((name.to_owned(), descending));
+    }
+    let (keys, rest): (Vec<_>, Vec<_>) = table.headings.iter().partition(|heading| heading.key);
+    order.extend(keys.into_iter().chain(rest).map(|heading| (heading.name.clone(), false)));
+    let mut seen = std::collections::HashSet::new();
+    order.retain(|(name, _)| seen.insert(name.clone()));
+    let (names, descending): (Vec<String>, Vec<bool>) = order.into_iter().unzip();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let options = SortMultipleOptions::default()
+        .with_order_descending_multi(descending)
+        .with_nulls_last(true)
+        .with_maintain_order(true);
+    table.frame = table.frame.sort(names, options)?;
+    Ok(())
+}
+
+fn top_of_each(table: &Table, top: usize) -> Result<BooleanChunked> {
+    let mut seen: HashMap<Option<i64>, usize> = HashMap::new();
+    let take = |time| {
+        let seen = seen.entry(time).or_default();
+        *seen += 1;
+        *seen <= top
+    };
+    let kept: Vec<bool> = table.frame.column(TIME)?.i64()?.iter().map(take).collect();
+    Ok(BooleanChunked::from_slice("kept".into(), &kept))
+}

@@ -1,0 +1,192 @@
+//! A result: typed columns with units. Every output format prints this and nothing else.
+
+use super::error::Failure;
+use super::rows::Value;
+use anyhow::Result;
+use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PlSmallStr, Series};
+
+/// How a column looks on paper; programs get the value as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// As it is.
+    #[default]
+    Plain,
+    /// A count: marked `≥` where something was lost.
+    Count,
+    /// A number with so many decimals.
+    Decimal(usize),
+    /// Wall ns, as time of day with so many digits of a second's fraction.
+    Time(usize),
+    /// Only for programs.
+    Hidden,
+}
+
+/// What a column is.
+#[derive(Clone, Debug)]
+pub(crate) struct Heading {
+    /// The same in every format, unit included: `latency_us`.
+    pub name: String,
+    /// Unit, or empty.
+    pub unit: String,
+    /// On paper.
+    pub show: Show,
+    /// It tells rows apart.
+    pub key: bool,
+}
+
+/// What a column of a report's result is; a report lists its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) show: Show,
+    pub(crate) doc: &'static str,
+}
+
+impl Output {
+    /// A column that is printed as it is.
+    pub(crate) const fn new(name: &'static str, unit: &'static str, doc: &'static str) -> Self {
+        Self { name, unit, show: Show::Plain, doc }
+    }
+
+    /// A number that is too small where events were lost.
+    pub(crate) const fn count(name: &'static str, unit: &'static str, doc: &'static str) -> Self {
+        Self { name, unit, show: Show::Count, doc }
+    }
+
+    /// A number with a fraction.
+    pub(crate) const fn decimal(
+        name: &'static str,
+        unit: &'static str,
+        digits: usize,
+        doc: &'static str,
+    ) -> Self {
+        Self { name, unit, show: Show::Decimal(digits), doc }
+    }
+}
+
+/// Name of the column that says which counts are lower bounds.
+pub(crate) const LOWER_BOUND: &str = "lower_bound";
+/// Name of the column with the begin of the interval.
+pub(crate) const TIME: &str = "time";
+
+/// Typed columns and what they mean.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    /// One per column.
+    pub headings: Vec<Heading>,
+    /// The values.
+    pub frame: DataFrame,
+}
+
+/// Collects the columns of a table.
+#[derive(Default)]
+pub(crate) struct Builder {
+    headings: Vec<Heading>,
+    columns: Vec<Column>,
+}
+
+impl Builder {
+    /// A column of any kind.
+    pub fn series(&mut self, heading: Heading, series: Series) -> &mut Self {
+        self.columns.push(series.with_name(PlSmallStr::from_str(&heading.name)).into_column());
+        self.headings.push(heading);
+        self
+    }
+
+    /// A column that tells rows apart.
+    pub fn key(
+        &mut self,
+        name: &str,
+        unit: &str,
+        text: bool,
+        values: impl Iterator<Item = Value>,
+    ) -> &mut Self {
+        let heading = Heading { name: name.to_owned(), unit: unit.to_owned(), show: Show::Plain, key: true };
+        self.series(heading, value_series(text, values))
+    }
+
+    /// The begin of intervals, wall ns.
+    pub fn time(&mut self, digits: usize, values: impl Iterator<Item = i64>) -> &mut Self {
+        let heading = Heading { name: TIME.into(), unit: "ns".into(), show: Show::Time(digits), key: true };
+        self.series(heading, Series::new("".into(), values.collect::<Vec<_>>()))
+    }
+
+    /// Which rows are lower bounds.
+    pub fn lower_bound(&mut self, values: impl Iterator<Item = bool>) -> &mut Self {
+        let heading =
+            Heading { name: LOWER_BOUND.into(), unit: String::new(), show: Show::Hidden, key: false };
+        self.series(heading, Series::new("".into(), values.collect::<Vec<_>>()))
+    }
+
+    /// Whole numbers.
+    pub fn ints(&mut self, output: &Output, values: impl Iterator<Item = Option<u64>>) -> &mut Self {
+        self.series(output.into(), Series::new("".into(), values.collect::<Vec<_>>()))
+    }
+
+    /// Numbers with a fraction.
+    pub fn floats(&mut self, output: &Output, values: impl Iterator<Item = Option<f64>>) -> &mut Self {
+        self.series(output.into(), Series::new("".into(), values.collect::<Vec<_>>()))
+    }
+
+    /// Text.
+    pub fn texts(&mut self, output: &Output, values: impl Iterator<Item = Option<String>>) -> &mut Self {
+        self.series(output.into(), Series::new("".into(), values.collect::<Vec<_>>()))
+    }
+
+    /// Names, ids or addresses that do not tell rows apart.
+    pub fn values(&mut self, output: &Output, text: bool, values: impl Iterator<Item = Value>) -> &mut Self {
+        self.series(output.into(), value_series(text, values))
+    }
+
+    /// The table, with all columns as long as the first.
+    pub fn build(&mut self) -> Result<Table> {
+        let height = self.columns.first().map_or(0, Column::len);
+        let frame = DataFrame::new(height, std::mem::take(&mut self.columns))?;
+        Ok(Table { headings: std::mem::take(&mut self.headings), frame })
+    }
+}
+
+fn value_series(text: bool, values: impl Iterator<Item = Value>) -> Series {
+    if text {
+        let of = |value| if let Value::Text(text) = value { Some(text.to_string()) } else { None };
+        return Series::new("".into(), values.map(of).collect::<Vec<_>>());
+    }
+    let of = |value| if let Value::Int(number) = value { Some(number) } else { None };
+    Series::new("".into(), values.map(of).collect::<Vec<_>>())
+}
+
+impl From<&Output> for Heading {
+    fn from(output: &Output) -> Self {
+        Self { name: output.name.to_owned(), unit: output.unit.to_owned(), show: output.show, key: false }
+    }
+}
+
+impl Table {
+    /// Number of rows.
+    pub fn height(&self) -> usize {
+        self.frame.height()
+    }
+
+    /// The heading of a column by name.
+    pub fn heading(&self, name: &str) -> Result<&Heading, Failure> {
+        let names = || self.headings.iter().map(|heading| heading.name.as_str());
+        self.headings.iter().find(|heading| heading.name == name).ok_or_else(|| {
+            let near = super::error::nearest(name, names())
+                .map_or(String::new(), |near| format!(": did you mean '{near}'?"));
+            Failure::usage(format!("the result has no column '{name}'{near}"))
+                .hint(format!("its columns are {}", names().collect::<Vec<_>>().join(", ")))
+        })
+    }
+
+    /// A cell.
+    pub fn cell(&self, column: usize, row: usize) -> AnyValue<'_> {
+        self.frame.columns().get(column).and_then(|column| column.get(row).ok()).unwrap_or(AnyValue::Null)
+    }
+
+    /// Whether a row's counts are lower bounds.
+    pub fn is_lower_bound(&self, row: usize) -> bool {
+        let column = self.frame.column(LOWER_BOUND).ok();
+        column.and_then(|column| column.bool().ok()?.get(row)).unwrap_or(false)
+    }
+}
