@@ -26,7 +26,8 @@ const MOST: usize = 4;
 /// Stands for "not known".
 const UNKNOWN: u64 = u64::MAX;
 
-type Key = (u32, [u64; MOST]);
+/// Interval and ids of a group.
+pub(crate) type Key = (u32, [u64; MOST]);
 
 /// How to group the rows of a table.
 pub(crate) struct Grouping<'a> {
@@ -134,14 +135,7 @@ impl<'a> Grouping<'a> {
         scan: &Scan,
         each: impl Fn(&mut A, &Rows, usize) + Sync + Send,
     ) -> Vec<Group<A>> {
-        let mut scan = scan.clone();
-        self.by
-            .iter()
-            .flat_map(|input| input.needs(&scan.def))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .for_each(|c| scan.add(c));
-        scan.def.time().into_iter().for_each(|ts| scan.add(ts));
+        let scan = self.with_keys(scan);
         let fold = |groups: &mut Groups<A>, chunk: &Chunk| {
             let rows = chunk.rows();
             chunk.each().for_each(|row| each(groups.state(self.key(rows, row)), rows, row));
@@ -152,7 +146,23 @@ impl<'a> Grouping<'a> {
         self.named(scan.fold(Groups::default, fold, merge))
     }
 
-    fn key(&self, rows: &Rows, row: usize) -> Key {
+    /// The scan with the columns that keys are made of.
+    pub fn with_keys<'s>(&self, scan: &Scan<'s>) -> Scan<'s> {
+        let mut scan = scan.clone();
+        let needs: Vec<usize> = self.by.iter().flat_map(|input| input.needs(&scan.def)).collect();
+        needs.into_iter().chain(scan.def.time()).for_each(|column| scan.add(column));
+        scan
+    }
+
+    /// Groups from states that were keyed one by one, for reports that join rows before they add up.
+    pub fn collect<A: Merge>(&self, parts: impl IntoIterator<Item = (Key, A)>) -> Vec<Group<A>> {
+        let mut groups: Groups<A> = Groups::default();
+        parts.into_iter().for_each(|(key, part): (Key, A)| groups.state(key).merge(part));
+        self.named(groups)
+    }
+
+    /// The group that a row belongs to; its scan must come from [`Grouping::with_keys`].
+    pub fn key(&self, rows: &Rows, row: usize) -> Key {
         let ts = rows.def.time().map_or(0, |ts| rows.raw(ts, row));
         let mut ids = [0; MOST];
         for (slot, id) in ids.iter_mut().zip(&self.ids) {

@@ -66,6 +66,16 @@ impl Identity {
         self.rows.def.column(name)
     }
 
+    /// Every key, in order.
+    pub fn keys(&self) -> impl Iterator<Item = u64> {
+        self.order.chunk_by(|&a, &b| self.key(a) == self.key(b)).map(|rows| self.key(rows[0]))
+    }
+
+    /// The bytes of a text or an address of a row.
+    pub fn bytes(&self, column: usize, row: u32) -> &[u8] {
+        self.rows.bytes(column, row as usize)
+    }
+
     /// The key of a row.
     pub fn key(&self, row: u32) -> u64 {
         self.rows.raw(self.key, row as usize)

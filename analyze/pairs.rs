@@ -113,9 +113,9 @@ impl Socket<'_> {
         let first = to.len();
         let mut unpaired = match metric {
             Metric::Ack => self.covered(metric, self.receives, |receive| receive.ack, to),
-            Metric::Delivery => self.peer.map_or_else(Unpaired::default, |peer| {
-                self.covered(metric, peer, |receive| receive.end, to)
-            }),
+            Metric::Delivery => self
+                .peer
+                .map_or_else(Unpaired::default, |peer| self.covered(metric, peer, |receive| receive.end, to)),
             Metric::Response => self.turns(to),
             Metric::FirstSegment => self.first_segments(to),
         };

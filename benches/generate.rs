@@ -125,7 +125,7 @@ impl Generator {
                     ("lport", 6379),
                     ("rport", port),
                     ("owner", 1009),
-                    ("passive", 1),
+                    ("side", 1),
                 ],
                 take,
             );

@@ -86,7 +86,7 @@ struct sock_row {
 	task_id owner __null(0) __doc("process that connected, accepted, listens or first used it");
 	__u64 cookie __null(0) __doc("the kernel's socket cookie, as ss -e prints it");
 	__u32 ended __ends;
-	__u32 passive __doc("1: accepted, 0: connected or unknown");
+	__u32 side __null(0) __enum("side") __doc("server: accepted or listening, client: connected; null: open before the start");
 } __identity __name("sock") __doc("one TCP connection or listener");
 
 /* ---- group proc ---- */
