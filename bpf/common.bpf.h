@@ -226,6 +226,9 @@ static __always_inline void output(void *record, __u32 table, __u32 size)
 /*
  *	struct sock_send *e = RESERVE(sock_send);
  *	if (e) { …; SUBMIT(sock_send, e); }
+ *
+ * Nothing between the two lines: a test of `e` that does not directly follow is made twice, and up
+ * to 6.1 at least the verifier takes the second one for undecided, and the record for leaked.
  */
 #define RESERVE(name)        reserve(TABLE(name), sizeof(struct name))
 #define SUBMIT(name, record) submit(record, TABLE(name), sizeof(struct name))

@@ -11,6 +11,11 @@
 #define S_IFSOCK  0140000
 #define MSG_PEEK  2
 #define NOT_KNOWN 0xffffffff
+#define SIDE_SERVER 1
+#define SIDE_CLIENT 2
+
+/* Set before load, from the kernel's type information; 0: that does not have the function. */
+const volatile __u32 params_of_tcp_recvmsg = 0;
 
 /* ---- states ---- */
 
@@ -59,8 +64,12 @@ int BPF_PROG(tcp_state__tp, const struct sock *sk, const int old, const int new)
 		entry = sock_used_by(sk, current_tgid(), current_wanted());
 	else
 		entry = sock_of(sk);
-	if (entry && old == SYN_RECV)
-		entry->passive = 1;
+	if (entry && task_filter && new == LISTEN)
+		note_listener(sk, entry->wanted);
+	if (entry && !entry->wanted && (new == SYN_RECV || old == SYN_RECV))
+		entry->wanted = listener_wanted(sk);
+	if (entry && (old == SYN_RECV || new == LISTEN || new == SYN_SENT))
+		entry->side = new == SYN_SENT ? SIDE_CLIENT : SIDE_SERVER;
 	if (entry && new == ESTABLISHED && entry->wanted)
 		define_sock(sk, entry, false); /* the local port and address are known only now */
 	if (!gate || !group_enabled)
@@ -112,6 +121,8 @@ int sock_start__iter(struct bpf_iter__task_file *ctx)
 	tgid = BPF_CORE_READ(task, tgid);
 	known = filter_tgid ? bpf_map_lookup_elem(&wanted_tgids, &tgid) : 0;
 	sock_used_by(sk, tgid, known != 0);
+	if (known && BPF_CORE_READ(sk, __sk_common.skc_state) == LISTEN)
+		note_listener(sk, true);
 	return 0;
 }
 
@@ -162,17 +173,41 @@ static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags,
 	return 0;
 }
 
-static __always_inline int send_start(const struct sock *sk, __u32 size, __u32 flags)
+static __always_inline struct pending_call *note_call(const struct sock *sk, __u32 size, __u32 flags)
 {
-	struct pending_call *p;
+	struct pending_call *p = start_call(sk);
 
-	if (!gate || !group_enabled || !current_wanted())
-		return 0;
-	p = start_call(sk);
 	if (p) {
 		p->size = size;
 		p->flags = flags;
 	}
+	return p;
+}
+
+static __always_inline int call_starts(const struct sock *sk, __u32 size, __u32 flags)
+{
+	if (gate && group_enabled && current_wanted())
+		note_call(sk, size, flags);
+	return 0;
+}
+
+/* A kretprobe sees the returned value and nothing else: without the note, its call is lost. */
+static __always_inline int noted_call_starts(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
+{
+	struct pending_call *p;
+
+	if (!gate || !group_enabled)
+		return 0;
+	if (!current_wanted()) {
+		count_filtered(table);
+		return 0;
+	}
+	count_unreturned(pending_call());
+	p = note_call(sk, size, flags);
+	if (p)
+		p->table = table + 1;
+	else
+		count_state_full(table);
 	return 0;
 }
 
@@ -186,7 +221,7 @@ static __always_inline struct pending_call *call_on(const struct sock *sk)
 SEC("fentry/tcp_sendmsg") __probe(sock_send, 1, "fentry")
 int BPF_PROG(send__fentry, struct sock *sk, struct msghdr *msg, __u64 size)
 {
-	return send_start(sk, size, BPF_CORE_READ(msg, msg_flags));
+	return call_starts(sk, size, BPF_CORE_READ(msg, msg_flags));
 }
 
 SEC("fentry/tcp_sendmsg_locked") __probe(sock_send, 1, "fentry")
@@ -207,7 +242,7 @@ int BPF_PROG(send__fexit, struct sock *sk, struct msghdr *msg, __u64 size, int r
 SEC("kprobe/tcp_sendmsg") __probe(sock_send, 3, "kprobe")
 int BPF_KPROBE(send__kprobe, struct sock *sk, struct msghdr *msg, __u64 size)
 {
-	return send_start(sk, size, BPF_CORE_READ(msg, msg_flags));
+	return noted_call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags));
 }
 
 SEC("kprobe/tcp_sendmsg_locked") __probe(sock_send, 3, "kprobe")
@@ -235,7 +270,7 @@ int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 {
 	if (call_on(sk) || !is_tcp(sk))
 		return 0;
-	send_start(sk, BPF_CORE_READ(msg, msg_iter.count), BPF_CORE_READ(msg, msg_flags));
+	call_starts(sk, BPF_CORE_READ(msg, msg_iter.count), BPF_CORE_READ(msg, msg_flags));
 	send_locked(sk, call_on(sk));
 	return 0;
 }
@@ -275,18 +310,13 @@ static __always_inline int recv_end(const struct sock *sk, int ret, __u32 flags,
 	return 0;
 }
 
-static __always_inline int recv_start(const struct sock *sk, __u32 flags)
-{
-	return send_start(sk, 0, flags);
-}
-
 SEC("fentry/tcp_recvmsg") __probe(sock_recv, 1, "fentry")
 int BPF_PROG(recv__fentry, struct sock *sk)
 {
-	return recv_start(sk, 0);
+	return call_starts(sk, 0, 0);
 }
 
-/* Five or six parameters, depending on the kernel (`nonblock` went away): ask, from 5.17 on. */
+/* Six parameters, five, or four (`nonblock` went away, then `addr_len`): ask, from 5.17 on. */
 SEC("fexit/tcp_recvmsg") __probe(sock_recv, 1, "fentry")
 int recv__fexit(__u64 *ctx)
 {
@@ -301,7 +331,7 @@ int recv__fexit(__u64 *ctx)
 SEC("fentry/tcp_recvmsg") __probe(sock_recv, 2, "fentry")
 int BPF_PROG(recv_six__fentry, struct sock *sk)
 {
-	return recv_start(sk, 0);
+	return call_starts(sk, 0, 0);
 }
 
 SEC("fexit/tcp_recvmsg") __probe(sock_recv, 2, "fentry")
@@ -317,14 +347,11 @@ int BPF_PROG(recv__tp, struct sock *sk, int ret, int flags)
 	return is_tcp(sk) ? recv_end(sk, ret, flags, 0) : 0;
 }
 
-/*
- * The fifth parameter is a pointer to the address length on kernels with five and the flags on
- * kernels with six: a pointer into kernel memory has high bits, flags have none.
- */
+/* The flags are the fourth parameter; the fifth where `nonblock` goes before them, up to 5.18. */
 SEC("kprobe/tcp_recvmsg") __probe(sock_recv, 4, "kprobe")
 int BPF_KPROBE(recv__kprobe, struct sock *sk, void *msg, __u64 len, __u64 fourth, __u64 fifth)
 {
-	return recv_start(sk, fifth >> 32 ? fourth : fifth);
+	return noted_call_starts(TABLE(sock_recv), sk, 0, params_of_tcp_recvmsg == 6 ? fifth : fourth);
 }
 
 SEC("kretprobe/tcp_recvmsg") __probe(sock_recv, 4, "kprobe")
@@ -350,7 +377,9 @@ static __always_inline int accepted(const struct sock *sk, int fd)
 	WANTED_SOCK(entry, sock_accept, sk);
 	if (!entry)
 		return 0;
-	entry->passive = 1;
+	entry->side = SIDE_SERVER;
+	if (task_filter) /* a listener from before the start may show itself only now */
+		note_listener(sk, true);
 	e = RESERVE(sock_accept);
 	if (!e)
 		return 0;
@@ -399,7 +428,15 @@ int accept__fexit(__u64 *ctx)
 	return accepted((const struct sock *)ret, -1);
 }
 
-SEC("kretprobe/inet_csk_accept") __probe(sock_accept, 3, "kprobe")
+/* Before 5.17 nobody can be asked for the return value, but it follows the parameters, and those were four. */
+SEC("fexit/inet_csk_accept") __probe(sock_accept, 3, "fentry")
+__lacks("sock_accept.fd")
+int BPF_PROG(accept_four__fexit, struct sock *sk, int flags, int *err, bool kern, const struct sock *ret)
+{
+	return accepted(ret, -1);
+}
+
+SEC("kretprobe/inet_csk_accept") __probe(sock_accept, 4, "kprobe")
 __lacks("sock_accept.fd")
 int BPF_KRETPROBE(accept__kretprobe, const struct sock *sk)
 {

@@ -73,6 +73,16 @@ static __always_inline bool is_ipv4(const struct sk_buff *skb)
 	return BPF_CORE_READ(skb, protocol) == bpf_htons(ETH_P_IP);
 }
 
+/*
+ * The segment that ends a handshake goes to the new socket by another function, and may carry data:
+ * with TCP_DEFER_ACCEPT, or when it overtook the bare ACK. If the owner already holds the socket it
+ * is put off, and then comes by the first way.
+ */
+static __always_inline int received_first(const struct sock *child, const struct sk_buff *skb)
+{
+	return BPF_CORE_READ(child, sk_lock.owned) ? 0 : received(child, skb);
+}
+
 SEC("fentry/tcp_v4_do_rcv") __probe(tcp_rx, 1, "fentry")
 int BPF_PROG(rx_v4__fentry, struct sock *sk, struct sk_buff *skb)
 {
@@ -83,6 +93,12 @@ SEC("fentry/tcp_v6_do_rcv") __probe(tcp_rx, 1, "fentry")
 int BPF_PROG(rx_v6__fentry, struct sock *sk, struct sk_buff *skb)
 {
 	return is_listener(sk) || is_ipv4(skb) ? 0 : received(sk, skb);
+}
+
+SEC("fentry/tcp_child_process") __probe(tcp_rx, 1, "fentry")
+int BPF_PROG(rx_first__fentry, struct sock *parent, struct sock *child, struct sk_buff *skb)
+{
+	return received_first(child, skb);
 }
 
 SEC("tp_btf/tcp_probe") __probe(tcp_rx, 2, "tracepoint")
@@ -101,6 +117,12 @@ SEC("kprobe/tcp_v6_do_rcv") __probe(tcp_rx, 3, "kprobe")
 int BPF_KPROBE(rx_v6__kprobe, struct sock *sk, struct sk_buff *skb)
 {
 	return is_listener(sk) || is_ipv4(skb) ? 0 : received(sk, skb);
+}
+
+SEC("kprobe/tcp_child_process") __probe(tcp_rx, 3, "kprobe")
+int BPF_KPROBE(rx_first__kprobe, struct sock *parent, struct sock *child, struct sk_buff *skb)
+{
+	return received_first(child, skb);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -12,6 +12,8 @@ struct pending_call {
 	__u64 sk;  /* the socket of the call in flight; 0: none */
 	__u64 ts;
 	__u32 size, seq, flags, exact;
+	__u32 table; /* of the call, if a kretprobe is to end it, + 1 */
+	__u32 unused;
 };
 
 struct {
@@ -42,8 +44,19 @@ static __always_inline struct pending_call *start_call(const void *sk)
 		p->sk = (__u64)sk;
 		p->ts = bpf_ktime_get_ns();
 		p->exact = 0;
+		p->table = 0;
 	}
 	return p;
+}
+
+/*
+ * A kretprobe follows only so many calls at a time, and of those it misses the kernel counts none
+ * before 6.7: so what is still there when the thread makes its next call, or ends, is a loss.
+ */
+static __always_inline void count_unreturned(const struct pending_call *p)
+{
+	if (p && p->sk && p->table)
+		count_state_full(p->table - 1);
 }
 
 /* The entry of the call on `sk` that now ends, or null if its start was not seen. */

@@ -276,10 +276,11 @@ int execveat_exit(struct trace_event_raw_sys_exit *ctx)
 static __always_inline void emit_exit(struct task_struct *task, bool last)
 {
 	struct process_exit *e = RESERVE(process_exit);
-	int code = BPF_CORE_READ(task, exit_code);
+	int code;
 
 	if (!e)
 		return;
+	code = BPF_CORE_READ(task, exit_code);
 	e->tid = current_tid();
 	e->code = (code >> 8) & 0xff;
 	e->signal = code & 0x7f;
@@ -302,6 +303,7 @@ int BPF_PROG(process_exit__tp, struct task_struct *task)
 	else if (group_enabled)
 		FILTERED(process_exit);
 	define_task(task, 0, true);
+	count_unreturned(pending_call());
 	bpf_map_delete_elem(&pending_calls, &tid);
 	bpf_map_delete_elem(&pending_execs, &tid);
 	if (filter_tgid && last)

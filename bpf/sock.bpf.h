@@ -27,7 +27,7 @@ struct sock_entry {
 	__u32 owner;   /* tgid; 0: not known yet */
 	__u16 lport, rport; /* once known: the kernel forgets the local port before the socket's last call */
 	__u8 wanted;   /* a wanted task used it, or no filter is about tasks */
-	__u8 passive;
+	__u8 side;     /* 0: not known, 1: server, 2: client */
 	__u16 unused;
 };
 
@@ -45,11 +45,23 @@ struct {
 	__type(value, __u32);
 } last_sock_id SEC(".maps");
 
+/*
+ * A number that nobody else gets, without an atomic add that returns it (the kernel has that from
+ * 5.12 on): who reads n - 1, adds one and reads n was alone with n, because of two who did so the
+ * second would have read more. Who was not alone tries again. 0: it was never alone.
+ */
 static __always_inline __u32 new_sock_id(void)
 {
-	__u32 zero = 0, *last = bpf_map_lookup_elem(&last_sock_id, &zero);
+	__u32 zero = 0, before;
+	volatile __u32 *last = bpf_map_lookup_elem(&last_sock_id, &zero);
 
-	return last ? __sync_fetch_and_add(last, 1) + 1 : 0;
+	for (int i = 0; last && i < 16; i++) {
+		before = *last;
+		__sync_fetch_and_add(last, 1);
+		if (*last == before + 1)
+			return before + 1;
+	}
+	return 0;
 }
 
 static __always_inline bool is_tcp(const struct sock *sk)
@@ -116,9 +128,53 @@ static __always_inline void define_sock(const struct sock *sk, struct sock_entry
 	row->owner = entry->owner;
 	row->cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 	row->ended = ended;
-	row->passive = entry->passive;
+	row->side = entry->side;
 	fill_addresses(row, sk);
 	SUBMIT(sock_row, row);
+}
+
+/*
+ * Ports that wanted tasks listen on. A new connection is nobody's until it is accepted, and the
+ * kernel keeps no way back from it to its listener: without this a filter about tasks would lose
+ * the handshake and every segment that arrives before the accept. Of several listeners on one port
+ * the last one counts.
+ */
+struct listener {
+	__u32 netns, port;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct listener);
+	__type(value, __u8);
+} listeners SEC(".maps");
+
+static __always_inline struct listener listener_of(const struct sock *sk)
+{
+	struct listener key = {
+		.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum),
+		.port = BPF_CORE_READ(sk, __sk_common.skc_num),
+	};
+
+	return key;
+}
+
+static __always_inline void note_listener(const struct sock *sk, bool wanted)
+{
+	struct listener key = listener_of(sk);
+	__u8 one = 1;
+
+	if (wanted)
+		bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
+	else
+		bpf_map_delete_elem(&listeners, &key);
+}
+
+static __always_inline bool listener_wanted(const struct sock *sk)
+{
+	struct listener key = listener_of(sk);
+
+	return bpf_map_lookup_elem(&listeners, &key) != 0;
 }
 
 static __always_inline struct sock_entry *find_sock(const struct sock *sk)
@@ -133,6 +189,8 @@ static __always_inline struct sock_entry *add_sock(const struct sock *sk)
 	struct sock_entry fresh = { .id = new_sock_id(), .wanted = !task_filter };
 	__u64 key = (__u64)sk;
 
+	if (!fresh.id)
+		return 0;
 	bpf_map_update_elem(&socks, &key, &fresh, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&socks, &key);
 }

@@ -14,6 +14,7 @@ pub mod family;
 pub mod filter;
 pub mod host;
 pub mod identity;
+pub mod kretprobe;
 pub mod layout;
 pub mod ledger;
 pub mod list;

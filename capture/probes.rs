@@ -39,13 +39,16 @@ pub struct Probe {
 /// # Errors
 /// When the object has no BTF, or a tag is not of the form `probe:NAME:RANK:KIND`.
 pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
-    let btf = Btf::from_raw(group, object)?.ok_or_else(|| anyhow::anyhow!("{group}: the object has no BTF"))?;
+    let btf =
+        Btf::from_raw(group, object)?.ok_or_else(|| anyhow::anyhow!("{group}: the object has no BTF"))?;
     let tags = Tags::of(&btf);
     let mut probes: BTreeMap<String, (Option<String>, BTreeMap<u32, Variant>)> = BTreeMap::new();
     for func in btf.type_by_kind::<Func>() {
         let Some(tag) = tags.get(func.type_id(), None, "probe:") else { continue };
         let mut parts = tag.splitn(3, ':');
-        let (Some(name), Some(Ok(rank)), Some(kind)) = (parts.next(), parts.next().map(str::parse), parts.next()) else {
+        let (Some(name), Some(Ok(rank)), Some(kind)) =
+            (parts.next(), parts.next().map(str::parse), parts.next())
+        else {
             anyhow::bail!("{group}: the tag 'probe:{tag}' is not probe:NAME:RANK:KIND");
         };
         let (keeps, variants) = probes.entry(name.to_owned()).or_default();
@@ -54,7 +57,9 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
         }
         let empty = || Variant { kind: kind.to_owned(), programs: Vec::new(), lacks: Vec::new() };
         let variant = variants.entry(rank).or_insert_with(empty);
-        variant.programs.push(func.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+        variant
+            .programs
+            .push(func.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
         let lacks = tags.get(func.type_id(), None, "lacks:").unwrap_or("");
         variant.lacks.extend(lacks.split(',').filter(|column| !column.is_empty()).map(str::to_owned));
     }
@@ -92,7 +97,8 @@ pub struct Choice {
     probes: Vec<Probe>,
     /// Index into the variants; past the end: none works.
     tried: Vec<usize>,
-    reasons: Vec<Vec<String>>,
+    /// Which variant was refused, and why.
+    reasons: Vec<Vec<(usize, String)>>,
     off: Vec<bool>,
 }
 
@@ -100,7 +106,11 @@ impl Choice {
     /// Begins with the best variants; `wanted` says which probes are needed, `forced` the only kind
     /// that a probe may have.
     #[must_use]
-    pub fn new(mut probes: Vec<Probe>, wanted: impl Fn(&Probe) -> bool, forced: &BTreeMap<String, String>) -> Self {
+    pub fn new(
+        mut probes: Vec<Probe>,
+        wanted: impl Fn(&Probe) -> bool,
+        forced: &BTreeMap<String, String>,
+    ) -> Self {
         for probe in &mut probes {
             if let Some(kind) = forced.get(&probe.name) {
                 probe.variants.retain(|variant| variant.kind == *kind);
@@ -125,7 +135,9 @@ impl Choice {
     /// Notes that a program was refused and moves its probe on. False: no probe has that program.
     pub fn refuse(&mut self, program: &str, reason: &str) -> bool {
         let has = |variant: &Variant| variant.programs.iter().any(|name| name == program);
-        let Some(index) = (0..self.probes.len()).find(|&i| self.variant(i).is_some_and(has)) else { return false };
+        let Some(index) = (0..self.probes.len()).find(|&i| self.variant(i).is_some_and(has)) else {
+            return false;
+        };
         self.move_on(index, reason);
         true
     }
@@ -140,11 +152,7 @@ impl Choice {
     }
 
     fn move_on(&mut self, index: usize, reason: &str) {
-        let kind = self.variant(index).map_or("", |variant| variant.kind.as_str());
-        let text = format!("{kind}: {reason}");
-        if !self.reasons[index].contains(&text) {
-            self.reasons[index].push(text);
-        }
+        self.reasons[index].push((self.tried[index], reason.to_owned()));
         self.tried[index] += 1;
     }
 
@@ -153,6 +161,20 @@ impl Choice {
     pub fn kind_of(&self, program: &str) -> Option<&str> {
         let has = |variant: &&Variant| variant.programs.iter().any(|name| name == program);
         self.probes.iter().flat_map(|probe| &probe.variants).find(has).map(|variant| variant.kind.as_str())
+    }
+
+    /// Why better ways were not taken; a way that differs from the one taken only inside is none.
+    fn reasons_of(&self, index: usize, got: Option<&Variant>) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for (tried, reason) in &self.reasons[index] {
+            let variant = &self.probes[index].variants[*tried];
+            let text = format!("{}: {reason}", variant.kind);
+            let same = got.is_some_and(|got| got.kind == variant.kind && got.lacks == variant.lacks);
+            if !same && !reasons.contains(&text) {
+                reasons.push(text);
+            }
+        }
+        reasons
     }
 
     /// What became of every probe.
@@ -166,7 +188,7 @@ impl Choice {
                 got: variant.map(|variant| variant.kind.clone()),
                 wanted: probe.variants.first().map(|variant| variant.kind.clone()).unwrap_or_default(),
                 off: self.off[index],
-                reasons: self.reasons[index].clone(),
+                reasons: self.reasons_of(index, variant),
                 lacks: variant.map(|variant| variant.lacks.clone()).unwrap_or_default(),
                 programs: variant.map(|variant| variant.programs.clone()).unwrap_or_default(),
             }
@@ -205,6 +227,15 @@ mod tests {
         let send = outcomes.iter().find(|outcome| outcome.probe == "sock_send").expect("sock_send");
         assert_eq!((send.got.as_deref(), send.wanted.as_str()), (Some("tracepoint"), "fentry"));
         assert_eq!(send.reasons, ["fentry: Operation not permitted"]);
+    }
+
+    #[test]
+    fn of_two_ways_of_one_kind_the_refused_one_goes_unmentioned() {
+        let mut choice = Choice::new(net(), |_| true, &BTreeMap::new());
+        assert!(choice.refuse("recv__fexit", "no such helper"));
+        let outcomes = choice.outcomes("net");
+        let receive = outcomes.iter().find(|outcome| outcome.probe == "sock_recv").expect("sock_recv");
+        assert_eq!((receive.got.as_deref(), receive.reasons.len()), (Some("fentry"), 0));
     }
 
     #[test]

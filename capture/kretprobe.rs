@@ -1,0 +1,81 @@
+//! Return probes with room for calls that wait.
+//!
+//! A kretprobe follows only so many calls at a time, and misses the rest: one per processor on a
+//! kernel without preemption, unless told otherwise. A server with more threads than that waiting in
+//! `recv()` would lose nearly all of them. The usual way to attach, a perf event of the kprobe kind,
+//! cannot ask for more; a kprobe event in tracefs can, and a program attaches to it all the same.
+
+use anyhow::{Context as _, Result, ensure};
+use libbpf_rs::{Link, ProgramMut};
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::path::Path;
+
+/// Calls that one probe follows at a time: the most that the kernel allows, about half a megabyte.
+const CALLS: u32 = 4096;
+/// `PERF_FLAG_FD_CLOEXEC`.
+const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
+const TRACEFS: &str = "/sys/kernel/tracing";
+const GROUP: &str = "tapedeck_";
+
+/// An event of ours in tracefs; dropping it removes it, once nothing is attached to it any more.
+pub struct Event(String);
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // What cannot be removed does nothing, and the next recording tries again.
+        let _ = command(&format!("-:{}", self.0));
+    }
+}
+
+/// Attaches to the return of a function.
+///
+/// # Errors
+/// Where tracefs is not mounted or has no kprobe events, and where the kernel refuses the function.
+pub fn attach(program: &ProgramMut, function: &str) -> Result<(Link, Event)> {
+    remove_left_over();
+    let name = format!("{GROUP}{}/{}", std::process::id(), program.name().to_string_lossy());
+    command(&format!("r{CALLS}:{name} {function}"))?;
+    let event = Event(name);
+    let id = fs::read_to_string(format!("{TRACEFS}/events/{}/id", event.0)).context("the event's id")?;
+    let opened = open(id.trim().parse().context("the event's id is a number")?)?;
+    let link = program.attach_perf_event(opened.as_raw_fd())?;
+    let _ = opened.into_raw_fd(); // the link closes it
+    Ok((link, event))
+}
+
+fn command(text: &str) -> Result<()> {
+    let path = format!("{TRACEFS}/kprobe_events");
+    let mut file = fs::OpenOptions::new().append(true).open(&path).context("open kprobe_events")?;
+    file.write_all(text.as_bytes()).with_context(|| format!("write '{text}' to kprobe_events"))
+}
+
+/// Events of recorders that were killed.
+fn remove_left_over() {
+    for event in fs::read_to_string(format!("{TRACEFS}/kprobe_events")).unwrap_or_default().lines() {
+        let Some(name) = event.split_whitespace().next().and_then(|word| word.split_once(':')) else {
+            continue;
+        };
+        let owner = name.1.strip_prefix(GROUP).and_then(|rest| rest.split_once('/'));
+        if owner.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists()) {
+            let _ = command(&format!("-:{}", name.1)); // busy: its recorder lives in another pid namespace
+        }
+    }
+}
+
+/// The event on all processors: for a kprobe event one open is enough, whichever processor it names.
+fn open(id: u64) -> Result<OwnedFd> {
+    let mut attributes = libbpf_sys::perf_event_attr {
+        type_: libbpf_sys::PERF_TYPE_TRACEPOINT,
+        size: u32::try_from(size_of::<libbpf_sys::perf_event_attr>()).expect("a small struct"),
+        config: id,
+        ..Default::default()
+    };
+    // SAFETY: the attributes are valid for the call; of the other arguments none is an address.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw mut attributes, -1, 0, -1, CLOSE_ON_EXEC) };
+    ensure!(fd >= 0, "open the kprobe event: {}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
+}
