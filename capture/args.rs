@@ -103,6 +103,14 @@ pub struct Args {
     pub command: Vec<OsString>,
 }
 
+impl Args {
+    /// Whether standard output is taken by the trace.
+    #[must_use]
+    pub fn writes_to_stdout(&self) -> bool {
+        self.output.as_deref() == Some(std::path::Path::new("-"))
+    }
+}
+
 /// When to do something that suits a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum When {

@@ -32,11 +32,12 @@ impl NotStarted {
 
 impl Command {
     /// Forks. The child waits for [`Command::release`] and gives up if this process ends before.
-    /// Must be called while this process has one thread.
+    /// Must be called while this process has one thread. With `stdout_taken` the command's standard
+    /// output goes where standard error goes, since it would mix with the trace.
     ///
     /// # Errors
     /// When a pipe or the process cannot be made.
-    pub fn fork(words: &[OsString], user: Option<&User>) -> Result<Self> {
+    pub fn fork(words: &[OsString], user: Option<&User>, stdout_taken: bool) -> Result<Self> {
         let name = words[0].to_string_lossy().into_owned();
         let argv: Vec<CString> = words
             .iter()
@@ -50,6 +51,10 @@ impl Command {
             -1 => Err(io::Error::last_os_error()).context("fork"),
             0 => {
                 drop((gate, report));
+                if stdout_taken {
+                    // SAFETY: plain system call on the child's own descriptors.
+                    unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) };
+                }
                 child(wait, tell, &argv, user)
             }
             pid => Ok(Self { pid, gate: Some(gate), report, name }),

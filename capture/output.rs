@@ -4,12 +4,14 @@ use anyhow::{Context as _, Result, bail};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// For its owner only.
+const PRIVATE: u32 = 0o600;
 
 /// Where the trace goes.
 pub enum Output {
@@ -33,19 +35,22 @@ impl Output {
             return Ok(Self::Pipe(io::stdout()));
         }
         let mut options = OpenOptions::new();
-        options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        options.write(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
         let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
-        let file = options.open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                anyhow::anyhow!("{} exists: choose another name, or replace it with --force", path.display())
-            }
-            _ => anyhow::Error::new(error).context(format!("cannot create {}", path.display())),
-        })?;
-        if let (Some(uid), Some(gid)) = (id_of("SUDO_UID"), id_of("SUDO_GID")) {
-            fchown(&file, Some(uid), Some(gid))
-                .with_context(|| format!("give {} to the invoking user", path.display()))?;
+        let file = options.open(path).map_err(|error| refusal(path, error))?;
+        // A device or a named pipe is not ours to give away.
+        if file.metadata().is_ok_and(|meta| meta.is_file()) {
+            make_private(&file).with_context(|| format!("give {} to the invoking user", path.display()))?;
         }
         Ok(Self::File(file))
+    }
+
+    /// Takes back the file of a recording that could not begin.
+    pub fn remove(path: &Path) {
+        if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()) {
+            // What remains is an empty file, and the user is being told about the failure anyway.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Starts a thread that syncs the file every second, until the result is dropped. None for a pipe.
@@ -63,6 +68,28 @@ impl Output {
         std::thread::Builder::new().name("sync".into()).spawn(work).ok()?;
         Some(stop)
     }
+}
+
+fn refusal(path: &Path, error: io::Error) -> anyhow::Error {
+    let name = path.display();
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
+        return anyhow::anyhow!("{name} is a symbolic link, which is not followed: name the file itself");
+    }
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow::anyhow!("{name} exists: choose another name, or replace it with --force")
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot create {name}")),
+    }
+}
+
+/// A file that was there keeps its mode when it is opened; the trace in it is no less private.
+fn make_private(file: &File) -> io::Result<()> {
+    file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
+    if let (Some(uid), Some(gid)) = (id_of("SUDO_UID"), id_of("SUDO_GID")) {
+        fchown(file, Some(uid), Some(gid))?;
+    }
+    Ok(())
 }
 
 fn id_of(variable: &str) -> Option<u32> {

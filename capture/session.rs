@@ -33,7 +33,7 @@ pub fn record(args: &Args) -> Result<u8> {
     let user = args.user.as_deref().map(user_id).transpose()?;
     let mut command = match args.command.as_slice() {
         [] => None,
-        words => Some(Command::fork(words, user.as_ref())?),
+        words => Some(Command::fork(words, user.as_ref(), args.writes_to_stdout())?),
     };
     require_linux_with_btf()?;
     let plan = Plan::new(&args.groups)?;
@@ -42,8 +42,9 @@ pub fn record(args: &Args) -> Result<u8> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("handle signals")?;
     }
-    let output = Output::create(args.output.as_deref().context("-o FILE is required")?, args.force)?;
-    let mut session = Session::start(args, plan, &filter, output)?;
+    let path = args.output.as_deref().context("-o FILE is required")?;
+    let output = Output::create(path, args.force)?;
+    let mut session = Session::start(args, plan, &filter, output).inspect_err(|_| Output::remove(path))?;
     if let Some(Err(error)) = command.as_mut().map(Command::release) {
         let code = error.downcast_ref::<NotStarted>().map_or(125, NotStarted::exit_code);
         session.finish("the command did not start")?;
@@ -298,7 +299,9 @@ fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
 }
 
 fn host_of(args: &Args, filter: &Filter) -> Host {
-    let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let left_out = if args.no_args { args.command.len().saturating_sub(1) } else { 0 };
+    let command = words.take(std::env::args_os().len() - left_out).collect();
     Host { filters: filter.words.clone(), groups: args.groups.clone(), ..describe(command) }
 }
 
