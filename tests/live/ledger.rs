@@ -1,27 +1,22 @@
 //! The books close: attempted = recorded + filtered + lost, against a known number of events.
 
-use super::support::{Recording, live, record, rows, sum};
-use tapedeck::schema::TraceReader;
-
-/// The ledger's sum of a counter for a table.
-fn total(recording: &Recording, table: &str, counter: &str) -> i128 {
-    let trace = TraceReader::open(&recording.path).expect("a trace");
-    let number = trace.table(table).expect("the table").number;
-    let ledger = rows(&recording.path, "ledger");
-    let ours: Vec<_> = ledger.into_iter().filter(|row| row["table"].number() == i128::from(number)).collect();
-    sum(&ours, counter)
-}
+use super::support::{live, record};
+use super::trace::{rows, total};
 
 fn check(name: &str, options: &[&str], lossy: bool) {
     let words = ["sends", "--family", "v4", "--count", "30000", "--size", "10"];
     let recording = record(name, &[&["-g", "net"], options].concat(), &words);
-    let counter = |counter| total(&recording, "sock_send", counter);
+    let counter = |counter| total(&recording.path, "sock_send", counter);
     let (stored, lost) = (counter("stored"), counter("ring_full") + counter("state_full"));
     assert_eq!(stored + lost, 30_000, "{}", recording.stderr);
     assert_eq!(rows(&recording.path, "sock_send").len() as i128, stored, "what was stored is in the file");
     assert_eq!(lost > 0, lossy, "{}", recording.stderr);
     for table in ["sock_recv", "tcp_state", "sock_accept"] {
-        assert_eq!(rows(&recording.path, table).len() as i128, total(&recording, table, "stored"), "{table}");
+        assert_eq!(
+            rows(&recording.path, table).len() as i128,
+            total(&recording.path, table, "stored"),
+            "{table}"
+        );
     }
 }
 
@@ -46,6 +41,6 @@ fn filtered_events_are_counted_too() {
     }
     let words = ["sends", "--family", "v4", "--count", "1000", "--size", "10"];
     let recording = record("ledger-filtered", &["-g", "net", "--port", "1"], &words);
-    assert_eq!(total(&recording, "sock_send", "stored"), 0);
-    assert!(total(&recording, "sock_send", "filtered") >= 1000);
+    assert_eq!(total(&recording.path, "sock_send", "stored"), 0);
+    assert!(total(&recording.path, "sock_send", "filtered") >= 1000);
 }

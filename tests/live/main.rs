@@ -1,7 +1,20 @@
 //! Live tests: what `capture` records, against what the workload itself or an outside observer says
 //! of the same run. They need root and a kernel that lets BPF programs load; elsewhere they skip,
-//! aloud, unless `REQUIRE_LIVE=1` forbids it.
+//! aloud, unless `REQUIRE_LIVE=1` forbids it. They record processes of their own only, and take away
+//! what they make: namespaces, control groups, mounts.
 
+mod cli;
+mod cost;
+mod crash;
+mod exec;
+mod filters;
 mod ledger;
+mod observers;
+mod odd;
+mod output;
+mod privacy;
+mod receive;
 mod sends;
+mod state;
 mod support;
+mod trace;

@@ -1,25 +1,43 @@
-//! Running the programs and reading what they leave.
+//! Running the programs: the recorder, the workload, and whatever else has to run beside them.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use tapedeck::schema::reader::Scratch;
-use tapedeck::schema::{Column, TraceReader};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub const CAPTURE: &str = env!("CARGO_BIN_EXE_capture");
 
 /// Skips the test unless probes can be loaded here; with `REQUIRE_LIVE=1` that is a failure.
 pub fn live() -> bool {
-    let able = std::fs::metadata("/sys/kernel/btf/vmlinux").is_ok() && probes_load();
-    assert!(able || std::env::var_os("REQUIRE_LIVE").is_none(), "REQUIRE_LIVE is set, but no probe can be loaded here");
-    if !able {
-        eprintln!("SKIPPED: needs root and a kernel that loads BPF programs");
-    }
-    able
+    static ABLE: OnceLock<bool> = OnceLock::new();
+    let able = *ABLE.get_or_init(|| std::fs::metadata("/sys/kernel/btf/vmlinux").is_ok() && probes_load());
+    able || skip("it needs root and a kernel that loads BPF programs")
 }
 
 fn probes_load() -> bool {
-    let output = Command::new(env!("CARGO_BIN_EXE_capture")).arg("--list").output().expect("capture runs");
+    let output = Command::new(CAPTURE).arg("--list").output().expect("capture runs");
     String::from_utf8_lossy(&output.stdout).contains("probe process_exit   tracepoint")
+}
+
+/// Says aloud that the test is skipped, and why; with `REQUIRE_LIVE=1` that is a failure. Always false.
+pub fn skip(why: &str) -> bool {
+    assert!(
+        std::env::var_os("REQUIRE_LIVE").is_none(),
+        "REQUIRE_LIVE is set, but this test cannot run: {why}"
+    );
+    eprintln!("SKIPPED: {why}");
+    false
+}
+
+/// Whether a program is there; skips if not.
+pub fn has(program: &str) -> bool {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .any(|directory| directory.join(program).exists());
+    found || skip(&format!("{program} is not installed"))
 }
 
 /// A directory of this test's own, emptied.
@@ -38,6 +56,46 @@ pub fn truth() -> PathBuf {
     path.join("examples/truth")
 }
 
+/// Something to undo at the end of a test, however it ends.
+pub struct Undo<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Undo<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Copies of programs where every user may run them, under names of the test's own; gone with the value.
+pub struct Installed(PathBuf);
+
+impl Installed {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tapedeck-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).expect("a directory for temporary files");
+        open_to_all(&path);
+        Self(path)
+    }
+
+    pub fn add(&self, program: &Path, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::copy(program, &path).expect("a copy of a program");
+        open_to_all(&path);
+        path
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+}
+
 /// A finished recording.
 pub struct Recording {
     /// The trace.
@@ -53,8 +111,16 @@ pub fn record(name: &str, options: &[&str], words: &[&str]) -> Recording {
     let directory = scratch(name);
     let path = directory.join("trace.bin");
     let account = directory.join("truth.json");
-    let mut capture = Command::new(env!("CARGO_BIN_EXE_capture"));
-    capture.arg("-o").arg(&path).args(options).arg("--").arg(truth()).args(words).arg("--output").arg(&account);
+    let mut capture = Command::new(CAPTURE);
+    capture
+        .arg("-o")
+        .arg(&path)
+        .args(options)
+        .arg("--")
+        .arg(truth())
+        .args(words)
+        .arg("--output")
+        .arg(&account);
     let output = capture.output().expect("capture runs");
     let stderr = text(&output);
     assert!(output.status.success(), "capture failed:\n{stderr}");
@@ -67,54 +133,101 @@ pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A value of a row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cell {
-    /// Not known.
-    Null,
-    /// A number.
-    Number(i128),
-    /// Text.
-    Text(Vec<u8>),
+/// What a program that prints JSON has to say.
+pub fn account(mut program: Command) -> Value {
+    let output = program.stderr(Stdio::inherit()).output().expect("the program runs");
+    assert!(output.status.success(), "{program:?} failed");
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-impl Cell {
-    /// The number; panics for anything else.
-    pub fn number(&self) -> i128 {
-        if let Self::Number(number) = self { *number } else { panic!("{self:?} is no number") }
-    }
+/// The workload, to be run by the test itself.
+pub fn workload(program: impl AsRef<OsStr>, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(words);
+    command
 }
 
-/// A row by column name.
-pub type Row = BTreeMap<String, Cell>;
+/// The next line that a program prints; without its end.
+pub fn line(from: &mut impl std::io::BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).expect("a line");
+    line.trim_end().to_owned()
+}
 
-/// The rows of a table, straight from the file, in file order.
-pub fn rows(path: &Path, table: &str) -> Vec<Row> {
-    let trace = TraceReader::open(path).expect("a trace");
-    assert!(trace.damage.is_empty() && trace.missing().is_empty(), "{:?}", trace.damage);
-    let def = trace.table(table).unwrap_or_else(|| panic!("no table {table}"));
-    let mut scratch = Scratch::new();
-    let mut rows = Vec::new();
-    for frame in trace.frames_of(def.number) {
-        let batch = trace.read(frame, None, &mut scratch).expect("a whole frame");
-        let texts: Vec<Vec<&[u8]>> =
-            batch.columns.iter().map(|c| c.text().map(|t| t.iter().collect()).unwrap_or_default()).collect();
-        for row in 0..batch.rows {
-            let cell = |(index, column): (usize, &Column)| {
-                let value = match column {
-                    Column::Absent => Cell::Null,
-                    Column::Text(_) => Cell::Text(texts[index][row].to_vec()),
-                    _ => column.number(row).and_then(|n| def.columns[index].value(n)).map_or(Cell::Null, Cell::Number),
-                };
-                (def.columns[index].name.clone(), value)
-            };
-            rows.push(batch.columns.iter().enumerate().map(cell).collect());
+/// A recording of what other processes do, for as long as the test wants: its command says when all is attached, and
+/// ends when its standard input does.
+pub struct Watch {
+    capture: Child,
+    stdout: BufReader<ChildStdout>,
+    pub path: PathBuf,
+}
+
+impl Watch {
+    /// Returns when the recording runs.
+    pub fn start(name: &str, options: &[&str]) -> Self {
+        let path = scratch(name).join("trace.bin");
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).args(options).args(["--", "sh", "-c", "echo ready; exec cat"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut capture = command.spawn().expect("capture runs");
+        let mut stdout = BufReader::new(capture.stdout.take().expect("a pipe"));
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).expect("a line");
+        if ready != "ready\n" {
+            let output = capture.wait_with_output().expect("its output");
+            panic!("capture did not start:\n{}", text(&output));
         }
+        Self { capture, stdout, path }
     }
-    rows
+
+    /// Process id of the recorder.
+    pub fn pid(&self) -> u32 {
+        self.capture.id()
+    }
+
+    /// Ends the recording; it must have gone well. Returns what capture printed.
+    pub fn finish(mut self) -> String {
+        drop(self.capture.stdin.take());
+        drop(self.stdout);
+        let output = self.capture.wait_with_output().expect("capture ends");
+        assert!(output.status.success(), "capture failed:\n{}", text(&output));
+        text(&output)
+    }
+
+    /// Kills the recorder as nothing else does: it cannot even notice.
+    pub fn kill(mut self) -> ExitStatus {
+        self.capture.kill().expect("our own child");
+        self.capture.wait().expect("our own child")
+    }
 }
 
-/// Sum of a column over rows.
-pub fn sum(rows: &[Row], column: &str) -> i128 {
-    rows.iter().map(|row| if let Cell::Number(number) = row[column] { number } else { 0 }).sum()
+/// Sends a signal to a process that this test started.
+pub fn signal(child: &Child, number: i32) {
+    // SAFETY: plain system call; the child has not been waited for, so the number is still its own.
+    assert_eq!(unsafe { libc::kill(child.id().cast_signed(), number) }, 0);
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the trace, in nanoseconds.
+pub fn now() -> i128 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours; this clock exists on every kernel.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+/// Waits until something is so; fails after half a minute.
+pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain for {what}");
+}
+
+/// A TCP port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("an address").port()
 }
