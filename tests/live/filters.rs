@@ -6,6 +6,9 @@ use super::trace::{
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,6 +92,47 @@ fn by_port() {
     }
     let other = |row: &Row| known(row, "sock").is_none();
     assert!(!events(&path).iter().any(|(_, row)| other(row)), "nothing without a socket");
+}
+
+/// Closes a connection by a reset: no farewell.
+fn reset(stream: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let size = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: an option of the size that we say, on a descriptor that is open.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size,
+        )
+    };
+    assert_eq!(result, 0);
+}
+
+#[test]
+fn by_port_to_the_last_call_though_the_kernel_has_forgotten_the_port_by_then() {
+    if !live() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("an address");
+    let options = ["-a", "-g", "net", "--port", &address.port().to_string()];
+    let watch = Watch::start("filter-port-reset", &options);
+    let mut client = TcpStream::connect(address).expect("our own listener");
+    let (mut server, _) = listener.accept().expect("our own client");
+    client.write_all(b"before").expect("a server that listens");
+    reset(client);
+    let mut buffer = [0; 16];
+    let received = [server.read(&mut buffer).ok(), server.read(&mut buffer).ok()];
+    let refused = server.write(b"after").is_err();
+    let path = watch.path.clone();
+    watch.finish();
+    assert!(refused && received.contains(&None), "the reset arrived: {received:?}");
+    let results = |table: &str| rows(&path, table).iter().map(|row| number(row, "ret")).collect::<Vec<_>>();
+    assert_eq!(results("sock_send"), [6, -i128::from(libc::EPIPE)]);
+    assert_eq!(results("sock_recv").len(), 2);
 }
 
 #[test]

@@ -53,7 +53,12 @@ pub fn truth() -> PathBuf {
     let mut path = std::env::current_exe().expect("a path");
     path.pop();
     path.pop();
-    path.join("examples/truth")
+    let path = path.join("examples/truth");
+    assert!(
+        path.exists(),
+        "no workload: `cargo test` builds it, `cargo test --test live` needs `cargo build --example truth` before"
+    );
+    path
 }
 
 /// Something to undo at the end of a test, however it ends.
