@@ -16,6 +16,10 @@ pub(crate) struct Answer {
     pub sections: Vec<Section>,
     /// What to know when reading it.
     pub notes: Vec<String>,
+    /// Its rows are single events: `--top` cuts the whole, since no two are of one interval.
+    pub events: bool,
+    /// Its order, where that is not the report's usual one.
+    pub sort: Option<&'static str>,
 }
 
 /// A titled part of an answer.

@@ -6,6 +6,7 @@
 use super::answer::{Answer, Body};
 use super::clock::SECOND;
 use super::trace::Trace;
+use crate::schema::Role;
 use crate::schema::reader::{Frame, Scratch};
 use rayon::prelude::*;
 use serde_json::json;
@@ -56,7 +57,10 @@ fn gaps(trace: &Trace) -> Vec<String> {
 fn ledger(trace: &Trace) -> Vec<String> {
     let ledger = trace.ledger();
     let mut lines = Vec::new();
-    for (table, counts) in ledger.totals() {
+    // Identity rows are written where they are referred to, again in each epoch: no sum is due to close.
+    let identity =
+        |table: u16| trace.tables.get(usize::from(table)).is_some_and(|def| def.role == Role::Identity);
+    for (table, counts) in ledger.totals().into_iter().filter(|total| !identity(total.0)) {
         let attempted = counts.stored + counts.filtered + counts.ring_full + counts.state_full;
         lines.push(format!(
             "{}: attempted {attempted} = stored {} + filtered {} + ring_full {} + state_full {}; discarded {}",

@@ -6,14 +6,13 @@
 use super::bins::Bins;
 use super::error::Failure;
 use super::hash::FastMap;
-use super::identity::Identity;
-use super::input::{Input, Source};
+use super::input::{Input, Link, Source};
 use super::load::{Chunk, Scan};
 use super::rows::{Rows, Value, address, named};
 use super::trace::Trace;
 use crate::schema::ColumnType;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Something that can be added up. Merging must be associative.
 pub(crate) trait Merge: Default + Send {
@@ -46,7 +45,7 @@ pub(crate) struct Grouping<'a> {
 enum Id {
     Number(usize),
     Text(usize),
-    Row { key: usize, identity: Arc<Identity> },
+    Row(Link),
 }
 
 /// Texts in events, numbered as they are met; the numbers do not outlive the fold.
@@ -115,12 +114,12 @@ impl<'a> Grouping<'a> {
     /// The id behind a column, new or shared.
     fn id(&mut self, at: usize) -> usize {
         let id = match &self.by[at].source {
-            Source::Via { key, identity, .. } => {
-                let same = |id: &Id| matches!(id, Id::Row { key: other, .. } if other == key);
+            Source::Via { link, .. } => {
+                let same = |id: &Id| matches!(id, Id::Row(other) if other.same(link));
                 if let Some(shared) = self.ids.iter().position(same) {
                     return shared;
                 }
-                Id::Row { key: *key, identity: Arc::clone(identity) }
+                Id::Row(link.clone())
             }
             Source::Own(column) if self.by[at].is_bytes() => Id::Text(*column),
             Source::Own(column) => Id::Number(*column),
@@ -171,10 +170,7 @@ impl<'a> Grouping<'a> {
                 Id::Text(column) => {
                     self.texts.lock().unwrap_or_else(PoisonError::into_inner).number(rows.bytes(*column, row))
                 }
-                Id::Row { key, identity } => {
-                    let found = rows.get(*key, row).and_then(|id| identity.find(id.cast_unsigned(), ts));
-                    found.map_or(UNKNOWN, u64::from)
-                }
+                Id::Row(link) => link.find(rows, row).map_or(UNKNOWN, u64::from),
             };
         }
         (self.bins.of(ts), ids)
@@ -200,7 +196,7 @@ impl<'a> Grouping<'a> {
         let input = &self.by[at];
         match &input.source {
             _ if id == UNKNOWN => Value::Null,
-            Source::Via { identity, column, .. } => identity.value(self.trace, *column, id as u32),
+            Source::Via { link, column } => link.identity.value(self.trace, *column, id as u32),
             Source::Own(_) if input.is_bytes() => {
                 let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
                 let bytes = texts.list.get(id as usize).map_or(&[][..], Vec::as_slice);

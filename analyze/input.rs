@@ -3,8 +3,10 @@
 //! that has a thread or a socket.
 //!
 //! Where two tables have a column of one name, the first has the plain name; each has its name with
-//! the table in front as well (`task_netns`, `sock_netns`). A column in nanoseconds can be asked for
-//! in other units: `latency_us`, `latency_ms`.
+//! the table in front as well (`task_netns`, `sock_netns`). A socket's owner is named too
+//! (`owner_comm`, `owner_pid`): where an event does not know its thread in every row, as changes of
+//! state in interrupt context do not, the plain names `comm` and `pid` are the owner's. A column in
+//! nanoseconds can be asked for in other units: `latency_us`, `latency_ms`.
 
 use super::error::{Failure, nearest};
 use super::identity::Identity;
@@ -28,6 +30,8 @@ pub(crate) struct Input {
     pub text: bool,
     /// What a value is divided by.
     pub divisor: Option<f64>,
+    /// A longer spelling of a name that stands before it.
+    spelling: bool,
 }
 
 /// Where a column comes from.
@@ -35,15 +39,42 @@ pub(crate) struct Input {
 pub(crate) enum Source {
     /// The event itself: position.
     Own(usize),
-    /// The identity row that a column of the event refers to.
+    /// An identity row that the event refers to.
     Via {
-        /// Position of the column with the id.
-        key: usize,
-        /// The identity table.
-        identity: Arc<Identity>,
+        /// How to find the row.
+        link: Link,
         /// Position there.
         column: usize,
     },
+}
+
+/// From an event to an identity row.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// Position of the event's column with the id.
+    pub key: usize,
+    /// The identity table.
+    pub identity: Arc<Identity>,
+    /// The table in between and the position of its column with the id: a socket's owner.
+    through: Option<(Arc<Identity>, usize)>,
+}
+
+impl Link {
+    /// The row behind an event; `None` where it is not known.
+    pub fn find(&self, rows: &Rows, row: usize) -> Option<u32> {
+        let moment = rows.def.time().map_or(0, |ts| rows.raw(ts, row));
+        let mut id = rows.get(self.key, row)?.cast_unsigned();
+        if let Some((between, column)) = &self.through {
+            id = between.get(*column, between.find(id, moment)?)?.cast_unsigned();
+        }
+        self.identity.find(id, moment)
+    }
+
+    /// Whether both always find the same row.
+    pub fn same(&self, other: &Self) -> bool {
+        let column = |link: &Self| link.through.as_ref().map(|through| through.1);
+        self.key == other.key && column(self) == column(other)
+    }
 }
 
 /// Everything that can be named for a table.
@@ -66,19 +97,47 @@ impl Inputs {
         let mut inputs = Self { table: def.name.clone(), list: Vec::new() };
         let own = (0..def.columns.len()).filter(|&column| Some(column) != def.time());
         own.for_each(|column| inputs.add(def, column, "", &Source::Own(column)));
-        for (key, column) in def.columns.iter().enumerate() {
-            let Some(identity) = trace.identity(&column.references) else { continue };
-            let Some(of) = trace.table(&column.references) else { continue };
-            let told = |name: &str| !matches!(name, "ts" | "cpu" | "ended");
-            for column in
-                (0..of.columns.len()).filter(|&at| told(&of.columns[at].name) && !of.columns[at].key)
-            {
-                let via = || Source::Via { key, identity: Arc::clone(&identity), column };
-                inputs.add(of, column, "", &via());
-                inputs.add(of, column, &format!("{}_", of.name), &via());
-            }
+        let refers = |null: bool| {
+            let to = move |&key: &usize| def.columns[key].null.is_some() == null;
+            (0..def.columns.len()).filter(to)
+        };
+        for key in refers(false) {
+            inputs.refer(trace, &def.columns[key].references, key);
+        }
+        for key in refers(false) {
+            inputs.refer_on(trace, &def.columns[key].references, key);
+        }
+        for key in refers(true) {
+            inputs.refer(trace, &def.columns[key].references, key);
         }
         inputs
+    }
+
+    /// What column `key` refers to.
+    fn refer(&mut self, trace: &Trace, table: &str, key: usize) {
+        let (Some(identity), Some(def)) = (trace.identity(table), trace.table(table)) else { return };
+        self.add_row(def, &def.name, &Link { key, identity, through: None });
+    }
+
+    /// What the row that column `key` refers to refers to in its turn.
+    fn refer_on(&mut self, trace: &Trace, table: &str, key: usize) {
+        let (Some(between), Some(of)) = (trace.identity(table), trace.table(table)) else { return };
+        for (at, column) in of.columns.iter().enumerate().filter(|(_, column)| column.references != table) {
+            let to = &column.references;
+            let (Some(identity), Some(def)) = (trace.identity(to), trace.table(to)) else { continue };
+            let through = Some((Arc::clone(&between), at));
+            self.add_row(def, &column.name, &Link { key, identity, through });
+        }
+    }
+
+    fn add_row(&mut self, def: &TableDef, prefix: &str, link: &Link) {
+        let told =
+            |column: &ColumnDef| !column.key && !matches!(column.name.as_str(), "ts" | "cpu" | "ended");
+        for column in (0..def.columns.len()).filter(|&at| told(&def.columns[at])) {
+            let source = Source::Via { link: link.clone(), column };
+            self.add(def, column, "", &source);
+            self.add(def, column, &format!("{prefix}_"), &source);
+        }
     }
 
     fn add(&mut self, def: &TableDef, column: usize, prefix: &str, source: &Source) {
@@ -86,8 +145,10 @@ impl Inputs {
         let def = &def.columns[column];
         let mut push = |name: String, unit: &str, divisor| {
             if self.list.iter().all(|input| input.name != name) {
+                let plain = name.strip_prefix(prefix).filter(|_| !prefix.is_empty());
+                let spelling = plain.is_some_and(|plain| self.names_same(plain, source));
                 let (unit, def, source) = (unit.to_owned(), def.clone(), source.clone());
-                self.list.push(Input { name, unit, def, source, text, divisor });
+                self.list.push(Input { name, unit, def, source, text, divisor, spelling });
             }
         };
         let name = format!("{prefix}{}", def.name);
@@ -101,18 +162,28 @@ impl Inputs {
         }
     }
 
-    /// All of them, but for the spellings with a table in front.
-    pub fn iter(&self) -> impl Iterator<Item = &Input> {
-        let plain = |input: &&Input| match &input.source {
-            Source::Own(_) => true,
-            Source::Via { .. } => !input.name.starts_with("task_") && !input.name.starts_with("sock_"),
+    /// Whether a name means a column of that row already.
+    fn names_same(&self, name: &str, source: &Source) -> bool {
+        let same = |input: &Input| match (&input.source, source) {
+            (Source::Via { link: a, .. }, Source::Via { link: b, .. }) => a.same(b),
+            _ => false,
         };
-        self.list.iter().filter(plain)
+        self.list.iter().find(|input| input.name == name).is_some_and(same)
+    }
+
+    /// All of them, but for longer spellings.
+    pub fn iter(&self) -> impl Iterator<Item = &Input> {
+        self.list.iter().filter(|input| !input.spelling)
+    }
+
+    /// By name, whether this trace has values for it or not.
+    pub fn get(&self, name: &str) -> Option<&Input> {
+        self.list.iter().find(|input| input.name == name)
     }
 
     /// By name.
     pub fn find(&self, name: &str) -> Result<&Input, Failure> {
-        let Some(input) = self.list.iter().find(|input| input.name == name) else {
+        let Some(input) = self.get(name) else {
             let names =
                 self.list.iter().map(|input| input.name.as_str()).chain(ALIASES.iter().map(|alias| alias.0));
             let near = nearest(name, names).map_or(String::new(), |near| format!(": did you mean '{near}'?"));
@@ -146,7 +217,7 @@ impl Input {
     pub fn needs(&self, def: &TableDef) -> Vec<usize> {
         match &self.source {
             Source::Own(column) => vec![*column],
-            Source::Via { key, .. } => std::iter::once(*key).chain(def.time()).collect(),
+            Source::Via { link, .. } => std::iter::once(link.key).chain(def.time()).collect(),
         }
     }
 
@@ -155,19 +226,21 @@ impl Input {
         matches!(self.source, Source::Own(_)) && !matches!(self.def.kind, ColumnType::Number { .. })
     }
 
-    /// The identity row behind an event; `None` where it is not known.
-    pub fn row(&self, rows: &Rows, row: usize) -> Option<u32> {
-        let Source::Via { key, identity, .. } = &self.source else { return None };
-        let moment = rows.def.time().map_or(0, |ts| rows.raw(ts, row));
-        identity.find(rows.get(*key, row)?.cast_unsigned(), moment)
+    /// The number in an event; `None` where it is not known.
+    pub fn number(&self, rows: &Rows, row: usize) -> Option<i64> {
+        match &self.source {
+            Source::Own(column) => rows.get(*column, row),
+            Source::Via { link, column } => link.identity.get(*column, link.find(rows, row)?),
+        }
     }
 
     /// The value in an event.
     pub fn value(&self, trace: &Trace, rows: &Rows, row: usize) -> Value {
         match &self.source {
             Source::Own(column) => rows.value(trace.labels(), *column, row),
-            Source::Via { identity, column, .. } => {
-                self.row(rows, row).map_or(Value::Null, |found| identity.value(trace, *column, found))
+            Source::Via { link, column } => {
+                let found = link.find(rows, row);
+                found.map_or(Value::Null, |found| link.identity.value(trace, *column, found))
             }
         }
     }

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Frames that share a state before it is merged.
 const GROUP: usize = 4;
 
+/// A condition on single rows that a report has of its own.
+type Keep<'a> = dyn Fn(&Rows, usize) -> bool + Send + Sync + 'a;
+
 /// What to read.
 #[derive(Clone)]
 pub(crate) struct Scan<'a> {
@@ -27,6 +30,7 @@ pub(crate) struct Scan<'a> {
     columns: Vec<usize>,
     window: Window,
     mask: Option<Arc<Mask>>,
+    keep: Option<Arc<Keep<'a>>>,
 }
 
 /// Decoded rows of a frame, of which some are asked for.
@@ -34,6 +38,7 @@ pub(crate) struct Chunk<'a> {
     rows: &'a Rows,
     times: Option<(usize, Window)>,
     mask: Option<&'a [u64]>,
+    keep: Option<&'a Keep<'a>>,
 }
 
 impl Chunk<'_> {
@@ -47,20 +52,28 @@ impl Chunk<'_> {
         let inside =
             |row: &usize| self.times.is_none_or(|(ts, window)| window.contains(self.rows.raw(ts, *row)));
         let wanted = |row: &usize| self.mask.is_none_or(|mask| mask[row / 64] >> (row % 64) & 1 == 1);
-        (0..self.rows.len()).filter(inside).filter(wanted)
+        let kept = |row: &usize| self.keep.is_none_or(|keep| keep(self.rows, *row));
+        (0..self.rows.len()).filter(inside).filter(wanted).filter(kept)
     }
 }
 
 impl<'a> Scan<'a> {
     /// All rows of a table within a span; columns are added one by one.
     pub fn new(trace: &'a Trace, def: &Arc<TableDef>, window: Window) -> Self {
-        Self { trace, def: Arc::clone(def), columns: Vec::new(), window, mask: None }
+        Self { trace, def: Arc::clone(def), columns: Vec::new(), window, mask: None, keep: None }
     }
 
     /// Only the rows that a condition left.
     #[must_use]
     pub fn masked(mut self, mask: Option<Arc<Mask>>) -> Self {
         self.mask = mask;
+        self
+    }
+
+    /// Only the rows that a report is about; the columns that it looks at must have been asked for.
+    #[must_use]
+    pub fn keeping(mut self, keep: impl Fn(&Rows, usize) -> bool + Send + Sync + 'a) -> Self {
+        self.keep = Some(Arc::new(keep));
         self
     }
 
@@ -110,7 +123,8 @@ impl<'a> Scan<'a> {
             Some(None) => return,
         };
         if let Some(rows) = self.trace.read(frame, Some(&wanted), scratch) {
-            each(&Chunk { rows: &rows, times: ts.map(|ts| (ts, self.window)), mask });
+            let keep = self.keep.as_deref();
+            each(&Chunk { rows: &rows, times: ts.map(|ts| (ts, self.window)), mask, keep });
         }
     }
 

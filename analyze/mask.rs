@@ -5,7 +5,7 @@
 
 use super::error::Failure;
 use super::hash::FastMap;
-use super::input::{Input, Inputs, Source};
+use super::input::{Input, Inputs};
 use super::load::{Chunk, Scan};
 use super::rows::Value;
 use super::trace::Trace;
@@ -87,10 +87,7 @@ pub(crate) fn names(expr: &Expr) -> Vec<String> {
 fn cells(trace: &Trace, input: &Input, chunk: &Chunk) -> Cells {
     let rows = chunk.rows();
     let each = 0..rows.len();
-    let int = |row| match &input.source {
-        Source::Own(column) => rows.get(*column, row),
-        Source::Via { identity, column, .. } => identity.get(*column, input.row(rows, row)?),
-    };
+    let int = |row| input.number(rows, row);
     match input.divisor {
         _ if input.text => Cells::Text(each.map(|row| text(input.value(trace, rows, row))).collect()),
         Some(divisor) => Cells::Float(each.map(|row| int(row).map(|value| value as f64 / divisor)).collect()),

@@ -122,8 +122,9 @@ fn run_report(context: &Context) -> Result<Answer> {
     let shape = Shape {
         having: options.having.as_deref(),
         sort: options.sort.as_deref(),
-        default_sort: report.defaults.sort,
+        default_sort: answer.sort.unwrap_or(report.defaults.sort),
         top: options.top.or(report.defaults.top),
+        events: answer.events,
     };
     answer.table = answer.table.map(|table| shape.apply(table)).transpose()?;
     answer.notes.push(report.exactness.to_owned());
@@ -138,6 +139,11 @@ fn compat(context: &Context, answer: &Answer) -> Result<Vec<u8>> {
         .report
         .compat
         .ok_or_else(|| Failure::usage(format!("{name} has no other layout: leave out --compat")))?;
+    if context.options.by.is_some() {
+        return Err(
+            Failure::usage("--compat prints the columns that the bcc tool has: leave out --by").into()
+        );
+    }
     print(context, answer, &mut text)?;
     Ok(text)
 }

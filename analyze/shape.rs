@@ -22,6 +22,8 @@ pub(crate) struct Shape<'a> {
     pub default_sort: &'a str,
     /// At most so many rows.
     pub top: Option<usize>,
+    /// Rows are single events and not of intervals.
+    pub events: bool,
 }
 
 impl Shape<'_> {
@@ -30,7 +32,7 @@ impl Shape<'_> {
         if let Some(condition) = self.having {
             table.frame = having(&table, condition)?;
         }
-        let timed = self.sort.is_none() && table.heading(TIME).is_ok();
+        let timed = !self.events && self.sort.is_none() && table.heading(TIME).is_ok();
         sort(&mut table, timed, self.sort.unwrap_or(self.default_sort))?;
         match self.top {
             Some(top) if timed => table.frame = table.frame.filter(&top_of_each(&table, top)?)?,

@@ -54,6 +54,11 @@ impl Output {
         Self { name, unit, show: Show::Count, doc }
     }
 
+    /// A moment, down to the microsecond on paper.
+    pub(crate) const fn moment(name: &'static str, doc: &'static str) -> Self {
+        Self { name, unit: "ns", show: Show::Time(6), doc }
+    }
+
     /// A number with a fraction.
     pub(crate) const fn decimal(
         name: &'static str,
@@ -110,6 +115,11 @@ impl Builder {
     pub fn time(&mut self, digits: usize, values: impl Iterator<Item = i64>) -> &mut Self {
         let heading = Heading { name: TIME.into(), unit: "ns".into(), show: Show::Time(digits), key: true };
         self.series(heading, Series::new("".into(), values.collect::<Vec<_>>()))
+    }
+
+    /// Moments of events, wall ns.
+    pub fn moments(&mut self, output: &Output, values: impl Iterator<Item = Option<i64>>) -> &mut Self {
+        self.series(output.into(), Series::new("".into(), values.collect::<Vec<_>>()))
     }
 
     /// Which rows are lower bounds.

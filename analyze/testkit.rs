@@ -14,8 +14,6 @@ pub(crate) const START: u64 = 1_000 * SECOND;
 /// 2026-11-22 12:01:07.25 at +01:00.
 const REAL: u64 = 1_795_345_267_250_000_000;
 
-const NAMES: [&str; 6] = ["task", "sock", "sock_send", "ledger", "probe", "enum"];
-
 /// A trace in the making: rows as lists of cells, by table.
 #[derive(Clone)]
 pub(crate) struct Tape {
@@ -24,17 +22,19 @@ pub(crate) struct Tape {
     per_frame: usize,
 }
 
+/// A value of a row.
 #[derive(Clone)]
-enum Cell {
+pub(crate) enum Cell {
+    /// As it is stored.
     Number(u64),
+    /// A text or an address.
     Bytes(Vec<u8>),
 }
 
 fn def(name: &str, role: Role, columns: &[&str]) -> TableDef {
-    let number = NAMES.iter().position(|known| *known == name).expect("a table of this kit") as u16;
     let group = if role == Role::Event { "net" } else { "" };
     TableDef {
-        number,
+        number: 0,
         name: name.into(),
         role,
         group: group.into(),
@@ -43,12 +43,14 @@ fn def(name: &str, role: Role, columns: &[&str]) -> TableDef {
     }
 }
 
-/// `name:type`, with type u16, u32, i32, u64, text or ip; `*` marks a key, `>table` a reference, `=name` an enumeration.
+/// `name:type`, with type u8, u16, u32, i32, u64, text or ip; `*` marks a key, `>table` a reference, `~table`
+/// one that is null where it is 0, `=name` an enumeration, `?unit` a unit.
 fn column(text: &str) -> ColumnDef {
     let (name, rest) = text.split_once(':').expect("name:type");
-    let end = rest.find(['*', '>', '=', '?']).unwrap_or(rest.len());
+    let end = rest.find(['*', '>', '~', '=', '?']).unwrap_or(rest.len());
     let number = |width, signed| ColumnType::Number { width, signed };
     let kind = match &rest[..end] {
+        "u8" => number(1, false),
         "u16" => number(2, false),
         "u32" => number(4, false),
         "i32" => number(4, true),
@@ -61,6 +63,7 @@ fn column(text: &str) -> ColumnDef {
     match rest[end..].split_at_checked(1) {
         Some(("*", _)) => column.key = true,
         Some((">", table)) => column.references = table.into(),
+        Some(("~", table)) => (column.references, column.null) = (table.into(), Some(0)),
         Some(("=", name)) => column.enumeration = name.into(),
         Some(("?", unit)) => column.unit = unit.into(),
         _ => {}
@@ -120,6 +123,8 @@ impl Tape {
                     "rport:u16",
                     "laddr:ip",
                     "raddr:ip",
+                    "netns:u32",
+                    "owner:u32~task",
                 ],
             ),
             def("sock_send", Role::Event, &send),
@@ -127,7 +132,10 @@ impl Tape {
             def("probe", Role::Record, &probe),
             def("enum", Role::Record, &["name:text", "value:u64", "label:text"]),
         ];
-        let mut tape = Self { rows: vec![Vec::new(); defs.len()], defs, per_frame: 1000 };
+        let mut tape = Self { rows: Vec::new(), defs: Vec::new(), per_frame: 1000 };
+        for def in defs {
+            tape.define(def);
+        }
         for (value, label) in [(2u64, "IPv4"), (10, "IPv6")] {
             tape.push("enum", vec!["family".into(), value.into(), label.into()]);
         }
@@ -135,10 +143,29 @@ impl Tape {
         tape
     }
 
-    fn push(&mut self, table: &str, cells: Vec<Cell>) -> &mut Self {
-        let at = NAMES.iter().position(|name| *name == table).expect("a table of this kit");
+    fn define(&mut self, def: TableDef) {
+        self.defs.push(TableDef { number: self.defs.len() as u16, ..def });
+        self.rows.push(Vec::new());
+    }
+
+    /// An event table that this kit does not have from the start.
+    pub fn table(&mut self, name: &str, columns: &[&str]) -> &mut Self {
+        self.define(def(name, Role::Event, columns));
+        self
+    }
+
+    /// A row of any table.
+    pub fn push(&mut self, table: &str, cells: Vec<Cell>) -> &mut Self {
+        let at = self.defs.iter().position(|def| def.name == table).expect("a table of this tape");
         self.rows[at].push(cells);
         self
+    }
+
+    /// An event: its time after the start, processor 0, and numbers.
+    pub fn event<const N: usize>(&mut self, table: &str, at: u64, cells: [i64; N]) -> &mut Self {
+        let head = [START + at, 0].map(Cell::Number);
+        let cells = cells.map(|cell| Cell::Number(cell.cast_unsigned()));
+        self.push(table, head.into_iter().chain(cells).collect())
     }
 
     /// What the probe `sock_send` got; the last one counts.
@@ -167,6 +194,12 @@ impl Tape {
 
     /// A socket from 10.0.0.1 to 10.0.0.2, or from `::1` to `::1`.
     pub fn sock(&mut self, at: u64, sock: u64, family: u64, lport: u64, rport: u64) -> &mut Self {
+        self.owned(at, sock, (family, lport, rport), 0)
+    }
+
+    /// The same with its owner.
+    pub fn owned(&mut self, at: u64, sock: u64, what: (u64, u64, u64), owner: u64) -> &mut Self {
+        let (family, lport, rport) = what;
         let v4 = |last| Cell::Bytes(vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last]);
         let v6 = || Cell::Bytes(std::net::Ipv6Addr::LOCALHOST.octets().to_vec());
         let (local, remote) = if family == 2 { (v4(1), v4(2)) } else { (v6(), v6()) };
@@ -181,6 +214,8 @@ impl Tape {
                 rport.into(),
                 local,
                 remote,
+                4_026_531_833u64.into(),
+                owner.into(),
             ],
         )
     }
@@ -295,6 +330,7 @@ fn batch(def: &TableDef, rows: &[Vec<Cell>]) -> Batch {
 fn values<'a>(kind: ColumnType, cells: impl Iterator<Item = &'a Cell>) -> Column {
     let number = |cell: &Cell| if let Cell::Number(number) = cell { *number } else { panic!("a number") };
     match kind {
+        ColumnType::Number { width: 1, .. } => Column::U8(cells.map(|cell| number(cell) as u8).collect()),
         ColumnType::Number { width: 2, .. } => Column::U16(cells.map(|cell| number(cell) as u16).collect()),
         ColumnType::Number { width: 4, .. } => Column::U32(cells.map(|cell| number(cell) as u32).collect()),
         ColumnType::Number { .. } => Column::U64(cells.map(number).collect()),

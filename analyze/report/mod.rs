@@ -120,6 +120,11 @@ impl<'a> Context<'a> {
         self.flags.get(name).map(String::as_str)
     }
 
+    /// Whether a report that lists events shall count them instead.
+    pub fn counts(&self) -> bool {
+        self.options.by.is_some() || self.options.interval.is_some()
+    }
+
     /// The rows of a table that are asked for.
     pub fn scan(&self, table: &str) -> Result<Scan<'a>> {
         let def = self.table(table)?;

@@ -1,0 +1,270 @@
+//! Reports that list events: one row for each, in the order of time; with `--by` or `--interval` they
+//! are counted instead.
+//!
+//! ```text
+//! let scan = context.scan("sock_accept")?;
+//! let listing = Listing::new(context, scan, "connections")?.named("pid")?.named("comm")?;
+//! Ok(listing.answer()?)
+//! ```
+//!
+//! What is kept per event is its time, numbers, and the rows of identity tables that it refers to;
+//! their names are looked up when the table is built.
+
+use super::answer::Answer;
+use super::group::{Group, Merge};
+use super::input::{Input, Inputs, Link, Source};
+use super::load::{Chunk, Scan};
+use super::report::Context;
+use super::rows::{Rows, Value};
+use super::table::{Builder, Output, TIME};
+use super::trace::Trace;
+use anyhow::Result;
+use std::sync::Arc;
+
+/// Digits of a second's fraction in the time of an event.
+const DIGITS: usize = 6;
+/// Stands for "not known".
+const UNKNOWN: u32 = u32::MAX;
+
+type Value1<'a, T> = Arc<dyn Fn(&Rows, usize) -> Option<T> + Send + Sync + 'a>;
+
+/// Where the values of a column come from.
+#[derive(Clone)]
+enum From<'a> {
+    /// Column of an identity row; the link is one of the listing's.
+    Row {
+        link: usize,
+        column: usize,
+        text: bool,
+    },
+    /// What `--where` can name too.
+    Own(Box<Input>),
+    Int(Value1<'a, i64>),
+    Float(Value1<'a, f64>),
+    Text(Value1<'a, String>),
+}
+
+/// A list of events in the making.
+pub(crate) struct Listing<'c, 'a> {
+    context: &'c Context<'a>,
+    scan: Scan<'c>,
+    inputs: Inputs,
+    count: &'static Output,
+    links: Vec<Link>,
+    columns: Vec<(&'static Output, From<'c>)>,
+}
+
+/// Values of a column in one frame.
+enum Cells {
+    Int(Vec<Option<i64>>),
+    Float(Vec<Option<f64>>),
+    Text(Vec<Option<Box<str>>>),
+}
+
+impl Cells {
+    fn ints(&self) -> &[Option<i64>] {
+        if let Self::Int(values) = self { values } else { &[] }
+    }
+
+    fn floats(&self) -> &[Option<f64>] {
+        if let Self::Float(values) = self { values } else { &[] }
+    }
+
+    fn texts(&self) -> &[Option<Box<str>>] {
+        if let Self::Text(values) = self { values } else { &[] }
+    }
+}
+
+/// What is kept of one frame.
+struct Part {
+    times: Vec<u64>,
+    /// Per link, identity rows.
+    rows: Vec<Vec<u32>>,
+    /// Per column; `None`: it comes from an identity row.
+    cells: Vec<Option<Cells>>,
+}
+
+impl<'c, 'a: 'c> Listing<'c, 'a> {
+    /// The rows of a scan; `count` is the column that tells how many, where they are counted.
+    pub fn new(context: &'c Context<'a>, scan: Scan<'c>, count: &'static str) -> Self {
+        let inputs = Inputs::of(context.trace, &scan.def);
+        let count = context.output(count);
+        Self { context, scan, inputs, count, links: Vec::new(), columns: Vec::new() }
+    }
+
+    /// A column that `--where` can name; null where this trace does not have it.
+    pub fn named(self, name: &'static str) -> Self {
+        self.renamed(name, name)
+    }
+
+    /// The same under another name.
+    pub fn renamed(mut self, name: &'static str, input: &str) -> Self {
+        let output = self.context.output(name);
+        let from = match self.inputs.get(input) {
+            None => From::Int(Arc::new(|_, _| None)),
+            Some(input) => {
+                input.needs(&self.scan.def).into_iter().for_each(|column| self.scan.add(column));
+                self.source(input.clone())
+            }
+        };
+        self.columns.push((output, from));
+        self
+    }
+
+    fn source(&mut self, input: Input) -> From<'c> {
+        match &input.source {
+            _ if input.divisor.is_some() => {
+                let divisor = input.divisor.unwrap_or(1.0);
+                From::Float(Arc::new(move |rows, row| Some(input.number(rows, row)? as f64 / divisor)))
+            }
+            Source::Own(_) => From::Own(Box::new(input)),
+            Source::Via { link, column } => {
+                let known = self.links.iter().position(|known| known.same(link));
+                let at = known.unwrap_or(self.links.len());
+                if known.is_none() {
+                    self.links.push(link.clone());
+                }
+                From::Row { link: at, column: *column, text: input.text }
+            }
+        }
+    }
+
+    /// Whole numbers that the report works out; it has asked the scan for what it needs.
+    pub fn int(
+        mut self,
+        name: &'static str,
+        of: impl Fn(&Rows, usize) -> Option<i64> + Send + Sync + 'c,
+    ) -> Self {
+        self.columns.push((self.context.output(name), From::Int(Arc::new(of))));
+        self
+    }
+
+    /// Numbers with a fraction.
+    pub fn float(
+        mut self,
+        name: &'static str,
+        of: impl Fn(&Rows, usize) -> Option<f64> + Send + Sync + 'c,
+    ) -> Self {
+        self.columns.push((self.context.output(name), From::Float(Arc::new(of))));
+        self
+    }
+
+    /// Text.
+    pub fn text(
+        mut self,
+        name: &'static str,
+        of: impl Fn(&Rows, usize) -> Option<String> + Send + Sync + 'c,
+    ) -> Self {
+        self.columns.push((self.context.output(name), From::Text(Arc::new(of))));
+        self
+    }
+
+    /// IP version, 4 or 6, by the socket's family: an IPv6 socket that talks IPv4 is a 6, as its addresses are.
+    pub fn ip(mut self) -> Self {
+        let Some(family) = self.inputs.get("family").cloned() else { return self.named("ip") };
+        family.needs(&self.scan.def).into_iter().for_each(|column| self.scan.add(column));
+        let version = |family| match family {
+            2 => Some(4),
+            10 => Some(6),
+            _ => None,
+        };
+        self.int("ip", move |rows, row| version(family.number(rows, row)?))
+    }
+
+    /// The list, or the count where `--by` or `--interval` asks for that.
+    pub fn answer(self) -> Result<Answer> {
+        if self.context.counts() {
+            let grouping = self.context.grouping(&self.scan)?;
+            let groups: Vec<Group<Count>> = grouping.fold(&self.scan, |count: &mut Count, _, _| count.0 += 1);
+            let mut table = self.context.keys(&grouping, &groups);
+            table.ints(self.count, groups.iter().map(|group| Some(group.state.0)));
+            let sort = Some(self.count.name);
+            return Ok(Answer { table: Some(table.build()?), sort, ..Answer::default() });
+        }
+        let table = self.table().build()?;
+        Ok(Answer { table: Some(table), events: true, sort: Some(TIME), ..Answer::default() })
+    }
+
+    /// The list itself.
+    fn table(mut self) -> Builder {
+        self.scan.def.time().into_iter().for_each(|ts| self.scan.add(ts));
+        let frames = self.scan.frames();
+        let (trace, links, columns) = (self.context.trace, &self.links, &self.columns);
+        let read = self.scan.map(&frames, |chunk| part(trace, links, columns, chunk));
+        let parts: Vec<Part> = read.into_iter().flatten().collect();
+        let mut table = Builder::default();
+        let times = parts.iter().flat_map(|part| &part.times);
+        table.time(DIGITS, times.map(|&ts| trace.clock.wall(ts)));
+        for (at, (output, from)) in columns.iter().enumerate() {
+            self.column(&mut table, output, from, &parts, at);
+        }
+        table
+    }
+
+    fn column(&self, table: &mut Builder, output: &Output, from: &From, parts: &[Part], at: usize) {
+        let cells = || parts.iter().filter_map(|part| part.cells[at].as_ref());
+        match from {
+            From::Row { link, column, text } => {
+                let identity = &self.links[*link].identity;
+                let value = |&row: &u32| match row {
+                    UNKNOWN => Value::Null,
+                    row => identity.value(self.context.trace, *column, row),
+                };
+                table.values(output, *text, parts.iter().flat_map(|part| &part.rows[*link]).map(value));
+            }
+            From::Own(input) if input.text => text_column(table, output, cells()),
+            From::Text(_) => text_column(table, output, cells()),
+            From::Own(_) | From::Int(_) => {
+                let value = |value: Option<i64>| value.map_or(Value::Null, Value::Int);
+                table.values(output, false, cells().flat_map(Cells::ints).copied().map(value));
+            }
+            From::Float(_) => {
+                table.floats(output, cells().flat_map(Cells::floats).copied());
+            }
+        }
+    }
+}
+
+fn part(trace: &Trace, links: &[Link], columns: &[(&Output, From)], chunk: &Chunk) -> Part {
+    let rows = chunk.rows();
+    let kept: Vec<usize> = chunk.each().collect();
+    let moment = |&row: &usize| rows.def.time().map_or(0, |ts| rows.raw(ts, row));
+    let found = |link: &Link| kept.iter().map(|&row| link.find(rows, row).unwrap_or(UNKNOWN)).collect();
+    Part {
+        times: kept.iter().map(moment).collect(),
+        rows: links.iter().map(found).collect(),
+        cells: columns.iter().map(|(_, from)| cells(trace, from, rows, &kept)).collect(),
+    }
+}
+
+fn text_column<'p>(table: &mut Builder, output: &Output, cells: impl Iterator<Item = &'p Cells>) {
+    table.texts(output, cells.flat_map(Cells::texts).map(|text| text.as_deref().map(str::to_owned)));
+}
+
+fn cells(trace: &Trace, from: &From, rows: &Rows, kept: &[usize]) -> Option<Cells> {
+    let kept = kept.iter().copied();
+    Some(match from {
+        From::Row { .. } => return None,
+        From::Own(input) if input.text => {
+            let text = |row| match input.value(trace, rows, row) {
+                Value::Text(text) => Some(Box::from(&*text)),
+                Value::Int(_) | Value::Null => None,
+            };
+            Cells::Text(kept.map(text).collect())
+        }
+        From::Own(input) => Cells::Int(kept.map(|row| input.number(rows, row)).collect()),
+        From::Int(of) => Cells::Int(kept.map(|row| of(rows, row)).collect()),
+        From::Float(of) => Cells::Float(kept.map(|row| of(rows, row)).collect()),
+        From::Text(of) => Cells::Text(kept.map(|row| of(rows, row).map(Into::into)).collect()),
+    })
+}
+
+/// How many.
+#[derive(Clone, Copy, Default)]
+struct Count(u64);
+
+impl Merge for Count {
+    fn merge(&mut self, later: Self) {
+        self.0 += later.0;
+    }
+}
