@@ -26,6 +26,7 @@ mod bins;
 mod check;
 mod clock;
 mod compat;
+mod connections;
 mod error;
 mod escape;
 mod expected;

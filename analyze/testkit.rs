@@ -220,6 +220,30 @@ impl Tape {
         )
     }
 
+    /// Adds table `tcp_state`.
+    pub fn states(&mut self) -> &mut Self {
+        let columns = [
+            "ts:u64",
+            "cpu:u16",
+            "tid:u32~task",
+            "sock:u32>sock",
+            "old:u8=tcp_state",
+            "new:u8=tcp_state",
+            "acked:u64",
+            "received:u64",
+            "segs_in:u32",
+            "retrans:u32",
+            "srtt:u32?us",
+        ];
+        self.table("tcp_state", &columns)
+    }
+
+    /// A change of state from one to another, with bytes acknowledged and received and segments retransmitted.
+    pub fn state(&mut self, at: u64, tid: i64, sock: i64, change: (i64, i64), counts: [i64; 3]) -> &mut Self {
+        let [acked, received, retrans] = counts;
+        self.event("tcp_state", at, [tid, sock, change.0, change.1, acked, received, 3, retrans, 25])
+    }
+
     /// A call of `tcp_sendmsg`.
     pub fn send(&mut self, at: u64, tid: u64, sock: u64, requested: u64, ret: i32) -> &mut Self {
         let ret = Cell::Number(u64::from(ret.cast_unsigned()));
