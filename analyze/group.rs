@@ -211,6 +211,15 @@ impl<'a> Grouping<'a> {
     }
 }
 
+/// Groups of several tables, grouped by columns of the same names, as one list in the same order.
+pub(crate) fn join<A: Merge>(tables: impl IntoIterator<Item = Vec<Group<A>>>) -> Vec<Group<A>> {
+    let mut joined: BTreeMap<(u32, Vec<Value>), A> = BTreeMap::new();
+    for group in tables.into_iter().flatten() {
+        joined.entry((group.bin, group.keys)).or_default().merge(group.state);
+    }
+    joined.into_iter().map(|((bin, keys), state)| Group { bin, keys, state }).collect()
+}
+
 impl Texts {
     fn number(&mut self, text: &[u8]) -> u64 {
         if let Some(&number) = self.numbers.get(text) {
@@ -225,6 +234,7 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::analyze::testkit::Tape;
 
     #[test]
@@ -242,6 +252,21 @@ mod tests {
         );
         assert_eq!(rows("task").lines().count(), 3);
         assert_eq!(rows("tid").lines().count(), 4);
+    }
+
+    #[test]
+    fn groups_of_two_tables_meet_by_interval_and_keys() {
+        #[derive(Debug, Default, PartialEq)]
+        struct Sum(u64);
+        impl Merge for Sum {
+            fn merge(&mut self, later: Self) {
+                self.0 += later.0;
+            }
+        }
+        let group = |bin, key, sum| Group { bin, keys: vec![Value::Int(key)], state: Sum(sum) };
+        let joined = join([vec![group(0, 1, 10), group(1, 1, 20)], vec![group(0, 0, 1), group(1, 1, 2)]]);
+        let found: Vec<_> = joined.into_iter().map(|g| (g.bin, g.keys[0].clone(), g.state.0)).collect();
+        assert_eq!(found, [(0, Value::Int(0), 1), (0, Value::Int(1), 10), (1, Value::Int(1), 22)]);
     }
 
     #[test]

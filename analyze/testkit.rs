@@ -244,6 +244,18 @@ impl Tape {
         self.event("tcp_state", at, [tid, sock, change.0, change.1, acked, received, 3, retrans, 25])
     }
 
+    /// Adds table `sock_recv`.
+    pub fn receives(&mut self) -> &mut Self {
+        let columns =
+            ["ts:u64", "cpu:u16", "tid:u32>task", "sock:u32>sock", "ret:i32", "flags:u32", "latency:u64?ns"];
+        self.table("sock_recv", &columns)
+    }
+
+    /// A call of `tcp_recvmsg`.
+    pub fn receive(&mut self, at: u64, tid: i64, sock: i64, ret: i64, flags: i64) -> &mut Self {
+        self.event("sock_recv", at, [tid, sock, ret, flags, 2_500])
+    }
+
     /// A call of `tcp_sendmsg`.
     pub fn send(&mut self, at: u64, tid: u64, sock: u64, requested: u64, ret: i32) -> &mut Self {
         let ret = Cell::Number(u64::from(ret.cast_unsigned()));
