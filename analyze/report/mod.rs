@@ -99,6 +99,10 @@ pub(crate) struct Context<'a> {
     pub window: Window,
     flags: &'a BTreeMap<&'static str, String>,
     masks: RefCell<BTreeMap<u16, Arc<Mask>>>,
+    /// Tables that the report can do without and that it had.
+    also: RefCell<Vec<&'static Need>>,
+    /// What became of those that it did not have.
+    remarks: RefCell<Vec<String>>,
 }
 
 impl<'a> Context<'a> {
@@ -112,6 +116,8 @@ impl<'a> Context<'a> {
             window,
             flags: &call.flags,
             masks: RefCell::default(),
+            also: RefCell::default(),
+            remarks: RefCell::default(),
         })
     }
 
@@ -131,6 +137,33 @@ impl<'a> Context<'a> {
         let mask =
             self.options.condition.as_deref().map(|condition| self.mask(def, condition)).transpose()?;
         Ok(Scan::new(self.trace, def, self.window).masked(mask))
+    }
+
+    /// The rows of a table that the report can do without; a note says what is empty for want of it.
+    pub fn optional(&self, need: &'static Need, what: &str) -> Option<Scan<'a>> {
+        let found = recorded(self.trace, self.report, need).map_err(|failure| {
+            let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
+            format!("{what} not known: {failure}{hint}")
+        });
+        // A condition on columns that this table does not have is about the other tables.
+        let found = found.and_then(|_| {
+            self.scan(need.table).map_err(|error| format!("{what} not known under this --where: {error}"))
+        });
+        match found {
+            Ok(scan) => {
+                self.also.borrow_mut().push(need);
+                Some(scan)
+            }
+            Err(remark) => {
+                self.remarks.borrow_mut().push(remark);
+                None
+            }
+        }
+    }
+
+    /// What to know about tables that were not there.
+    pub fn remarks(&self) -> Vec<String> {
+        self.remarks.borrow().clone()
     }
 
     fn mask(&self, def: &Arc<TableDef>, condition: &str) -> Result<Arc<Mask>> {
@@ -199,14 +232,18 @@ impl<'a> Context<'a> {
 
     /// Numbers of the tables that the report reads.
     pub fn tables(&self) -> Vec<u16> {
-        self.report.needs.iter().filter_map(|need| Some(self.trace.table(need.table)?.number)).collect()
+        let needed = self.used().into_iter().map(|need| need.table);
+        needed.chain(self.flag("table")).filter_map(|name| Some(self.trace.table(name)?.number)).collect()
+    }
+
+    fn used(&self) -> Vec<&'static Need> {
+        self.report.needs.iter().chain(self.also.borrow().iter().copied()).collect()
     }
 
     /// How the report's tables were filled, for the notes.
     pub fn sources(&self) -> Option<String> {
         let probes: Vec<String> = self
-            .report
-            .needs
+            .used()
             .iter()
             .filter_map(|need| Some(self.trace.probes().of(need.table)?.describe()))
             .collect();

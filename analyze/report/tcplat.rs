@@ -90,7 +90,7 @@ fn run(context: &Context) -> Result<Answer> {
     let latencies = Latencies::gather(context, &grouping)?;
     let found = latencies.pair(context, &metrics);
     let mut answer = if context.flag("each").is_some() {
-        Answer::of(each(context, &latencies, &found)?)
+        Answer { events: true, sort: Some("time"), ..Answer::of(each(context, &latencies, &found)?) }
     } else {
         let sides = Sides::of(context.trace);
         let parts = found.iter().flat_map(|found| series(&latencies, &sides, found));

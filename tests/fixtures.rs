@@ -1,0 +1,137 @@
+//! The fixtures: recorded traces, compared with what workload and observer saw (`*.truth.json`), with the
+//! independent reader, and with the reports' own earlier output (`fixtures/golden`), which guards layout.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test fixtures` rewrites the goldens; read the difference before committing.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tapedeck::schema::TraceReader;
+use tapedeck::schema::reader::Scratch;
+
+const FIXTURES: [&str; 5] = ["redis", "nginx", "pingpong", "execs", "lossy"];
+
+/// Command lines whose output is kept for each fixture, without the format.
+const GOLDEN: &[&[&str]] = &[
+    &["info"],
+    &["check"],
+    &["tcpsend"],
+    &["tcpsend", "--interval", "all", "--by", "task,family"],
+    &["tcplat"],
+    &["tcplat", "--each", "--metric", "response", "--sort", "latency_us", "--top", "5"],
+    &["tcptop", "--top", "5"],
+    &["tcplife", "--top", "10"],
+    &["tcpconnect", "--top", "10"],
+    &["tcpaccept", "--top", "10"],
+    &["tcpconnlat", "--top", "10"],
+    &["execsnoop", "--top", "10"],
+    &["exitsnoop", "--by", "comm"],
+    &["flows", "--top", "10"],
+    &["events", "--table", "sock_send", "--top", "5"],
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fixture(name: &str) -> PathBuf {
+    root().join("fixtures").join(format!("{name}.bin"))
+}
+
+/// Runs `analyze TRACE WORDS` inside this process: exit code, output, messages.
+fn analyze(trace: &Path, words: &[&str]) -> (i32, String, String) {
+    let line = ["analyze", "--utc", trace.to_str().expect("UTF-8")].iter().chain(words).map(|word| (*word).to_owned());
+    let (mut out, mut messages) = (Vec::new(), Vec::new());
+    let exit = match tapedeck::analyze::run(&line.collect::<Vec<_>>(), &mut out, &mut messages, false) {
+        Ok(exit) => exit as i32,
+        Err(error) => {
+            messages.extend(format!("{error:#}\n").bytes());
+            -1
+        }
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (exit, text(out), text(messages))
+}
+
+#[test]
+fn reports_say_what_workloads_and_observers_saw() {
+    for name in FIXTURES {
+        let truth = std::fs::read(fixture(name).with_extension("truth.json")).expect("a truth beside each fixture");
+        let checks: Vec<Value> = serde_json::from_slice(&truth).expect("a list of checks");
+        assert!(!checks.is_empty(), "{name}");
+        for check in checks {
+            let words: Vec<&str> = check["args"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
+            let (_, out, messages) = analyze(&fixture(name), &[&words[..], &["--format", "json"]].concat());
+            let result: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{name} {words:?}: {messages}"));
+            let column = check["column"].as_str().expect("a column");
+            let [row] = &result["rows"].as_array().expect("rows")[..] else { panic!("{name} {words:?}: not one row: {out}") };
+            let found = row[column].as_f64().unwrap_or_else(|| panic!("{name} {words:?}: no {column}: {out}"));
+            let bound = |end: &str| check[end].as_f64().or(check["equal"].as_f64()).expect("equal, or from and to");
+            let source = &check["source"];
+            assert!(bound("from") <= found && found <= bound("to"), "{name} {words:?}: {column} is {found}, {source} says {check}");
+        }
+    }
+}
+
+#[test]
+fn goldens_are_as_they_were() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut changed = Vec::new();
+    for name in FIXTURES {
+        for words in GOLDEN {
+            for format in ["table", "json"] {
+                let (exit, out, messages) = analyze(&fixture(name), &[words, &["--format", format][..]].concat());
+                let path = root().to_str().expect("UTF-8");
+                let text = format!("$ analyze fixtures/{name}.bin {} --format {format}\n{out}{messages}exit {exit}\n", words.join(" "));
+                let text = text.replace(&format!("{path}/"), "");
+                let file = root().join("fixtures/golden").join(format!("{name}.{}.{format}", words.join("-").replace([',', '-'], "_")));
+                if update {
+                    std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
+                    std::fs::write(&file, &text).expect("writable");
+                } else if std::fs::read_to_string(&file).ok().as_deref() != Some(&text) {
+                    changed.push(format!("{}:\n{text}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(changed.is_empty(), "differ from their goldens (UPDATE_GOLDEN=1 rewrites them):\n{}", changed.join("\n"));
+}
+
+#[test]
+fn output_does_not_depend_on_the_number_of_threads() {
+    for words in GOLDEN {
+        let one = analyze(&fixture("redis"), &[&["--threads", "1"], *words].concat());
+        let four = analyze(&fixture("redis"), &[&["--threads", "4"], *words].concat());
+        assert_eq!(one, four, "{words:?}");
+    }
+}
+
+#[test]
+fn the_independent_reader_agrees() {
+    for name in FIXTURES {
+        let output = Command::new("python3").arg(root().join("tests/independent_reader.py")).arg(fixture(name)).output();
+        let output = output.expect("python3 runs");
+        let said: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
+        let trace = TraceReader::open(&fixture(name)).expect("a trace");
+        let mut scratch = Scratch::new();
+        for def in &trace.tables {
+            let (mut rows, mut sums) = (0u64, vec![0u64; def.columns.len()]);
+            for frame in trace.frames_of(def.number) {
+                let batch = trace.read(frame, None, &mut scratch).expect("a whole frame");
+                rows += batch.rows as u64;
+                for (sum, (column, info)) in sums.iter_mut().zip(batch.columns.iter().zip(&def.columns)) {
+                    let numbers = (0..column.len()).filter_map(|row| info.value(column.number(row)?));
+                    numbers.for_each(|number| *sum = sum.wrapping_add(number as u64));
+                }
+            }
+            let table = &said["tables"][&def.name];
+            assert_eq!(table["rows"].as_u64().unwrap_or(0), rows, "{name} {}", def.name);
+            for (sum, column) in sums.iter().zip(&def.columns) {
+                if let Some(theirs) = table["columns"][&column.name]["sum"].as_u64() {
+                    assert_eq!(theirs, *sum, "{name} {}.{}", def.name, column.name);
+                }
+            }
+        }
+    }
+}
