@@ -22,7 +22,10 @@ fn check_tail(trace: &TraceReader) {
 /// Records the sends of a workload on a port, kills the recorder after `moment`, and checks what is left. How many sends.
 fn kill_after(moment: Duration, words: &[&str]) -> usize {
     let port = free_port().to_string();
-    let watch = Watch::start(&format!("crash-kill-{}", words[0]), &["-a", "-g", "net", "--port", &port]);
+    let watch = Watch::start(
+        &format!("crash-kill-{}", words[0]),
+        &["-a", "-g", "net", "--rings", "65536", "--port", &port],
+    );
     let words = [words, &["--count", "1000000000", "--size", "50", "--port", &port]].concat();
     let mut storm = workload(truth(), &words).stdout(Stdio::null()).spawn().expect("the workload runs");
     std::thread::sleep(moment);
