@@ -84,7 +84,11 @@ pub(crate) struct Inputs {
 }
 
 /// One word for several columns.
-const ALIASES: [(&str, &[&str]); 4] = [
+const ALIASES: [(&str, &[&str]); 5] = [
+    (
+        "connection",
+        &["sock", "family", "laddr", "lport", "raddr", "rport", "sock_netns", "owner", "owner_comm"],
+    ),
     ("task", &["pid", "comm"]),
     ("flow", &["laddr", "lport", "raddr", "rport"]),
     ("local", &["laddr", "lport"]),

@@ -3,6 +3,7 @@
 //! A quantile is the inverse CDF: the value of rank ceil(q × n), a value that occurred. It always
 //! goes with n, and n can be too small for it: p99.9 of 200 values is just their maximum.
 
+use super::group::Merge;
 use std::fmt::Write as _;
 
 /// The quantiles that latency reports print.
@@ -17,6 +18,45 @@ pub(crate) fn inverse_cdf<T: Copy>(sorted: &[T], q: f64) -> Option<T> {
 /// Whether n values say more about this quantile than that it is near their maximum: at least one lies beyond it.
 pub(crate) fn supported(n: usize, q: f64) -> bool {
     n as f64 * (1.0 - q) >= 1.0 - 1e-9
+}
+
+/// Values whose exact quantiles are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Samples(Vec<u64>);
+
+impl Samples {
+    /// One more.
+    pub fn add(&mut self, value: u64) {
+        self.0.push(value);
+    }
+
+    /// The values in order, once all of them are there.
+    pub fn sorted(&mut self) -> &[u64] {
+        self.0.sort_unstable();
+        &self.0
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Merge for Samples {
+    fn merge(&mut self, later: Self) {
+        // Most states have seen nothing when the first values come.
+        if self.0.is_empty() {
+            self.0 = later.0;
+        } else {
+            self.0.extend(later.0);
+        }
+    }
+}
+
+/// A quantile in microseconds of sorted nanoseconds; `None` where n says no more than the maximum does.
+pub(crate) fn us(sorted: &[u64], q: f64) -> Option<f64> {
+    let known = q <= 0.5 || supported(sorted.len(), q);
+    inverse_cdf(sorted, q).filter(|_| known).map(|ns| ns as f64 / 1e3)
 }
 
 /// Counts per power of two, as bcc's histograms have them: slot 0 holds 0 and 1, slot i holds 2^i to 2^(i+1) - 1.

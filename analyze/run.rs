@@ -128,6 +128,7 @@ fn run_report(context: &Context) -> Result<Answer> {
     };
     answer.table = answer.table.map(|table| shape.apply(table)).transpose()?;
     answer.notes.push(report.exactness.to_owned());
+    answer.notes.extend(context.remarks());
     answer.notes.extend(context.sources());
     Ok(answer)
 }

@@ -1,0 +1,321 @@
+//! Which TCP connections were there, and how did they do?
+//!
+//! ```text
+//! $ analyze trace.bin flows --top 1
+//! sock  family  laddr      lport  raddr     rport  sock_netns  owner  owner_comm  tx_bytes  tx_calls
+//!    5  IPv4    127.0.0.1  35516  10.0.0.9    443  4026531833  28815  curl            1000         1  …
+//! … rx_bytes  rx_calls  first            last             duration_ms  retrans  srtt_us  send_p50_us …
+//! …      100         2  12:01:07.280780  12:01:07.281104        0.324        0       38            -
+//! ```
+//!
+//! The flow table: a row for each socket, so that both ends of a connection within one host are two rows.
+//! Bytes and calls are those of `tcp_sendmsg` and `tcp_recvmsg` (`MSG_PEEK` apart); first and last are the
+//! first and the last event of the connection in the span; `retrans` counts segments that were sent again
+//! from the connection's begin to its last recorded change of state, and is empty where none was recorded;
+//! `srtt_us` is the kernel's last smoothed round-trip time, of several sockets the median. `send_…` is the
+//! time inside `tcp_sendmsg`, exact; a percentile that the number of calls cannot support is empty.
+//!
+//! ```text
+//! $ analyze trace.bin flows --by owner_comm,rport
+//! $ analyze trace.bin flows --where "lport = 443" --sort retrans --top 10
+//! ```
+
+use super::{Context, Defaults, Need, Report};
+use crate::analyze::answer::Answer;
+use crate::analyze::connections::{CLOSE, LISTEN};
+use crate::analyze::group::{Group, Merge, join};
+use crate::analyze::load::Scan;
+use crate::analyze::quantile::{Samples, inverse_cdf, us};
+use crate::analyze::report::tcptop::PEEK;
+use crate::analyze::rows::Rows;
+use crate::analyze::table::{Builder, Output, Show};
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// The flow table.
+pub static REPORT: Report = Report {
+    name: "flows",
+    question: "which TCP connections were there: bytes, calls, duration, retransmissions, latency?",
+    exactness: "a row for each socket; bytes and calls of tcp_sendmsg and tcp_recvmsg, MSG_PEEK apart",
+    needs: &[Need { table: "sock_send", group: "net" }, Need { table: "sock_recv", group: "net" }],
+    outputs: &[
+        Output::count("tx_bytes", "bytes", "bytes that were sent"),
+        Output::count("tx_calls", "", "calls of tcp_sendmsg"),
+        Output::count("rx_bytes", "bytes", "bytes that were received"),
+        Output::count("rx_calls", "", "calls of tcp_recvmsg"),
+        Output::moment("first", "first event of the connection in the span"),
+        Output::moment("last", "last event of the connection in the span"),
+        Output::decimal("duration_ms", "ms", 3, "between the two"),
+        Output::new("retrans", "", "segments that were sent again since the connection began"),
+        Output::new("srtt_us", "us", "the kernel's last smoothed round-trip time"),
+        Output::decimal(
+            "send_p50_us",
+            "us",
+            3,
+            "time inside tcp_sendmsg: half of the calls take at most this",
+        ),
+        Output::decimal("send_p90_us", "us", 3, "90 % of the calls"),
+        Output::decimal("send_p99_us", "us", 3, "99 % of the calls"),
+        Output::decimal("send_max_us", "us", 3, "the longest"),
+        Output { show: Show::Hidden, ..Output::count("bytes", "bytes", "both ways together, for --sort") },
+    ],
+    defaults: Defaults { by: "connection", sort: "bytes", top: None, interval: None },
+    flags: &[],
+    run,
+    compat: None,
+};
+
+static STATES: Need = Need { table: "tcp_state", group: "net" };
+static SEGMENTS: Need = Need { table: "tcp_rx", group: "net-rx" };
+
+/// What one direction moved.
+#[derive(Default)]
+struct Way {
+    bytes: u64,
+    calls: u64,
+}
+
+/// The latest that a socket's counters said.
+#[derive(Default)]
+struct Counters {
+    retrans: Option<u64>,
+    /// Time and value.
+    srtt: Option<(u64, u64)>,
+}
+
+#[derive(Default)]
+struct Flow {
+    sent: Way,
+    received: Way,
+    times: Option<(u64, u64)>,
+    latencies: Samples,
+    sockets: BTreeMap<u64, Counters>,
+}
+
+impl Way {
+    fn add(&mut self, ret: Option<i64>) {
+        self.calls += 1;
+        self.bytes += ret.and_then(|ret| u64::try_from(ret).ok()).unwrap_or(0);
+    }
+}
+
+impl Counters {
+    fn merge(&mut self, other: &Self) {
+        self.retrans = self.retrans.max(other.retrans);
+        self.srtt = self.srtt.max(other.srtt);
+    }
+}
+
+impl Merge for Flow {
+    fn merge(&mut self, later: Self) {
+        for (way, more) in [(&mut self.sent, later.sent), (&mut self.received, later.received)] {
+            way.bytes += more.bytes;
+            way.calls += more.calls;
+        }
+        if let Some((first, last)) = later.times {
+            self.see(first);
+            self.see(last);
+        }
+        self.latencies.merge(later.latencies);
+        for (sock, counters) in later.sockets {
+            self.sockets.entry(sock).or_default().merge(&counters);
+        }
+    }
+}
+
+impl Flow {
+    fn see(&mut self, ts: u64) {
+        let (first, last) = self.times.unwrap_or((ts, ts));
+        self.times = Some((first.min(ts), last.max(ts)));
+    }
+
+    fn bytes(&self) -> u64 {
+        self.sent.bytes + self.received.bytes
+    }
+
+    fn retrans(&self) -> Option<u64> {
+        self.sockets.values().filter_map(|counters| counters.retrans).reduce(|sum, more| sum + more)
+    }
+
+    fn srtt(&self) -> Option<u64> {
+        let mut values: Vec<u64> =
+            self.sockets.values().filter_map(|counters| Some(counters.srtt?.1)).collect();
+        values.sort_unstable();
+        inverse_cdf(&values, 0.5)
+    }
+}
+
+fn run(context: &Context) -> Result<Answer> {
+    let sends = sends(context)?;
+    let grouping = context.grouping(&context.scan("sock_send")?)?;
+    let mut all = vec![sends, receives(context)?];
+    if let Some(scan) = context.optional(&STATES, "retrans and srtt_us at changes of state are") {
+        all.push(states(context, scan)?);
+    }
+    if let Some(scan) = context.optional(&SEGMENTS, "srtt_us between changes of state is") {
+        all.push(segments(context, scan)?);
+    }
+    let mut groups = join(all);
+    let mut table = context.keys(&grouping, &groups);
+    fill(context, &mut table, &mut groups);
+    Ok(Answer::of(table.build()?))
+}
+
+fn sends(context: &Context) -> Result<Vec<Group<Flow>>> {
+    let mut scan = context.scan("sock_send")?;
+    let (ts, ret, latency) = (scan.column("ts")?, scan.column("ret")?, scan.column_or_null("latency")?);
+    fold(context, &scan, move |flow, rows, row| {
+        flow.see(rows.raw(ts, row));
+        flow.sent.add(rows.get(ret, row));
+        if let Some(latency) = rows.get(latency, row) {
+            flow.latencies.add(latency.cast_unsigned());
+        }
+    })
+}
+
+fn receives(context: &Context) -> Result<Vec<Group<Flow>>> {
+    let mut scan = context.scan("sock_recv")?;
+    let (ts, ret, flags) = (scan.column("ts")?, scan.column("ret")?, scan.column("flags")?);
+    let scan = scan.keeping(move |rows, row| rows.raw(flags, row) & PEEK == 0);
+    fold(context, &scan, move |flow, rows, row| {
+        flow.see(rows.raw(ts, row));
+        flow.received.add(rows.get(ret, row));
+    })
+}
+
+fn states(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
+    let (ts, sock) = (scan.column("ts")?, scan.column("sock")?);
+    let (retrans, srtt) = (scan.column_or_null("retrans")?, scan.column_or_null("srtt")?);
+    let (old, new) = (scan.column("old")?, scan.column("new")?);
+    let listens = move |rows: &Rows, row| match (rows.raw(old, row), rows.raw(new, row)) {
+        (_, LISTEN) | (LISTEN, CLOSE) => true,
+        _ => false,
+    };
+    let scan = scan.keeping(move |rows, row| !listens(rows, row));
+    fold(context, &scan, move |flow, rows, row| {
+        let ts = rows.raw(ts, row);
+        flow.see(ts);
+        let counters = flow.sockets.entry(rows.raw(sock, row)).or_default();
+        let number = |column| rows.get(column, row).map(i64::cast_unsigned);
+        counters.merge(&Counters { retrans: number(retrans), srtt: measured(ts, number(srtt)) });
+    })
+}
+
+fn segments(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
+    let (ts, sock) = (scan.column("ts")?, scan.column("sock")?);
+    let (state, srtt) = (scan.column("state")?, scan.column_or_null("srtt")?);
+    let scan = scan.keeping(move |rows, row| rows.raw(state, row) != LISTEN);
+    fold(context, &scan, move |flow, rows, row| {
+        let ts = rows.raw(ts, row);
+        flow.see(ts);
+        let srtt = measured(ts, rows.get(srtt, row).map(i64::cast_unsigned));
+        flow.sockets.entry(rows.raw(sock, row)).or_default().merge(&Counters { retrans: None, srtt });
+    })
+}
+
+/// Before the first sample the kernel's estimate is 0.
+fn measured(ts: u64, srtt: Option<u64>) -> Option<(u64, u64)> {
+    srtt.filter(|&srtt| srtt > 0).map(|srtt| (ts, srtt))
+}
+
+fn fold(
+    context: &Context,
+    scan: &Scan,
+    each: impl Fn(&mut Flow, &Rows, usize) + Sync + Send,
+) -> Result<Vec<Group<Flow>>> {
+    Ok(context.grouping(scan)?.fold(scan, each))
+}
+
+fn fill(context: &Context, table: &mut Builder, groups: &mut [Group<Flow>]) {
+    let clock = &context.trace.clock;
+    let quantiles: Vec<[Option<f64>; 4]> = groups
+        .iter_mut()
+        .map(|group| {
+            let sorted = group.state.latencies.sorted();
+            [us(sorted, 0.5), us(sorted, 0.9), us(sorted, 0.99), sorted.last().map(|&ns| ns as f64 / 1e3)]
+        })
+        .collect();
+    let flows = || groups.iter().map(|group| &group.state);
+    let moment = |ts: Option<u64>| ts.map(|ts| clock.wall(ts));
+    let duration = |(first, last): (u64, u64)| (last - first) as f64 / 1e6;
+    table
+        .ints(context.output("tx_bytes"), flows().map(|flow| Some(flow.sent.bytes)))
+        .ints(context.output("tx_calls"), flows().map(|flow| Some(flow.sent.calls)))
+        .ints(context.output("rx_bytes"), flows().map(|flow| Some(flow.received.bytes)))
+        .ints(context.output("rx_calls"), flows().map(|flow| Some(flow.received.calls)))
+        .moments(context.output("first"), flows().map(|flow| moment(flow.times.map(|times| times.0))))
+        .moments(context.output("last"), flows().map(|flow| moment(flow.times.map(|times| times.1))))
+        .floats(context.output("duration_ms"), flows().map(|flow| flow.times.map(duration)))
+        .ints(context.output("retrans"), flows().map(Flow::retrans))
+        .ints(context.output("srtt_us"), flows().map(Flow::srtt));
+    for (at, name) in ["send_p50_us", "send_p90_us", "send_p99_us", "send_max_us"].into_iter().enumerate() {
+        table.floats(context.output(name), quantiles.iter().map(|quantiles| quantiles[at]));
+    }
+    table.ints(context.output("bytes"), flows().map(|flow| Some(flow.bytes())));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    const MS: u64 = 1_000_000;
+
+    /// One connection with both ends here, and a listener.
+    fn tape() -> Tape {
+        let mut tape = Tape::new();
+        tape.receives().states().task(0, 70, 70, "redis").task(0, 80, 80, "client");
+        tape.owned(0, 1, (2, 6379, 4711), 70).owned(0, 2, (2, 4711, 6379), 80).owned(0, 3, (2, 6379, 0), 70);
+        tape.send(10 * MS, 80, 2, 5000, 5000).send(20 * MS, 80, 2, 10, -11);
+        tape.receive(12 * MS, 70, 1, 3000, 0).receive(13 * MS, 70, 1, 2000, 2).receive(
+            14 * MS,
+            70,
+            1,
+            2000,
+            0,
+        );
+        tape.state(0, 70, 3, (7, 10), [0; 3]);
+        tape.state(5 * MS, 80, 2, (7, 2), [0; 3]).state(90 * MS, 0, 2, (1, 8), [5001, 1, 4]);
+        tape
+    }
+
+    fn csv(tape: &Tape, args: &[&str]) -> Vec<String> {
+        let all: Vec<&str> = ["flows", "--format", "csv"].iter().chain(args).copied().collect();
+        tape.run(&all).1.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_end_of_a_connection_is_a_row_and_a_listener_is_none() {
+        let found = csv(&tape(), &[]);
+        let of = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let (client, server) = (of(&found[1]), of(&found[0]));
+        assert_eq!(found.len(), 2);
+        assert_eq!(
+            client[..9],
+            ["2", "IPv4", "10.0.0.1", "4711", "10.0.0.2", "6379", "4026531833", "80", "client"]
+        );
+        assert_eq!(client[10..14], ["5000", "2", "0", "0"]);
+        assert_eq!(client[16..], ["85.0", "4", "25", "1.5", "", "", "1.5", "5000"]);
+        assert_eq!(server[10..14], ["0", "0", "5000", "2"]);
+        assert_eq!(server[16..], ["2.0", "", "", "", "", "", "", "5000"], "no change of state, no sends");
+    }
+
+    #[test]
+    fn sockets_of_a_group_are_added_up() {
+        let found = csv(&tape(), &["--by", "family"]);
+        assert!(found[0].starts_with("IPv4,false,5000,2,5000,2,"), "{found:?}");
+        assert_eq!(csv(&tape(), &["--by", "owner_comm", "--where", "lport = 6379"]).len(), 1);
+    }
+
+    #[test]
+    fn what_was_not_recorded_is_empty_and_said() {
+        let (exit, out, messages) = tape().run(&["flows"]);
+        assert_eq!((exit, messages.as_str()), (0, ""));
+        assert!(
+            out.contains("# srtt_us between changes of state is not known: flows needs the table tcp_rx"),
+            "{out}"
+        );
+        assert!(out.contains("capture -g net-rx"), "{out}");
+        let out = tape().run(&["flows", "--where", "ret > 0"]).1;
+        assert!(out.contains("not known under this --where: table tcp_state has no column 'ret'"), "{out}");
+    }
+}
