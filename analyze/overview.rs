@@ -4,12 +4,14 @@
 //! the top lists decode anything.
 
 use super::answer::{Answer, Body};
+use super::args::Call;
 use super::bins::Bins;
 use super::group::{Group, Grouping, Merge};
 use super::info;
 use super::input::Inputs;
 use super::load::{Chunk, Scan};
-use super::report::{REPORTS, recorded};
+use super::options::Options;
+use super::report::{Context, REPORTS, recorded};
 use super::rows::Value;
 use super::table::{Builder, Output, Table};
 use super::trace::Trace;
@@ -19,6 +21,8 @@ use crate::schema::histogram::Histogram;
 use anyhow::Result;
 use std::collections::BTreeMap;
 
+/// Pairing more events than this is left to `tcplat`.
+const RESPONSES_ROWS: u64 = 20_000_000;
 /// Lines of a top list.
 const TOP: usize = 5;
 
@@ -41,6 +45,9 @@ pub(crate) fn answer(trace: &Trace, window: Window) -> Result<Answer> {
     }
     top_tasks(trace, window, &mut answer)?;
     top_flows(trace, window, &mut answer)?;
+    if let Some(responses) = responses(trace, window)? {
+        answer.section("responses", "TCP response latency", Body::Table(responses));
+    }
     let latency = latency(trace);
     if !latency.is_empty() {
         answer.section("latency", "Latency over the whole recording (to 1/32)", Body::Lines(latency));
@@ -187,6 +194,20 @@ fn top_flows(trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
 }
 
 /// One line per histogram of the footer.
+/// What `tcplat --metric response` says, where that takes no more than some seconds.
+fn responses(trace: &Trace, window: Window) -> Result<Option<Table>> {
+    let report = &super::report::tcplat::REPORT;
+    let tables = || report.needs.iter().map(|need| recorded(trace, report, need));
+    let rows: u64 = tables().flatten().map(|table| trace.rows_of(table.number)).sum();
+    if tables().any(|table| table.is_err()) || rows > RESPONSES_ROWS {
+        return Ok(None);
+    }
+    let flags = [("metric", "response".to_owned())].into();
+    let call = Call { traces: Vec::new(), verb: None, options: Options::default(), flags };
+    let context = Context::new(trace, report, &call, window)?;
+    Ok((report.run)(&context)?.table.filter(|table| table.height() > 0))
+}
+
 fn latency(trace: &Trace) -> Vec<String> {
     let Some(footer) = &trace.reader.footer else { return Vec::new() };
     let sorted: BTreeMap<_, _> = footer.histograms.iter().collect();

@@ -40,7 +40,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Runs `analyze TRACE WORDS` inside this process: exit code, output, messages.
 fn analyze(trace: &Path, words: &[&str]) -> (i32, String, String) {
-    let line = ["analyze", "--utc", trace.to_str().expect("UTF-8")].iter().chain(words).map(|word| (*word).to_owned());
+    let line = ["analyze", "--utc", trace.to_str().expect("UTF-8")].into_iter().chain(words.iter().copied()).map(str::to_owned);
     let (mut out, mut messages) = (Vec::new(), Vec::new());
     let exit = match tapedeck::analyze::run(&line.collect::<Vec<_>>(), &mut out, &mut messages, false) {
         Ok(exit) => exit as i32,
