@@ -23,4 +23,4 @@ run "$bin/analyze" "$trace"
 run "$bin/analyze" "$trace" tcpsend
 run "$bin/analyze" "$trace" tcplat
 run "$bin/analyze" "$trace" flows --top 5
-run "$bin/analyze" "$trace" execsnoop
+run "$bin/analyze" "$trace" execsnoop --top 10

@@ -19,11 +19,14 @@ def serve(listener):
 
 def answer(connection):
     with connection:
-        while request := connection.recv(65536):
+        request = connection.recv(65536)
+        bulk = request.startswith(b"bulk")
+        while request:
             if request.startswith(b"slow"):
                 time.sleep(0.02)
-            if not request.startswith(b"bulk"):
+            if not bulk:
                 connection.sendall(b"x" * 900)
+            request = connection.recv(65536)
 
 
 def client(family, address, port, until):
