@@ -109,6 +109,7 @@ fn reset(stream: TcpStream) {
         )
     };
     assert_eq!(result, 0);
+    drop(stream);
 }
 
 #[test]
