@@ -57,7 +57,8 @@ impl Identity {
         &self.order
     }
 
-    fn moment(&self, row: u32) -> u64 {
+    /// When a row was written.
+    pub fn moment(&self, row: u32) -> u64 {
         self.time.map_or(0, |time| self.rows.raw(time, row as usize))
     }
 

@@ -63,11 +63,11 @@ impl Link {
     /// The row behind an event; `None` where it is not known.
     pub fn find(&self, rows: &Rows, row: usize) -> Option<u32> {
         let moment = rows.def.time().map_or(0, |ts| rows.raw(ts, row));
-        let mut id = rows.get(self.key, row)?.cast_unsigned();
-        if let Some((between, column)) = &self.through {
-            id = between.get(*column, between.find(id, moment)?)?.cast_unsigned();
-        }
-        self.identity.find(id, moment)
+        let id = rows.get(self.key, row)?.cast_unsigned();
+        let Some((between, column)) = &self.through else { return self.identity.find(id, moment) };
+        // As of the row in between, so that a socket keeps one owner's name when its owner takes another.
+        let between_row = between.find(id, moment)?;
+        self.identity.find(between.get(*column, between_row)?.cast_unsigned(), between.moment(between_row))
     }
 
     /// Whether both always find the same row.

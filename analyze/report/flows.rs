@@ -187,9 +187,8 @@ fn states(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
     let (ts, sock) = (scan.column("ts")?, scan.column("sock")?);
     let (retrans, srtt) = (scan.column_or_null("retrans")?, scan.column_or_null("srtt")?);
     let (old, new) = (scan.column("old")?, scan.column("new")?);
-    let listens = move |rows: &Rows, row| match (rows.raw(old, row), rows.raw(new, row)) {
-        (_, LISTEN) | (LISTEN, CLOSE) => true,
-        _ => false,
+    let listens = move |rows: &Rows, row| {
+        matches!((rows.raw(old, row), rows.raw(new, row)), (_, LISTEN) | (LISTEN, CLOSE))
     };
     let scan = scan.keeping(move |rows, row| !listens(rows, row));
     fold(context, &scan, move |flow, rows, row| {
@@ -297,6 +296,14 @@ mod tests {
         assert_eq!(client[16..], ["85.0", "4", "25", "1.5", "", "", "1.5", "5000"]);
         assert_eq!(server[10..14], ["0", "0", "5000", "2"]);
         assert_eq!(server[16..], ["2.0", "", "", "", "", "", "", "5000"], "no change of state, no sends");
+    }
+
+    #[test]
+    fn an_owner_that_takes_another_name_does_not_split_its_sockets() {
+        let mut tape = tape();
+        tape.task(11 * MS, 80, 80, "renamed");
+        let found = csv(&tape, &[]);
+        assert!(found.len() == 2 && found[1].contains(",80,client,"), "{found:?}");
     }
 
     #[test]

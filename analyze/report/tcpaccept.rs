@@ -9,7 +9,7 @@
 //!
 //! One row for each connection that an accept call returned, at that moment, under the thread that
 //! called. A connection that waits in the listener's queue, or that ends there, is not accepted yet.
-//! Accepts by io_uring have no such call: `flows` and `tcplife` have those connections too.
+//! Accepts by `io_uring` have no such call: `flows` and `tcplife` have those connections too.
 //!
 //! ```text
 //! $ analyze trace.bin tcpaccept --by lport,raddr --top 10

@@ -175,16 +175,19 @@ impl Handshakes {
     }
 }
 
+/// Something of sorted latencies, ns, in us.
+type Statistic = fn(&[u64]) -> Option<f64>;
+
 fn distribution(context: &Context, scan: &Scan, attempts: &Attempts) -> Result<Answer> {
     let grouping = context.grouping(scan)?;
     let mut groups: Vec<Group<Handshakes>> = grouping.fold(scan, |all: &mut Handshakes, rows, row| {
         attempts.of(rows, row).into_iter().for_each(|outcome| all.add(outcome));
     });
     let mut table = context.keys(&grouping, &groups);
-    let values = |groups: &mut [Group<Handshakes>], of: fn(&[u64]) -> Option<f64>| {
+    let values = |groups: &mut [Group<Handshakes>], of: Statistic| {
         groups.iter_mut().map(|group| of(group.state.latencies.sorted())).collect::<Vec<_>>()
     };
-    let quantiles: [(&str, fn(&[u64]) -> Option<f64>); 4] = [
+    let quantiles: [(&str, Statistic); 4] = [
         ("p50_us", |sorted| us(sorted, 0.5)),
         ("p90_us", |sorted| us(sorted, 0.9)),
         ("p99_us", |sorted| us(sorted, 0.99)),
