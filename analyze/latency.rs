@@ -98,7 +98,7 @@ impl Latencies {
 /// What the fold over sends collects; keys are numbered as they are met.
 #[derive(Default)]
 struct Sends {
-    sends: Vec<(u32, Send)>,
+    list: Vec<(u32, Send)>,
     details: Vec<Detail>,
     numbers: FastMap<Key, u32>,
     keys: Vec<Key>,
@@ -120,8 +120,8 @@ impl Sends {
         self.details.extend(
             later.details.into_iter().map(|detail| Detail { key: numbers[detail.key as usize], ..detail }),
         );
-        let moved = later.sends.into_iter().map(|(sock, send)| (sock, Send { row: send.row + base, ..send }));
-        self.sends.extend(moved);
+        let moved = later.list.into_iter().map(|(sock, send)| (sock, Send { row: send.row + base, ..send }));
+        self.list.extend(moved);
     }
 }
 
@@ -143,11 +143,11 @@ fn gather_sends(context: &Context, grouping: &Grouping) -> Result<Gathered> {
         let end = (rows.raw(seq, row) as u32).wrapping_add(sent);
         let send = Send { entry, end, sent, row: all.details.len() as u32 };
         all.details.push(Detail { key, tid: rows.raw(tid, row) as u32, requested, returned });
-        all.sends.push((rows.raw(sock, row) as u32, send));
+        all.list.push((rows.raw(sock, row) as u32, send));
     };
     let fold = |all: &mut Sends, chunk: &Chunk| chunk.each().for_each(|row| each(all, chunk.rows(), row));
     let all = scan.fold(Sends::default, fold, Sends::merge);
-    Ok((all.sends, all.details, all.keys))
+    Ok((all.list, all.details, all.keys))
 }
 
 fn gather_receives(context: &Context) -> Result<Vec<(u32, Receive)>> {
@@ -166,7 +166,7 @@ fn gather_receives(context: &Context) -> Result<Vec<(u32, Receive)>> {
         (number(sock), receive)
     };
     let fold = |all: &mut Vec<_>, chunk: &Chunk| all.extend(chunk.each().map(|row| each(chunk.rows(), row)));
-    Ok(scan.fold(Vec::new, fold, |all, later| all.extend(later)))
+    Ok(scan.fold(Vec::new, fold, Extend::extend))
 }
 
 fn columns<const N: usize>(scan: &mut Scan, names: [&str; N]) -> Result<[usize; N]> {

@@ -29,11 +29,8 @@ pub fn list() -> Result<()> {
         match Family::load(family.group, family.object, &Knobs::new(), rings.count, &mut maps, choice) {
             Ok(loaded) => loaded.outcomes.iter().for_each(|outcome| write_outcome(&mut text, outcome)),
             Err(error) => {
-                _ = writeln!(
-                    text,
-                    "  probes: not tried: {}",
-                    format!("{error:#}").lines().next().unwrap_or("")
-                )
+                let reason = format!("{error:#}");
+                _ = writeln!(text, "  probes: not tried: {}", reason.lines().next().unwrap_or(""));
             }
         }
     }

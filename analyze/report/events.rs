@@ -58,7 +58,7 @@ fn run(context: &Context) -> Result<Answer> {
     if context.options.by.is_some() || context.options.interval.is_some() {
         return count(context, &scan);
     }
-    Ok(Answer { events: true, ..Answer::of(list(context, scan)?.build()?) })
+    Ok(Answer { events: true, ..Answer::of(list(context, scan).build()?) })
 }
 
 fn count(context: &Context, scan: &Scan) -> Result<Answer> {
@@ -69,7 +69,7 @@ fn count(context: &Context, scan: &Scan) -> Result<Answer> {
     Ok(Answer::of(table.build()?))
 }
 
-fn list(context: &Context, mut scan: Scan) -> Result<Builder> {
+fn list(context: &Context, mut scan: Scan) -> Builder {
     let def = scan.def.clone();
     let inputs = Inputs::of(context.trace, &def);
     let hidden = |name: &str| name == "ts" || (def.role == Role::Identity && name == "ended");
@@ -77,13 +77,15 @@ fn list(context: &Context, mut scan: Scan) -> Result<Builder> {
     let own: Vec<&Input> = named.filter_map(|column| inputs.get(&column.name)).collect();
     own.iter().flat_map(|input| input.needs(&def)).for_each(|column| scan.add(column));
     let ts = def.time();
-    ts.into_iter().for_each(|ts| scan.add(ts));
+    if let Some(ts) = ts {
+        scan.add(ts);
+    }
     let fold = |lines: &mut Vec<(u64, Vec<Value>)>, chunk: &Chunk| {
         let rows = chunk.rows();
         let values = |row| own.iter().map(|input| input.value(context.trace, rows, row)).collect();
         lines.extend(chunk.each().map(|row| (ts.map_or(0, |ts| rows.raw(ts, row)), values(row))));
     };
-    let mut lines = scan.fold(Vec::new, fold, |all, later| all.extend(later));
+    let mut lines = scan.fold(Vec::new, fold, Extend::extend);
     lines.sort();
     let mut table = Builder::default();
     if ts.is_some() {
@@ -92,7 +94,7 @@ fn list(context: &Context, mut scan: Scan) -> Result<Builder> {
     for (at, input) in own.iter().enumerate() {
         table.key(&input.name, &input.unit, input.text, lines.iter().map(|line| line.1[at].clone()));
     }
-    Ok(table)
+    table
 }
 
 #[cfg(test)]

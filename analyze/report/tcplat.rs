@@ -183,7 +183,9 @@ fn expand(groups: Vec<Group<All>>) -> Vec<Line> {
         state.0.into_iter().map(move |state| Group { bin, keys: keys.clone(), state })
     });
     let mut lines: Vec<Line> = lines.collect();
-    lines.iter_mut().for_each(|line| line.state.1.values.sort_unstable());
+    for line in &mut lines {
+        line.state.1.values.sort_unstable();
+    }
     lines
 }
 
