@@ -31,6 +31,7 @@ mod error;
 mod escape;
 mod expected;
 mod export;
+mod flow;
 mod group;
 mod hash;
 mod identity;

@@ -23,14 +23,14 @@
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::connections::{CLOSE, LISTEN};
-use crate::analyze::group::{Group, Merge, join};
+use crate::analyze::flow::{Counters, Flow, measured};
+use crate::analyze::group::{Group, join};
 use crate::analyze::load::Scan;
-use crate::analyze::quantile::{Samples, inverse_cdf, us};
+use crate::analyze::quantile::us;
 use crate::analyze::report::tcptop::PEEK;
 use crate::analyze::rows::Rows;
 use crate::analyze::table::{Builder, Output, Show};
 use anyhow::Result;
-use std::collections::BTreeMap;
 
 /// The flow table.
 pub static REPORT: Report = Report {
@@ -67,83 +67,6 @@ pub static REPORT: Report = Report {
 
 static STATES: Need = Need { table: "tcp_state", group: "net" };
 static SEGMENTS: Need = Need { table: "tcp_rx", group: "net-rx" };
-
-/// What one direction moved.
-#[derive(Default)]
-struct Way {
-    bytes: u64,
-    calls: u64,
-}
-
-/// The latest that a socket's counters said.
-#[derive(Default)]
-struct Counters {
-    retrans: Option<u64>,
-    /// Time and value.
-    srtt: Option<(u64, u64)>,
-}
-
-#[derive(Default)]
-struct Flow {
-    sent: Way,
-    received: Way,
-    times: Option<(u64, u64)>,
-    latencies: Samples,
-    sockets: BTreeMap<u64, Counters>,
-}
-
-impl Way {
-    fn add(&mut self, ret: Option<i64>) {
-        self.calls += 1;
-        self.bytes += ret.and_then(|ret| u64::try_from(ret).ok()).unwrap_or(0);
-    }
-}
-
-impl Counters {
-    fn merge(&mut self, other: &Self) {
-        self.retrans = self.retrans.max(other.retrans);
-        self.srtt = self.srtt.max(other.srtt);
-    }
-}
-
-impl Merge for Flow {
-    fn merge(&mut self, later: Self) {
-        for (way, more) in [(&mut self.sent, later.sent), (&mut self.received, later.received)] {
-            way.bytes += more.bytes;
-            way.calls += more.calls;
-        }
-        if let Some((first, last)) = later.times {
-            self.see(first);
-            self.see(last);
-        }
-        self.latencies.merge(later.latencies);
-        for (sock, counters) in later.sockets {
-            self.sockets.entry(sock).or_default().merge(&counters);
-        }
-    }
-}
-
-impl Flow {
-    fn see(&mut self, ts: u64) {
-        let (first, last) = self.times.unwrap_or((ts, ts));
-        self.times = Some((first.min(ts), last.max(ts)));
-    }
-
-    fn bytes(&self) -> u64 {
-        self.sent.bytes + self.received.bytes
-    }
-
-    fn retrans(&self) -> Option<u64> {
-        self.sockets.values().filter_map(|counters| counters.retrans).reduce(|sum, more| sum + more)
-    }
-
-    fn srtt(&self) -> Option<u64> {
-        let mut values: Vec<u64> =
-            self.sockets.values().filter_map(|counters| Some(counters.srtt?.1)).collect();
-        values.sort_unstable();
-        inverse_cdf(&values, 0.5)
-    }
-}
 
 fn run(context: &Context) -> Result<Answer> {
     let sends = sends(context)?;
@@ -210,11 +133,6 @@ fn segments(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
         let srtt = measured(ts, rows.get(srtt, row).map(i64::cast_unsigned));
         flow.sockets.entry(rows.raw(sock, row)).or_default().merge(&Counters { retrans: None, srtt });
     })
-}
-
-/// Before the first sample the kernel's estimate is 0.
-fn measured(ts: u64, srtt: Option<u64>) -> Option<(u64, u64)> {
-    srtt.filter(|&srtt| srtt > 0).map(|srtt| (ts, srtt))
 }
 
 fn fold(

@@ -1,0 +1,99 @@
+//! What is added up for a connection: bytes and calls each way, counters, latencies.
+
+use super::group::Merge;
+use super::quantile::{Samples, inverse_cdf};
+use std::collections::BTreeMap;
+
+/// What one direction moved.
+#[derive(Default)]
+pub(crate) struct Way {
+    pub bytes: u64,
+    pub calls: u64,
+}
+
+/// The latest that a socket's counters said.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub retrans: Option<u64>,
+    /// Time and value.
+    pub srtt: Option<(u64, u64)>,
+}
+
+/// What a connection did, or all connections of a group.
+#[derive(Default)]
+pub(crate) struct Flow {
+    /// By `tcp_sendmsg`.
+    pub sent: Way,
+    /// By `tcp_recvmsg`.
+    pub received: Way,
+    /// First and last event.
+    pub times: Option<(u64, u64)>,
+    /// Inside `tcp_sendmsg`, ns.
+    pub latencies: Samples,
+    /// By socket.
+    pub sockets: BTreeMap<u64, Counters>,
+}
+
+impl Way {
+    /// A call and what it returned.
+    pub fn add(&mut self, ret: Option<i64>) {
+        self.calls += 1;
+        self.bytes += ret.and_then(|ret| u64::try_from(ret).ok()).unwrap_or(0);
+    }
+}
+
+impl Counters {
+    /// Takes over what is larger or later.
+    pub fn merge(&mut self, other: &Self) {
+        self.retrans = self.retrans.max(other.retrans);
+        self.srtt = self.srtt.max(other.srtt);
+    }
+}
+
+impl Merge for Flow {
+    fn merge(&mut self, later: Self) {
+        for (way, more) in [(&mut self.sent, later.sent), (&mut self.received, later.received)] {
+            way.bytes += more.bytes;
+            way.calls += more.calls;
+        }
+        if let Some((first, last)) = later.times {
+            self.see(first);
+            self.see(last);
+        }
+        self.latencies.merge(later.latencies);
+        for (sock, counters) in later.sockets {
+            self.sockets.entry(sock).or_default().merge(&counters);
+        }
+    }
+}
+
+impl Flow {
+    /// An event.
+    pub fn see(&mut self, ts: u64) {
+        let (first, last) = self.times.unwrap_or((ts, ts));
+        self.times = Some((first.min(ts), last.max(ts)));
+    }
+
+    /// Both ways together.
+    pub fn bytes(&self) -> u64 {
+        self.sent.bytes + self.received.bytes
+    }
+
+    /// Segments that were sent again, where that is known.
+    pub fn retrans(&self) -> Option<u64> {
+        self.sockets.values().filter_map(|counters| counters.retrans).reduce(|sum, more| sum + more)
+    }
+
+    /// The last round-trip time, of several sockets the median.
+    pub fn srtt(&self) -> Option<u64> {
+        let mut values: Vec<u64> =
+            self.sockets.values().filter_map(|counters| Some(counters.srtt?.1)).collect();
+        values.sort_unstable();
+        inverse_cdf(&values, 0.5)
+    }
+}
+
+/// Before the first sample the kernel's estimate is 0.
+pub(crate) fn measured(ts: u64, srtt: Option<u64>) -> Option<(u64, u64)> {
+    srtt.filter(|&srtt| srtt > 0).map(|srtt| (ts, srtt))
+}
