@@ -85,7 +85,9 @@ fn cell(table: &Table, clock: &Clock, column: usize, row: usize) -> String {
     let text = match (table.cell(column, row), show) {
         (AnyValue::Null, _) => return "-".to_owned(),
         (AnyValue::Int64(wall), Show::Time(digits)) => clock.time_of_day(wall, digits),
-        (AnyValue::Float64(number), Show::Decimal(digits)) => format!("{number:.digits$}"),
+        (AnyValue::Float64(number), Show::Decimal(digits) | Show::Measure(digits)) => {
+            format!("{number:.digits$}")
+        }
         (AnyValue::String(text), _) => visible(text),
         (AnyValue::StringOwned(text), _) => visible(&text),
         (other, _) => other.to_string(),

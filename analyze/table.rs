@@ -13,8 +13,10 @@ pub(crate) enum Show {
     Plain,
     /// A count: marked `≥` where something was lost.
     Count,
-    /// A number with so many decimals.
+    /// A number with so many decimals that is too small where something was lost: a rate.
     Decimal(usize),
+    /// A number with so many decimals that losses do not make smaller: a duration.
+    Measure(usize),
     /// Wall ns, as time of day with so many digits of a second's fraction.
     Time(usize),
     /// Only for programs.
@@ -59,7 +61,17 @@ impl Output {
         Self { name, unit: "ns", show: Show::Time(6), doc }
     }
 
-    /// A number with a fraction.
+    /// A duration or a percentile of them: no bound in either direction where events were lost.
+    pub(crate) const fn measure(
+        name: &'static str,
+        unit: &'static str,
+        digits: usize,
+        doc: &'static str,
+    ) -> Self {
+        Self { name, unit, show: Show::Measure(digits), doc }
+    }
+
+    /// A number with a fraction that is too small where events were lost.
     pub(crate) const fn decimal(
         name: &'static str,
         unit: &'static str,

@@ -45,18 +45,18 @@ pub static REPORT: Report = Report {
         Output::count("rx_calls", "", "calls of tcp_recvmsg"),
         Output::moment("first", "first event of the connection in the span"),
         Output::moment("last", "last event of the connection in the span"),
-        Output::decimal("duration_ms", "ms", 3, "between the two"),
+        Output::measure("duration_ms", "ms", 3, "between the two"),
         Output::new("retrans", "", "segments that were sent again since the connection began"),
         Output::new("srtt_us", "us", "the kernel's last smoothed round-trip time"),
-        Output::decimal(
+        Output::measure(
             "send_p50_us",
             "us",
             3,
             "time inside tcp_sendmsg: half of the calls take at most this",
         ),
-        Output::decimal("send_p90_us", "us", 3, "90 % of the calls"),
-        Output::decimal("send_p99_us", "us", 3, "99 % of the calls"),
-        Output::decimal("send_max_us", "us", 3, "the longest"),
+        Output::measure("send_p90_us", "us", 3, "90 % of the calls"),
+        Output::measure("send_p99_us", "us", 3, "99 % of the calls"),
+        Output::measure("send_max_us", "us", 3, "the longest"),
         Output { show: Show::Hidden, ..Output::count("bytes", "bytes", "both ways together, for --sort") },
     ],
     defaults: Defaults { by: "connection", sort: "bytes", top: None, interval: None },
@@ -222,6 +222,15 @@ mod tests {
         tape.task(11 * MS, 80, 80, "renamed");
         let found = csv(&tape, &[]);
         assert!(found.len() == 2 && found[1].contains(",80,client,"), "{found:?}");
+    }
+
+    #[test]
+    fn losses_make_counts_lower_bounds_and_leave_durations_alone() {
+        let mut tape = tape();
+        let (exit, out, _) = tape.ledger(0, 0, 5).run(&["flows", "--by", "none"]);
+        assert_eq!(exit, 3);
+        let line = out.lines().nth(1).expect("a row");
+        assert!(line.contains("≥5000") && line.contains("  85.000") && line.contains("  1.500"), "{out}");
     }
 
     #[test]

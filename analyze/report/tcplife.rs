@@ -46,7 +46,7 @@ pub static REPORT: Report = Report {
         Output::new("tx_bytes", "bytes", "payload that the peer acknowledged"),
         Output::new("rx_bytes", "bytes", "payload that arrived"),
         Output::new("retrans", "", "segments that were sent again"),
-        Output::decimal("ms", "ms", 3, "from established to closed"),
+        Output::measure("ms", "ms", 3, "from established to closed"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
     flags: &[],
