@@ -22,5 +22,12 @@ const TCP_STATES: [&str; 12] = [
 pub fn rows() -> Vec<Vec<u8>> {
     let row = |name: &str, value: u64, label: &str| Row::new().text(name).u64(value).text(label).bytes();
     let states = (1..).zip(TCP_STATES).map(|(value, label)| row("tcp_state", value, label));
-    states.chain([row("family", 2, "IPv4"), row("family", 10, "IPv6"), row("side", 1, "server"), row("side", 2, "client")]).collect()
+    states
+        .chain([
+            row("family", 2, "IPv4"),
+            row("family", 10, "IPv6"),
+            row("side", 1, "server"),
+            row("side", 2, "client"),
+        ])
+        .collect()
 }

@@ -40,7 +40,10 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Runs `analyze TRACE WORDS` inside this process: exit code, output, messages.
 fn analyze(trace: &Path, words: &[&str]) -> (i32, String, String) {
-    let line = ["analyze", "--utc", trace.to_str().expect("UTF-8")].into_iter().chain(words.iter().copied()).map(str::to_owned);
+    let line = ["analyze", "--utc", trace.to_str().expect("UTF-8")]
+        .into_iter()
+        .chain(words.iter().copied())
+        .map(str::to_owned);
     let (mut out, mut messages) = (Vec::new(), Vec::new());
     let exit = match tapedeck::analyze::run(&line.collect::<Vec<_>>(), &mut out, &mut messages, false) {
         Ok(exit) => exit as i32,
@@ -56,19 +59,29 @@ fn analyze(trace: &Path, words: &[&str]) -> (i32, String, String) {
 #[test]
 fn reports_say_what_workloads_and_observers_saw() {
     for name in FIXTURES {
-        let truth = std::fs::read(fixture(name).with_extension("truth.json")).expect("a truth beside each fixture");
+        let truth =
+            std::fs::read(fixture(name).with_extension("truth.json")).expect("a truth beside each fixture");
         let checks: Vec<Value> = serde_json::from_slice(&truth).expect("a list of checks");
         assert!(!checks.is_empty(), "{name}");
         for check in checks {
-            let words: Vec<&str> = check["args"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
+            let words: Vec<&str> =
+                check["args"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
             let (_, out, messages) = analyze(&fixture(name), &[&words[..], &["--format", "json"]].concat());
-            let result: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{name} {words:?}: {messages}"));
+            let result: Value =
+                serde_json::from_str(&out).unwrap_or_else(|_| panic!("{name} {words:?}: {messages}"));
             let column = check["column"].as_str().expect("a column");
-            let [row] = &result["rows"].as_array().expect("rows")[..] else { panic!("{name} {words:?}: not one row: {out}") };
-            let found = row[column].as_f64().unwrap_or_else(|| panic!("{name} {words:?}: no {column}: {out}"));
-            let bound = |end: &str| check[end].as_f64().or(check["equal"].as_f64()).expect("equal, or from and to");
+            let [row] = &result["rows"].as_array().expect("rows")[..] else {
+                panic!("{name} {words:?}: not one row: {out}")
+            };
+            let found =
+                row[column].as_f64().unwrap_or_else(|| panic!("{name} {words:?}: no {column}: {out}"));
+            let bound =
+                |end: &str| check[end].as_f64().or(check["equal"].as_f64()).expect("equal, or from and to");
             let source = &check["source"];
-            assert!(bound("from") <= found && found <= bound("to"), "{name} {words:?}: {column} is {found}, {source} says {check}");
+            assert!(
+                bound("from") <= found && found <= bound("to"),
+                "{name} {words:?}: {column} is {found}, {source} says {check}"
+            );
         }
     }
 }
@@ -80,11 +93,17 @@ fn goldens_are_as_they_were() {
     for name in FIXTURES {
         for words in GOLDEN {
             for format in ["table", "json"] {
-                let (exit, out, messages) = analyze(&fixture(name), &[words, &["--format", format][..]].concat());
+                let (exit, out, messages) =
+                    analyze(&fixture(name), &[words, &["--format", format][..]].concat());
                 let path = root().to_str().expect("UTF-8");
-                let text = format!("$ analyze fixtures/{name}.bin {} --format {format}\n{out}{messages}exit {exit}\n", words.join(" "));
+                let text = format!(
+                    "$ analyze fixtures/{name}.bin {} --format {format}\n{out}{messages}exit {exit}\n",
+                    words.join(" ")
+                );
                 let text = text.replace(&format!("{path}/"), "");
-                let file = root().join("fixtures/golden").join(format!("{name}.{}.{format}", words.join("-").replace([',', '-'], "_")));
+                let file = root()
+                    .join("fixtures/golden")
+                    .join(format!("{name}.{}.{format}", words.join("-").replace([',', '-'], "_")));
                 if update {
                     std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
                     std::fs::write(&file, &text).expect("writable");
@@ -94,7 +113,11 @@ fn goldens_are_as_they_were() {
             }
         }
     }
-    assert!(changed.is_empty(), "differ from their goldens (UPDATE_GOLDEN=1 rewrites them):\n{}", changed.join("\n"));
+    assert!(
+        changed.is_empty(),
+        "differ from their goldens (UPDATE_GOLDEN=1 rewrites them):\n{}",
+        changed.join("\n")
+    );
 }
 
 #[test]
@@ -109,7 +132,10 @@ fn output_does_not_depend_on_the_number_of_threads() {
 #[test]
 fn the_independent_reader_agrees() {
     for name in FIXTURES {
-        let output = Command::new("python3").arg(root().join("tests/independent_reader.py")).arg(fixture(name)).output();
+        let output = Command::new("python3")
+            .arg(root().join("tests/independent_reader.py"))
+            .arg(fixture(name))
+            .output();
         let output = output.expect("python3 runs");
         let said: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
