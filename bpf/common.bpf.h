@@ -24,6 +24,8 @@
  */
 #define __probe(probe, rank, kind) __tag("probe:" #probe ":" #rank ":" kind)
 #define __lacks(columns)           __tag("lacks:" columns)
+/* Only notes a call's start: if the kernel misses a hit, no event is lost, only what the note adds to it. */
+#define __notes                    __tag("notes")
 /* This probe keeps an identity table: it is attached whenever a recorded table refers to that. */
 #define __keeps(identity)          __tag("keeps:" identity)
 
@@ -251,6 +253,21 @@ static __always_inline bool comm_wanted(void)
 	return true;
 }
 
+/* The current task's cgroup at a level; 0: it has none there. Before 5.13 tracing has no helper for that. */
+static __always_inline __u64 ancestor_cgroup(__u32 level)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct cgroup___until_6_0 *cgroup;
+	__u64 id = 0;
+
+	if (!bpf_core_field_exists(struct cgroup___until_6_0, ancestor_ids))
+		return bpf_get_current_ancestor_cgroup_id(level);
+	cgroup = (struct cgroup___until_6_0 *)BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	if (level <= BPF_CORE_READ(cgroup, level))
+		bpf_probe_read_kernel(&id, sizeof(id), &cgroup->ancestor_ids[0] + level);
+	return id;
+}
+
 /* Everything but --port, which is a matter of the socket. */
 static __always_inline bool current_wanted(void)
 {
@@ -264,7 +281,7 @@ static __always_inline bool current_wanted(void)
 		return false;
 	if (filter_uid && (__u32)bpf_get_current_uid_gid() != want_uid)
 		return false;
-	if (want_cgroup && bpf_get_current_ancestor_cgroup_id(want_cgroup_level) != want_cgroup)
+	if (want_cgroup && ancestor_cgroup(want_cgroup_level) != want_cgroup)
 		return false;
 	if (want_netns && task_netns((struct task_struct *)bpf_get_current_task()) != want_netns)
 		return false;

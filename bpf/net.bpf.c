@@ -218,13 +218,13 @@ static __always_inline struct pending_call *call_on(const struct sock *sk)
 	return p && p->sk == (__u64)sk ? p : 0;
 }
 
-SEC("fentry/tcp_sendmsg") __probe(sock_send, 1, "fentry")
+SEC("fentry/tcp_sendmsg") __probe(sock_send, 1, "fentry") __notes
 int BPF_PROG(send__fentry, struct sock *sk, struct msghdr *msg, __u64 size)
 {
 	return call_starts(sk, size, BPF_CORE_READ(msg, msg_flags));
 }
 
-SEC("fentry/tcp_sendmsg_locked") __probe(sock_send, 1, "fentry")
+SEC("fentry/tcp_sendmsg_locked") __probe(sock_send, 1, "fentry") __notes
 int BPF_PROG(send_locked__fentry, struct sock *sk)
 {
 	send_locked(sk, call_on(sk));
@@ -245,7 +245,7 @@ int BPF_KPROBE(send__kprobe, struct sock *sk, struct msghdr *msg, __u64 size)
 	return noted_call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags));
 }
 
-SEC("kprobe/tcp_sendmsg_locked") __probe(sock_send, 3, "kprobe")
+SEC("kprobe/tcp_sendmsg_locked") __probe(sock_send, 3, "kprobe") __notes
 int BPF_KPROBE(send_locked__kprobe, struct sock *sk)
 {
 	send_locked(sk, call_on(sk));
@@ -265,7 +265,7 @@ int BPF_KRETPROBE(send__kretprobe, int ret)
 }
 
 /* Once per buffer segment inside the copy loop: only the first one of a call is its start. */
-SEC("tp_btf/tcp_sendmsg_locked") __probe(sock_send, 2, "tracepoint")
+SEC("tp_btf/tcp_sendmsg_locked") __probe(sock_send, 2, "tracepoint") __notes
 int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 {
 	if (call_on(sk) || !is_tcp(sk))
@@ -310,7 +310,7 @@ static __always_inline int recv_end(const struct sock *sk, int ret, __u32 flags,
 	return 0;
 }
 
-SEC("fentry/tcp_recvmsg") __probe(sock_recv, 1, "fentry")
+SEC("fentry/tcp_recvmsg") __probe(sock_recv, 1, "fentry") __notes
 int BPF_PROG(recv__fentry, struct sock *sk)
 {
 	return call_starts(sk, 0, 0);
@@ -328,14 +328,15 @@ int recv__fexit(__u64 *ctx)
 	return recv_end(sk, ret, flags, end_call(sk));
 }
 
-SEC("fentry/tcp_recvmsg") __probe(sock_recv, 2, "fentry")
+SEC("fentry/tcp_recvmsg") __probe(sock_recv, 2, "fentry") __notes
 int BPF_PROG(recv_six__fentry, struct sock *sk)
 {
 	return call_starts(sk, 0, 0);
 }
 
 SEC("fexit/tcp_recvmsg") __probe(sock_recv, 2, "fentry")
-int BPF_PROG(recv_six__fexit, struct sock *sk, void *msg, __u64 len, int nonblock, int flags, int *addr_len, int ret)
+int BPF_PROG(recv_six__fexit, struct sock *sk, void *msg, __u64 len, int nonblock, int flags, int *addr_len,
+	     int ret)
 {
 	return recv_end(sk, ret, flags, end_call(sk));
 }
@@ -377,7 +378,10 @@ static __always_inline int accepted(const struct sock *sk, int fd)
 	WANTED_SOCK(entry, sock_accept, sk);
 	if (!entry)
 		return 0;
-	entry->side = SIDE_SERVER;
+	if (entry->side != SIDE_SERVER) {
+		entry->side = SIDE_SERVER;
+		define_sock(sk, entry, false);
+	}
 	if (task_filter) /* a listener from before the start may show itself only now */
 		note_listener(sk, true);
 	e = RESERVE(sock_accept);
@@ -428,7 +432,7 @@ int accept__fexit(__u64 *ctx)
 	return accepted((const struct sock *)ret, -1);
 }
 
-/* Before 5.17 nobody can be asked for the return value, but it follows the parameters, and those were four. */
+/* Before 5.17 nobody can be asked for the return value, but it follows the parameters: four at that time. */
 SEC("fexit/inet_csk_accept") __probe(sock_accept, 3, "fentry")
 __lacks("sock_accept.fd")
 int BPF_PROG(accept_four__fexit, struct sock *sk, int flags, int *err, bool kern, const struct sock *ret)

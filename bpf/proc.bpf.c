@@ -9,6 +9,7 @@
 #include "pending.bpf.h"
 
 #define PF_KTHREAD   0x00200000
+#define CLONE_THREAD 0x00010000
 #define FILE_MAX     255
 #define ARGS_MAX     4095
 #define ARGS_COUNTED 64
@@ -100,14 +101,34 @@ static __always_inline void emit_fork(struct task_struct *task, __u64 flags)
 	SUBMIT(process_fork, e);
 }
 
-SEC("tp_btf/task_newtask") __probe(process_fork, 1, "tracepoint") __keeps("task")
-int BPF_PROG(process_fork__tp, struct task_struct *task, __u64 flags)
+/* Children of a wanted process are wanted. */
+static __always_inline void adopt(__u32 child)
 {
-	__u32 parent = current_tgid(), child = task->tgid;
+	__u32 parent = current_tgid();
 	__u8 one = 1;
 
 	if (filter_tgid && bpf_map_lookup_elem(&wanted_tgids, &parent))
 		bpf_map_update_elem(&wanted_tgids, &child, &one, BPF_ANY);
+}
+
+/*
+ * Again, since a fork that is missed would cost all that the child and its descendants do. The kernel
+ * skips a program that is already at work on this processor; from 7.0 on the kind of tracepoint below
+ * runs with preemption on, so that is the case whenever a task is switched away in the middle of it.
+ * This kind is not preempted, but knows no task_struct.
+ */
+SEC("tracepoint/task/task_newtask") __probe(descendants, 1, "tracepoint") __keeps("task")
+int descendants__tp(struct trace_event_raw_task_newtask *ctx)
+{
+	if (!(ctx->clone_flags & CLONE_THREAD))
+		adopt(ctx->pid);
+	return 0;
+}
+
+SEC("tp_btf/task_newtask") __probe(process_fork, 1, "tracepoint") __keeps("task")
+int BPF_PROG(process_fork__tp, struct task_struct *task, __u64 flags)
+{
+	adopt(task->tgid);
 	define_task(task, 0, false);
 	if (events_wanted())
 		emit_fork(task, flags);

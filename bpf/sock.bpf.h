@@ -195,6 +195,15 @@ static __always_inline struct sock_entry *add_sock(const struct sock *sk)
 	return bpf_map_lookup_elem(&socks, &key);
 }
 
+/* Both ports are known by now, but were not when the socket was defined: its later states were missed. */
+static __always_inline bool ports_are_news(const struct sock *sk, struct sock_entry *entry)
+{
+	if (entry->lport && entry->rport)
+		return false;
+	learn_ports(entry, sk);
+	return entry->lport && entry->rport;
+}
+
 /* The socket of an event in interrupt context. Null: the map is full. */
 static __always_inline struct sock_entry *sock_of(const struct sock *sk)
 {
@@ -203,6 +212,8 @@ static __always_inline struct sock_entry *sock_of(const struct sock *sk)
 	if (entry)
 		return entry;
 	entry = add_sock(sk);
+	if (entry && !entry->wanted)
+		entry->wanted = listener_wanted(sk);
 	if (entry && entry->wanted)
 		define_sock(sk, entry, false);
 	return entry;
@@ -218,6 +229,8 @@ static __always_inline struct sock_entry *sock_used_by(const struct sock *sk, __
 		entry = add_sock(sk);
 	if (!entry)
 		return 0;
+	if (ports_are_news(sk, entry))
+		news = true;
 	if (!entry->owner) {
 		entry->owner = tgid;
 		news = true;

@@ -73,6 +73,10 @@ struct kernfs_node {
 struct cgroup {
 	struct kernfs_node *kn;
 };
+struct cgroup___until_6_0 {
+	int level;
+	u64 ancestor_ids[1];
+};
 struct css_set {
 	struct cgroup *dfl_cgrp;
 };
@@ -199,6 +203,11 @@ struct trace_event_raw_sys_exit {
 	struct trace_entry ent;
 	long id;
 	long ret;
+};
+struct trace_event_raw_task_newtask {
+	struct trace_entry ent;
+	int pid;
+	unsigned long clone_flags;
 };
 struct seq_file;
 struct bpf_iter_meta {

@@ -45,10 +45,10 @@ pub struct Family {
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn listen(level: PrintLevel, text: String) {
-    if level == PrintLevel::Warn {
-        if let Ok(mut said) = SAID.lock() {
-            said.push(text);
-        }
+    if level == PrintLevel::Warn
+        && let Ok(mut said) = SAID.lock()
+    {
+        said.push(text);
     }
 }
 
@@ -224,8 +224,11 @@ fn plain_reason(what: &str, said: &[String]) -> String {
 }
 
 fn verifier_reason(verdict: &str) -> String {
-    if let Some((_, number)) = verdict.split_once("func ").and_then(|(_, helper)| helper.rsplit_once('#')) {
-        return format!("this kernel has no BPF helper {number} for such programs");
+    let helper = verdict.split_once("func ").and_then(|(_, helper)| helper.rsplit_once('#'));
+    match helper {
+        Some(("unknown", number)) => return format!("this kernel has no BPF helper {number}"),
+        Some((name, _)) => return format!("this kernel does not let such programs call {name}"),
+        None => {}
     }
     if let Some((_, member)) =
         verdict.strip_prefix("failed to resolve CO-RE").and_then(|rest| rest.split_once("] "))
@@ -271,10 +274,10 @@ fn attach(object: &Object, choice: &Choice) -> std::result::Result<Vec<Attached>
 
 fn attach_program(program: &ProgramMut) -> libbpf_rs::Result<(Link, Option<kretprobe::Event>)> {
     let section = program.section().to_string_lossy();
-    if let Some(function) = section.strip_prefix("kretprobe/").filter(|_| has_kprobes()) {
-        if let Ok((link, event)) = kretprobe::attach(program, function) {
-            return Ok((link, Some(event)));
-        }
+    if let Some(function) = section.strip_prefix("kretprobe/").filter(|_| has_kprobes())
+        && let Ok((link, event)) = kretprobe::attach(program, function)
+    {
+        return Ok((link, Some(event)));
     }
     Ok((program.attach()?, None))
 }
@@ -410,7 +413,7 @@ mod tests {
             format!("-- BEGIN PROG LOAD LOG --\n{line}\nprocessed 3 insns\n-- END PROG LOAD LOG --\n")
         };
         let reason = |line: &str| plain_reason("BPF program load failed: -EINVAL", &[log(line)]);
-        assert_eq!(reason("invalid func unknown#184"), "this kernel has no BPF helper 184 for such programs");
+        assert_eq!(reason("invalid func unknown#184"), "this kernel has no BPF helper 184");
         assert_eq!(
             reason("failed to resolve CO-RE relocation <byte_off> [7] struct net.ns (0:1 @ offset 8)"),
             "this kernel has no struct net.ns"

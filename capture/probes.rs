@@ -13,12 +13,14 @@ use std::collections::BTreeMap;
 include!(concat!(env!("OUT_DIR"), "/families.rs"));
 
 /// One way to attach a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
     /// fentry, kprobe, tracepoint or iterator.
     pub kind: String,
     /// Names of the programs that work together.
     pub programs: Vec<String>,
+    /// Those of them whose missed hits are lost events: all but those that only note a call's start.
+    pub recording: Vec<String>,
     /// `table.column` that this way cannot fill.
     pub lacks: Vec<String>,
 }
@@ -55,11 +57,13 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
         if let Some(identity) = tags.get(func.type_id(), None, "keeps:") {
             *keeps = Some(identity.to_owned());
         }
-        let empty = || Variant { kind: kind.to_owned(), programs: Vec::new(), lacks: Vec::new() };
+        let empty = || Variant { kind: kind.to_owned(), ..Variant::default() };
         let variant = variants.entry(rank).or_insert_with(empty);
-        variant
-            .programs
-            .push(func.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+        let program = func.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if !tags.all(func.type_id(), None).iter().any(|tag| tag == "notes") {
+            variant.recording.push(program.clone());
+        }
+        variant.programs.push(program);
         let lacks = tags.get(func.type_id(), None, "lacks:").unwrap_or("");
         variant.lacks.extend(lacks.split(',').filter(|column| !column.is_empty()).map(str::to_owned));
     }
@@ -88,7 +92,7 @@ pub struct Outcome {
     pub reasons: Vec<String>,
     /// `table.column` that the way it got cannot fill.
     pub lacks: Vec<String>,
-    /// Its programs.
+    /// Its programs whose missed hits are lost events.
     pub programs: Vec<String>,
 }
 
@@ -190,7 +194,7 @@ impl Choice {
                 off: self.off[index],
                 reasons: self.reasons_of(index, variant),
                 lacks: variant.map(|variant| variant.lacks.clone()).unwrap_or_default(),
-                programs: variant.map(|variant| variant.programs.clone()).unwrap_or_default(),
+                programs: variant.map(|variant| variant.recording.clone()).unwrap_or_default(),
             }
         };
         self.probes.iter().enumerate().map(outcome).collect()
@@ -227,6 +231,15 @@ mod tests {
         let send = outcomes.iter().find(|outcome| outcome.probe == "sock_send").expect("sock_send");
         assert_eq!((send.got.as_deref(), send.wanted.as_str()), (Some("tracepoint"), "fentry"));
         assert_eq!(send.reasons, ["fentry: Operation not permitted"]);
+    }
+
+    #[test]
+    fn a_missed_note_is_no_lost_event() {
+        let choice = Choice::new(net(), |_| true, &BTreeMap::new());
+        assert!(choice.programs().contains(&"send__fentry"));
+        let outcomes = choice.outcomes("net");
+        let send = outcomes.iter().find(|outcome| outcome.probe == "sock_send").expect("sock_send");
+        assert_eq!(send.programs, ["send__fexit"]);
     }
 
     #[test]
