@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The static `capture` on other kernels: records the truth workload in guests with each attach kind forced in turn,
-# checks the traces here with `analyze`, and prints kernel x probe x attach kind: right, wrong or not there.
+# The static `capture` on other kernels: records the truth's workloads in guests with each attach kind forced in turn,
+# checks the traces here (compare.py), and prints kernel x probe x attach kind: right, wrong or not there.
 #
 #   run.sh
 #
@@ -9,8 +9,8 @@
 #
 # Environment: KERNELS ("5.10 6.1 6.12"; see vm.sh list), KINDS ("fentry kprobe tracepoint"), CAPTURE (dist/capture,
 # made by `make dist`), TRUTH (built here unless given), ANALYZE (target/release/analyze or target/debug/analyze),
-# RESULTS (target/test-kernels: traces, truths and consoles stay there), and those of vm.sh. Paths are as seen from the
-# top folder.
+# RESULTS (target/test-kernels: traces, truths and consoles stay there), JOBS (guests at a time: one per processor), and
+# those of vm.sh. Paths are as seen from the top folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 guests=tests/guests
@@ -19,6 +19,7 @@ read -ra kernels <<<"${KERNELS:-5.10 6.1 6.12}"
 kinds=${KINDS:-fentry kprobe tracepoint}
 capture=${CAPTURE:-dist/capture}
 results=${RESULTS:-target/test-kernels}
+jobs=${JOBS:-$(nproc)}
 
 die() { echo "run.sh: $*" >&2; exit 1; }
 
@@ -30,10 +31,11 @@ find_analyze() {
   die "no analyze: build it (cargo build --release --bin analyze) or name it in ANALYZE"
 }
 
-# The workload as one static file, from the same package and in the same target directory as dist/capture.
+# The workload as one static file, built as dist/capture is, so that nothing is built twice.
 build_truth() {
   local target=x86_64-unknown-linux-gnu
-  CARGO_TARGET_DIR=target/dist RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release \
+  CARGO_TARGET_DIR=target/dist RUSTFLAGS="-C target-feature=+crt-static" \
+    LIBBPF_SYS_LIBRARY_PATH=$(pkg-config --variable=libdir libelf) cargo build --quiet --release \
     --no-default-features --features capture,static --target "$target" --example truth >&2 ||
     die "the truth workload does not build"
   echo "target/dist/$target/release/examples/truth"
@@ -56,12 +58,28 @@ cp "$capture" "$payload/capture"
 cp "$truth" "$payload/truth"
 cp "$guests/inside.sh" "$payload/"
 
+# Fetched one by one, since kernels of one suite share an apt state; booted side by side, since a guest uses one
+# processor (see vm.sh, thread=single).
+declare -A pid_of=()
 done_kernels=() skipped=() failed=0
 for kernel in "${kernels[@]}"; do
-  echo "run.sh: kernel $kernel" >&2
   rm -rf "${results:?}/$kernel"
   status=0
-  boot "$kernel" || status=$?
+  "$guests/vm.sh" fetch "$kernel" || status=$?
+  case $status in
+    0) ;;
+    77) skipped+=("$kernel"); continue ;;
+    *) failed=1; continue ;;
+  esac
+  while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+  echo "run.sh: kernel $kernel" >&2
+  boot "$kernel" &
+  pid_of[$kernel]=$!
+done
+for kernel in "${kernels[@]}"; do
+  [ -n "${pid_of[$kernel]:-}" ] || continue
+  status=0
+  wait "${pid_of[$kernel]}" || status=$?
   case $status in
     0) done_kernels+=("$kernel") ;;
     77) skipped+=("$kernel") ;;
