@@ -59,7 +59,9 @@ fn compile() -> Vec<u8> {
     let object = scratch("made-up").join("made_up.o");
     let clang = std::env::var("CLANG").ok().or_else(|| {
         let named = (14..=24).rev().map(|version| format!("clang-{version}"));
-        std::iter::once("clang".to_owned()).chain(named).find(|name| Command::new(name).arg("--version").output().is_ok())
+        std::iter::once("clang".to_owned())
+            .chain(named)
+            .find(|name| Command::new(name).arg("--version").output().is_ok())
     });
     let status = Command::new(clang.expect("clang is needed to build this package"))
         .args(["-g", "-O2", "-target", "bpf", "-I", "bpf", "-c", "tests/live/made_up.c", "-o"])
@@ -78,19 +80,30 @@ fn a_struct_is_all_that_a_table_takes() {
     let layouts = Arc::new(vec![layout.clone()]);
     let mut batcher = Batcher::new(&layouts, 0);
     for row in 0..3000u64 {
-        batcher.push(&record(1000 + row, if row % 2 == 0 { 1 } else { -1 }, ["", "some text"][row as usize % 2]));
+        batcher.push(&record(
+            1000 + row,
+            if row % 2 == 0 { 1 } else { -1 },
+            ["", "some text"][row as usize % 2],
+        ));
     }
     let mut batches = Vec::new();
-    batcher.seal(true, |sealed| if let Sealed::Events(batch) = sealed { batches.push(batch) });
+    batcher.seal(true, |sealed| {
+        if let Sealed::Events(batch) = sealed {
+            batches.push(batch)
+        }
+    });
     let host = Host { start_mono: 1000, required_reader: 1, ..Host::default() };
-    let mut writer = TraceWriter::new(Vec::new(), 1, &host, vec![layout.def.clone()]).expect("a Vec takes it");
+    let mut writer =
+        TraceWriter::new(Vec::new(), 1, &host, vec![layout.def.clone()]).expect("a Vec takes it");
     batches.iter().for_each(|batch| writer.append(Kind::Events, 0, batch).expect("a Vec takes it"));
     let path = scratch("made-up-trace").join("made-up.bin");
     std::fs::write(&path, writer.finish("done").expect("a Vec takes it").0).expect("written");
 
-    let words = ["analyze", path.to_str().expect("UTF-8"), "events", "--table", "made_up", "--format", "json"];
+    let words =
+        ["analyze", path.to_str().expect("UTF-8"), "events", "--table", "made_up", "--format", "json"];
     let (mut out, mut messages) = (Vec::new(), Vec::new());
-    tapedeck::analyze::run(&words.map(str::to_owned), &mut out, &mut messages, false).expect("it reads any table");
+    tapedeck::analyze::run(&words.map(str::to_owned), &mut out, &mut messages, false)
+        .expect("it reads any table");
     let result: Value = serde_json::from_slice(&out).expect("JSON");
     let rows = result["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 3000);

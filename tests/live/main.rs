@@ -9,6 +9,7 @@ mod crash;
 mod exec;
 mod filters;
 mod ledger;
+mod made_up;
 mod observers;
 mod odd;
 mod output;
