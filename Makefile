@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kernels dist lint borders schema
+.PHONY: help build demo test test-kernels dist bench fixtures fuzz lint borders schema
 
 # Off Linux there is no recorder: traces are read there, not made.
 ifeq ($(shell uname -s),Linux)
@@ -45,6 +45,18 @@ dist: ## dist/capture: one static file that runs on any distribution
 	@if readelf -ldW dist/capture | grep -E 'INTERP|NEEDED'; then \
 	  echo "dist: dist/capture is not static, it asks for the above; see RUSTFLAGS in the Makefile" >&2; exit 1; fi
 	@ls -lh dist/capture
+
+bench: ## what encoding, decoding and the recorder's own path cost
+	contrib/setup.sh
+	cargo bench --no-default-features --features capture
+
+fixtures: ## record the fixtures anew (root, BPF), and rewrite the goldens: read the difference
+	fixtures/record.sh
+	UPDATE_GOLDEN=1 cargo test --test fixtures
+
+fuzz: ## each fuzz target for two minutes (cargo install cargo-fuzz)
+	cd tests/fuzz && for target in header payload file; do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target -- -max_total_time=120; done
 
 lint: ## format, clippy and docs with warnings as errors, licences and sources of the dependencies
 	contrib/setup.sh --ci
