@@ -16,7 +16,7 @@ pub struct Command {
 
 /// Why a command did not start; the exit status is what `env` would return.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot run {name}: {source}")]
+#[error("cannot run {name}")]
 pub struct NotStarted {
     name: String,
     source: io::Error,
