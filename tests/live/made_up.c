@@ -12,6 +12,7 @@ struct made_up {
 	__u16 unused __skip;
 	__u32 large;
 	__s32 large_signed __unit("bytes");
+	__u32 unused2 __skip;
 	__u64 huge;
 	__s64 huge_signed;
 	ns_t sometimes __null(0);
