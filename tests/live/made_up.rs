@@ -91,13 +91,15 @@ fn a_struct_is_all_that_a_table_takes() {
     let mut batches = Vec::new();
     batcher.seal(true, |sealed| {
         if let Sealed::Events(batch) = sealed {
-            batches.push(batch)
+            batches.push(batch);
         }
     });
     let host = Host { start_mono: 1000, required_reader: 1, ..Host::default() };
     let mut writer =
         TraceWriter::new(Vec::new(), 1, &host, vec![layout.def.clone()]).expect("a Vec takes it");
-    batches.iter().for_each(|batch| writer.append(Kind::Events, 0, batch).expect("a Vec takes it"));
+    for batch in &batches {
+        writer.append(Kind::Events, 0, batch).expect("a Vec takes it");
+    }
     let path = scratch("made-up-trace").join("made-up.bin");
     std::fs::write(&path, writer.finish("done").expect("a Vec takes it").0).expect("written");
 
