@@ -9,7 +9,7 @@
 //!
 //! The way of an answer: [`args`] → [`trace`] opens the file → the verb's [`report`] names tables and
 //! columns → [`load`] decodes them in parallel, [`mask`] applies `--where`, [`group`] adds up by
-//! interval and `--by` → a small [`table`] → [`shape`] sorts and cuts → [`print`], [`json`] or
+//! interval and `--by` → a small [`table`] → [`shape`] sorts and cuts → [`mod@print`], [`json`] or
 //! [`export`]. What is missing is known by [`ledger`] and said each time.
 //!
 //! rayon folds what is large, polars holds what is small, and polars is never called inside a rayon
