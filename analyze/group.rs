@@ -162,7 +162,7 @@ impl<'a> Grouping<'a> {
 
     /// The group that a row belongs to; its scan must come from [`Grouping::with_keys`].
     pub fn key(&self, rows: &Rows, row: usize) -> Key {
-        let ts = rows.def.time().map_or(0, |ts| rows.raw(ts, row));
+        let ts = rows.moment(row);
         let mut ids = [0; MOST];
         for (slot, id) in ids.iter_mut().zip(&self.ids) {
             *slot = match id {

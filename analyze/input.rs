@@ -62,7 +62,7 @@ pub(crate) struct Link {
 impl Link {
     /// The row behind an event; `None` where it is not known.
     pub fn find(&self, rows: &Rows, row: usize) -> Option<u32> {
-        let moment = rows.def.time().map_or(0, |ts| rows.raw(ts, row));
+        let moment = rows.moment(row);
         let id = rows.get(self.key, row)?.cast_unsigned();
         let Some((between, column)) = &self.through else { return self.identity.find(id, moment) };
         // As of the row in between, so that a socket keeps one owner's name when its owner takes another.

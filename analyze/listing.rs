@@ -228,7 +228,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
 fn part(trace: &Trace, links: &[Link], columns: &[(&Output, From)], chunk: &Chunk) -> Part {
     let rows = chunk.rows();
     let kept: Vec<usize> = chunk.each().collect();
-    let moment = |&row: &usize| rows.def.time().map_or(0, |ts| rows.raw(ts, row));
+    let moment = |&row: &usize| rows.moment(row);
     let found = |link: &Link| kept.iter().map(|&row| link.find(rows, row).unwrap_or(UNKNOWN)).collect();
     Part {
         times: kept.iter().map(moment).collect(),

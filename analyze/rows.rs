@@ -35,13 +35,22 @@ pub(crate) struct Rows {
     batch: Batch,
     /// Per text column, where each value begins.
     starts: Vec<Vec<u32>>,
+    /// Position of the moment; looked up once, since folds ask for it in every row.
+    time: Option<usize>,
 }
 
 impl Rows {
     /// Rows as the reader decoded them.
     pub fn new(def: Arc<TableDef>, batch: Batch) -> Self {
         let starts = batch.columns.iter().map(starts).collect();
-        Self { def, batch, starts }
+        let time = def.time();
+        Self { def, batch, starts, time }
+    }
+
+    /// When the row's event was; 0 where the table has no times.
+    #[inline]
+    pub fn moment(&self, row: usize) -> u64 {
+        self.time.map_or(0, |time| self.raw(time, row))
     }
 
     /// Number of rows.
@@ -92,11 +101,9 @@ impl Rows {
         self.batch.columns[column].u64s()
     }
 
-    /// Whether two rows say the same, apart from when and where they were written.
-    pub fn same(&self, a: usize, b: usize) -> bool {
-        let skip = [self.def.time(), self.def.column("cpu")];
-        let columns = (0..self.def.columns.len()).filter(|&column| !skip.contains(&Some(column)));
-        columns.into_iter().all(|c| self.raw(c, a) == self.raw(c, b) && self.bytes(c, a) == self.bytes(c, b))
+    /// Whether two rows have the same values in some columns.
+    pub fn same(&self, columns: &[usize], a: usize, b: usize) -> bool {
+        columns.iter().all(|&c| self.raw(c, a) == self.raw(c, b) && self.bytes(c, a) == self.bytes(c, b))
     }
 
     /// The cell as a report shows it: numbers that have names as those, addresses as text.
