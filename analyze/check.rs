@@ -44,7 +44,7 @@ fn name(trace: &Trace, table: u16) -> &str {
 }
 
 fn gaps(trace: &Trace) -> Vec<String> {
-    let line = |missing: crate::schema::reader::Missing| match missing.table {
+    let line = |missing: crate::schema::walk::Missing| match missing.table {
         Some(table) => {
             format!("stream {}: {} rows of {} are missing", missing.stream, missing.rows, name(trace, table))
         }

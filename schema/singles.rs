@@ -1,0 +1,103 @@
+//! The messages that a trace has once: host, table definitions, footer.
+
+use super::error::{FormatError, Result};
+use super::frame;
+use super::histogram::Histogram;
+use super::host::Host;
+use super::table::TableDef;
+use super::trace_capnp::{footer, frame as root};
+use super::writer::TraceTotals;
+use std::collections::HashMap;
+
+/// What a cleanly ended trace says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Footer {
+    /// Why the recording ended.
+    pub reason: String,
+    /// Largest `ts`.
+    pub end_mono: u64,
+    /// Per table number.
+    pub totals: HashMap<u16, TraceTotals>,
+    /// Per table number and column index.
+    pub histograms: HashMap<(u16, u16), Histogram>,
+}
+
+pub(super) fn read_host(from: root::Reader) -> Result<Host> {
+    match from.which()? {
+        root::Host(host) => Host::read(host?),
+        _ => Err(FormatError::Batch("expected a host".into())),
+    }
+}
+
+pub(super) fn read_tables(from: root::Reader) -> Result<Vec<TableDef>> {
+    match from.which()? {
+        root::Tables(tables) => {
+            let tables = tables?;
+            at_most(frame::MAX_TABLES, tables.len(), "tables")?;
+            tables.iter().map(TableDef::read).collect()
+        }
+        _ => Err(FormatError::Batch("expected table definitions".into())),
+    }
+}
+
+pub(super) fn read_footer(from: root::Reader) -> Result<Footer> {
+    match from.which()? {
+        root::Footer(footer) => footer_of(footer?),
+        _ => Err(FormatError::Batch("expected a footer".into())),
+    }
+}
+
+/// Lists that are larger in memory than in the file have a bound of their own.
+fn at_most(limit: usize, found: u32, what: &str) -> Result<()> {
+    if found as usize > limit {
+        return Err(FormatError::Batch(format!("{found} {what}, at most {limit} are possible")));
+    }
+    Ok(())
+}
+
+fn footer_of(from: footer::Reader) -> Result<Footer> {
+    let mut footer = Footer {
+        reason: from.get_reason()?.to_string()?,
+        end_mono: from.get_end_mono(),
+        ..Footer::default()
+    };
+    at_most(frame::MAX_TABLES, from.get_tables()?.len(), "totals")?;
+    at_most(frame::MAX_TABLES, from.get_histograms()?.len(), "histograms")?;
+    for table in from.get_tables()? {
+        let totals = TraceTotals {
+            rows: table.get_rows(),
+            raw_bytes: table.get_raw_bytes(),
+            stored_bytes: table.get_stored_bytes(),
+        };
+        footer.totals.insert(table.get_table(), totals);
+    }
+    for from in from.get_histograms()? {
+        let mut histogram = Histogram::default();
+        let (buckets, counts) = (from.get_buckets()?, from.get_counts()?);
+        buckets.iter().zip(counts.iter()).for_each(|(bucket, count)| histogram.add_bucket(bucket, count));
+        footer.histograms.insert((from.get_table(), from.get_column()), histogram);
+    }
+    Ok(footer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::message;
+
+    #[test]
+    fn a_footer_of_more_histograms_than_columns_is_refused() {
+        let message = message::build(64, |root| {
+            root.init_footer().init_histograms(frame::MAX_TABLES as u32 + 1);
+        });
+        assert!(matches!(message::parse(&message, read_footer), Err(FormatError::Batch(_))));
+    }
+
+    #[test]
+    fn definitions_of_more_columns_than_a_frame_has_parts_are_refused() {
+        let message = message::build(64, |root| {
+            root.init_tables(1).get(0).init_columns(frame::MAX_PARTS as u32 + 1);
+        });
+        assert!(matches!(message::parse(&message, read_tables), Err(FormatError::Batch(_))));
+    }
+}
