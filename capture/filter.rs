@@ -1,7 +1,7 @@
 //! What to record, from the words of the command line to the knobs of the programs.
 
 use super::args::Args;
-use super::family::Knobs;
+use super::knobs::Knobs;
 use anyhow::{Context as _, Result, bail};
 use std::collections::{HashMap, HashSet};
 use std::fs;

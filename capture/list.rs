@@ -1,6 +1,7 @@
 //! `capture --list`: groups and probes, and how they attach on this machine.
 
-use super::family::{Family, Knobs, SharedMaps};
+use super::family::{Family, SharedMaps};
+use super::knobs::Knobs;
 use super::plan::Plan;
 use super::probes::{Choice, FAMILIES, Outcome};
 use super::rings::Rings;
