@@ -14,7 +14,19 @@ pub const CAPTURE: &str = env!("CARGO_BIN_EXE_capture");
 pub fn live() -> bool {
     static ABLE: OnceLock<bool> = OnceLock::new();
     let able = *ABLE.get_or_init(|| std::fs::metadata("/sys/kernel/btf/vmlinux").is_ok() && probes_load());
+    if able {
+        own_network();
+    }
     able || skip("it needs root and a kernel that loads BPF programs")
+}
+
+/// Gives this test's thread, and so all that it starts, a network namespace with nothing but loopback.
+fn own_network() {
+    // SAFETY: affects the calling thread only; the result is checked.
+    let done = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.is_ok_and(|status| status.success()), "ip, of iproute2, brings loopback up");
 }
 
 fn probes_load() -> bool {
