@@ -65,7 +65,7 @@ struct {
 } rings SEC(".maps");
 
 /* The ledger's slots: exact per tick (2^30 ns) for as long as the reader is at most 7 ticks late. */
-#define TABLES     32
+#define TABLES     64
 #define TICKS      8
 #define TICK_SHIFT 30
 

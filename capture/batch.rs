@@ -157,7 +157,7 @@ impl Builder {
     /// The rows so far; the builder starts anew.
     ///
     /// # Panics
-    /// Never: a recording has at most 32 tables.
+    /// Never: a recording has at most 64 tables.
     pub fn seal(&mut self) -> Batch {
         self.transpose();
         let rows = std::mem::take(&mut self.rows);

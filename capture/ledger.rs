@@ -10,7 +10,7 @@ use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 use std::collections::BTreeMap;
 
 /// As in `bpf/common.bpf.h`.
-pub const TABLES: usize = 32;
+pub const TABLES: usize = 64;
 const TICKS: usize = 8;
 const TICK_SHIFT: u32 = 30;
 const COUNTERS: usize = 3;

@@ -88,7 +88,7 @@ impl Plan {
         let mut table_number = vec![0; TYPE_IDS];
         for (id, layout) in tables {
             if enabled || layout.def.role == Role::Identity {
-                table_number[id as usize] = u8::try_from(self.number(layout) + 1).expect("at most 32 tables");
+                table_number[id as usize] = u8::try_from(self.number(layout) + 1).expect("at most 64 tables");
             }
         }
         self.families.push(FamilyPlan { group, object, enabled, probes, table_number });
@@ -101,7 +101,7 @@ impl Plan {
         }
         let number = self.layouts.len();
         assert!(number < super::ledger::TABLES, "more tables than the ledger has room for");
-        layout.def.number = u16::try_from(number).expect("at most 32 tables");
+        layout.def.number = u16::try_from(number).expect("at most 64 tables");
         self.layouts.push(layout);
         number
     }
