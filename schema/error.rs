@@ -42,6 +42,18 @@ pub enum FormatError {
         /// What this build implements.
         supported: u32,
     },
+    /// A key file that is no key.
+    #[error(
+        "{path} is not a key: expected {expected}, found {found}; make one: head -c32 /dev/urandom >FILE"
+    )]
+    Key {
+        /// The file.
+        path: String,
+        /// How long a key is.
+        expected: String,
+        /// How long it is, as far as it was read.
+        found: usize,
+    },
     /// A message that is well-formed bytes but not well-formed content.
     #[error("bad message: {0}")]
     Message(#[from] capnp::Error),
