@@ -62,8 +62,12 @@ fn ledger(trace: &Trace) -> Vec<String> {
         |table: u16| trace.tables.get(usize::from(table)).is_some_and(|def| def.role == Role::Identity);
     for (table, counts) in ledger.totals().into_iter().filter(|total| !identity(total.0)) {
         let attempted = counts.stored + counts.filtered + counts.ring_full + counts.state_full;
+        let carried = match (counts.carried_in, counts.carried_out) {
+            (0, 0) => String::new(),
+            (from, to) => format!("; {from} came from the file before, {to} are in the next"),
+        };
         lines.push(format!(
-            "{}: attempted {attempted} = stored {} + filtered {} + ring_full {} + state_full {}; discarded {}",
+            "{}: attempted {attempted} = stored {} + filtered {} + ring_full {} + state_full {}; discarded {}{carried}",
             name(trace, table),
             counts.stored,
             counts.filtered,

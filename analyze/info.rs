@@ -42,6 +42,12 @@ pub(crate) fn host(trace: &Trace) -> Facts {
     list("command", &host.command, "-");
     list("groups", &host.groups, "-");
     list("filters", &host.filters, "none");
+    if !host.hidden.is_empty() {
+        list("hidden", &host.hidden, "nothing");
+    }
+    if host.part > 0 {
+        facts.push(("part", host.part.into(), format!("{} of recording {}", host.part, host.recording)));
+    }
     let (reason, text) = match &trace.reader.footer {
         Some(footer) => (json!(footer.reason), footer.reason.clone()),
         None => {

@@ -5,8 +5,11 @@
 //!
 //! ```text
 //! attempted = stored + filtered + ring_full + state_full
-//! rows in the file = stored - discarded
+//! rows in the file = stored - discarded + carried_in - carried_out
 //! ```
+//!
+//! Rows are carried where one file of a set ends and the next begins: the programs counted them before
+//! the border, and they were still in a ring.
 
 use super::trace::Trace;
 use super::window::Window;
@@ -26,9 +29,18 @@ pub(crate) struct Counts {
     pub state_full: u64,
     /// Lost: taken from the ring, not written.
     pub discarded: u64,
+    /// Counted in the file before this one of a set, and in this one.
+    pub carried_in: u64,
+    /// Counted here, and in the next file of the set.
+    pub carried_out: u64,
 }
 
 impl Counts {
+    /// Rows that should be in the file.
+    pub fn due(self) -> u64 {
+        (self.stored + self.carried_in).saturating_sub(self.discarded + self.carried_out)
+    }
+
     /// Events that are not in the file although no filter rejected them.
     pub fn lost(self) -> u64 {
         self.ring_full + self.state_full + self.discarded
@@ -40,6 +52,8 @@ impl Counts {
         self.ring_full += other.ring_full;
         self.state_full += other.state_full;
         self.discarded += other.discarded;
+        self.carried_in += other.carried_in;
+        self.carried_out += other.carried_out;
     }
 }
 
@@ -187,9 +201,7 @@ impl Ledger {
     /// Per event table: rows in the file, rows that the ledger says must be there; only where these differ.
     /// Identity rows repeat in every epoch, so their number says nothing.
     pub fn unbalanced(&self, trace: &Trace) -> Vec<(u16, u64, u64)> {
-        let due = |(table, counts): (u16, Counts)| {
-            (table, trace.rows_of(table), counts.stored.saturating_sub(counts.discarded))
-        };
+        let due = |(table, counts): (u16, Counts)| (table, trace.rows_of(table), counts.due());
         let events =
             |table: u16| trace.tables.get(usize::from(table)).is_some_and(|def| def.role == Role::Event);
         let totals = self.totals().into_iter().filter(|total| events(total.0));
@@ -221,7 +233,21 @@ fn entries(trace: &Trace) -> Option<Vec<Entry>> {
             ring_full: number("ring_full", row),
             state_full: number("state_full", row),
             discarded: number("discarded", row),
+            carried_in: number("carried_in", row),
+            carried_out: number("carried_out", row),
         },
     };
     Some((0..rows.len()).map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_due_where_they_were_carried_to() {
+        let mut counts = Counts { stored: 100, discarded: 10, carried_in: 7, ..Counts::default() };
+        counts.add(Counts { stored: 1, carried_out: 5, ..Counts::default() });
+        assert_eq!((counts.due(), counts.lost()), (93, 10));
+    }
 }

@@ -144,16 +144,35 @@ fn ticks(from: u64, to: u64) -> impl Iterator<Item = (usize, (u64, u64))> {
     })
 }
 
-fn row(cpu: usize, table: usize, (begin, end): (u64, u64), counts: Counts) -> Vec<u8> {
+fn row(cpu: usize, table: usize, span: (u64, u64), counts: Counts) -> Vec<u8> {
     let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-    let row = Row::new().u64(begin).u64(end).u16(small(cpu)).u16(small(table));
-    row.u64(counts.stored).u64(counts.filtered).u64(counts.ring_full).u64(counts.state_full).u64(0).bytes()
+    let counted = [counts.stored, counts.filtered, counts.ring_full, counts.state_full, 0, 0, 0];
+    entry(span, small(cpu), small(table), counted)
 }
 
 /// The row for events that user space took and could not write.
 #[must_use]
 pub fn discarded_row(begin: u64, end: u64, table: u16, discarded: u64) -> Vec<u8> {
-    Row::new().u64(begin).u64(end).u16(u16::MAX).u16(table).u64(0).u64(0).u64(0).u64(0).u64(discarded).bytes()
+    entry((begin, end), u16::MAX, table, [0, 0, 0, 0, discarded, 0, 0])
+}
+
+/// The row for events that were counted in one file of a set and are in the next: (in, out).
+#[must_use]
+pub fn carried_row(at: u64, table: u16, (carried_in, carried_out): (u64, u64)) -> Vec<u8> {
+    entry((at, at), u16::MAX, table, [0, 0, 0, 0, 0, carried_in, carried_out])
+}
+
+fn entry((begin, end): (u64, u64), cpu: u16, table: u16, counted: [u64; 7]) -> Vec<u8> {
+    let row = Row::new().u64(begin).u64(end).u16(cpu).u16(table);
+    counted.into_iter().fold(row, Row::u64).bytes()
+}
+
+/// Table and number of stored records in a row of the ledger.
+#[must_use]
+pub fn stored_of(row: &[u8]) -> Option<(u16, u64)> {
+    let table = row.get(18..20)?.first_chunk::<2>()?;
+    let stored = row.get(20..28)?.first_chunk::<8>()?;
+    Some((u16::from_le_bytes(*table), u64::from_le_bytes(*stored)))
 }
 
 #[cfg(test)]
@@ -181,6 +200,16 @@ mod tests {
         assert_eq!(rows[0][8..16], (11 * SECOND).to_le_bytes());
         assert_eq!(ledger.totals()[&3], Counts { stored: 9, filtered: 7, ring_full: 2, state_full: 0 });
         assert_eq!(ledger.totals()[&3].attempted(), 18);
+    }
+
+    #[test]
+    fn a_row_says_what_was_stored_where_the_table_has_it() {
+        let counts = Counts { stored: 11, filtered: 12, ..Counts::default() };
+        assert_eq!(stored_of(&row(1, 7, (2, 3), counts)), Some((7, 11)));
+        let layout = super::super::record::Own::Ledger.layout();
+        let offset = |name| layout.find(|column| column.name == name).expect("a column").offset;
+        assert_eq!((offset("table"), offset("stored")), (18, 20));
+        assert_eq!(row(1, 7, (2, 3), counts).len(), layout.size);
     }
 
     #[test]

@@ -116,6 +116,8 @@ const LEDGER: &[Spec] = &[
     ("ring_full", 8, "", "lost: no space in the ring"),
     ("state_full", 8, "", "lost: no space in a map that the probe needs"),
     ("discarded", 8, "", "lost: taken from the ring but not written"),
+    ("carried_in", 8, "", "stored before this file of a set began, and in it"),
+    ("carried_out", 8, "", "stored, but in the next file of the set"),
 ];
 const PROBE: &[Spec] = &[
     TS,

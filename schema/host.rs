@@ -40,6 +40,12 @@ pub struct Host {
     pub page_size: u32,
     /// Changes with every boot.
     pub boot_id: String,
+    /// Random, the same in all files of one recording: what makes them a set.
+    pub recording: String,
+    /// Number of this file in its set, from 1; 0: the recording is this one file.
+    pub part: u32,
+    /// What the recorder made unreadable before writing, and how; empty: nothing.
+    pub hidden: Vec<String>,
 }
 
 impl Host {
@@ -56,6 +62,9 @@ impl Host {
         to.set_zone_offset(self.zone_offset);
         to.set_page_size(self.page_size);
         to.set_boot_id(&self.boot_id);
+        to.set_recording(&self.recording);
+        to.set_part(self.part);
+        write_list(&self.hidden, to.reborrow().init_hidden(message::count(self.hidden.len())));
         write_list(&self.command, to.reborrow().init_command(message::count(self.command.len())));
         write_list(&self.filters, to.reborrow().init_filters(message::count(self.filters.len())));
         write_list(&self.groups, to.reborrow().init_groups(message::count(self.groups.len())));
@@ -78,6 +87,9 @@ impl Host {
             groups: read_list(from.get_groups()?)?,
             page_size: from.get_page_size(),
             boot_id: from.get_boot_id()?.to_string()?,
+            recording: from.get_recording()?.to_string()?,
+            part: from.get_part(),
+            hidden: read_list(from.get_hidden()?)?,
         })
     }
 }

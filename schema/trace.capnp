@@ -47,6 +47,12 @@ struct Host {
   groups @12 :List(Text);
   pageSize @13 :UInt32;
   bootId @14 :Text;
+  recording @15 :Text;
+  # Random, the same in all files of one recording: what makes them a set.
+  part @16 :UInt32;
+  # Number of this file in its set, from 1; 0: the recording is this one file.
+  hidden @17 :List(Text);
+  # What the recorder made unreadable before writing, and how; empty: nothing.
 }
 
 struct Table {
