@@ -14,6 +14,10 @@
 #define AF_INET6     10
 #define IPPROTO_TCP  6
 #define SOCK_STREAM  1
+#define S_IFMT       00170000
+#define S_IFSOCK     0140000
+#define SIDE_SERVER  1
+#define SIDE_CLIENT  2
 
 #include <bpf/bpf_endian.h>
 
@@ -27,7 +31,7 @@ struct sock_entry {
 	__u32 owner;   /* tgid; 0: not known yet */
 	__u16 lport, rport; /* once known: the kernel forgets the local port before the socket's last call */
 	__u8 wanted;   /* a wanted task used it, or no filter is about tasks */
-	__u8 side;     /* 0: not known, 1: server, 2: client */
+	__u8 side;     /* 0: not known, or one of SIDE_* */
 	__u16 unused;
 };
 
@@ -70,6 +74,17 @@ static __always_inline bool is_tcp(const struct sock *sk)
 
 	return (family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_type) == SOCK_STREAM &&
 	       BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+/* Null: the file is no socket. */
+static __always_inline const struct sock *sock_of_file(const struct file *file)
+{
+	struct socket *socket;
+
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
 }
 
 static __always_inline void learn_ports(struct sock_entry *entry, const struct sock *sk)

@@ -1,6 +1,6 @@
 //! What is committed although a program makes it is what the program would make.
 
-use super::format::{output, tools};
+use super::tools::{output, tools};
 use capnp::message::{Builder, ReaderOptions};
 use capnp::schema_capnp::code_generator_request;
 use capnp::serialize;

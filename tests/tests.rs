@@ -5,3 +5,4 @@
 
 mod format;
 mod fresh;
+mod tools;

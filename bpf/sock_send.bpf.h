@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
+/* Sends: calls of tcp_sendmsg. */
+#ifndef TAPEDECK_SOCK_SEND_H
+#define TAPEDECK_SOCK_SEND_H
+
+#include "sock_call.bpf.h"
+
+#define NOT_KNOWN 0xffffffff
+
+/* The first segment of a call: the task holds the socket's lock, so write_seq is where it begins. */
+static __always_inline void send_locked(const struct sock *sk, struct pending_call *p)
+{
+	if (!p)
+		return;
+	p->seq = BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
+	p->exact = 1;
+}
+
+static __always_inline void fill_send(struct sock_send *e, const struct sock *sk, struct pending_call *p)
+{
+	if (p) {
+		e->latency = e->ts - p->ts;
+		e->requested = p->size;
+		e->exact = p->exact;
+	} else {
+		e->latency = 0;
+		e->requested = NOT_KNOWN;
+		e->exact = 0;
+	}
+	if (e->exact)
+		e->seq = p->seq;
+	else
+		e->seq = BPF_CORE_READ((const struct tcp_sock *)sk, write_seq) - (e->ret > 0 ? e->ret : 0);
+}
+
+static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p)
+{
+	struct sock_send *e;
+
+	WANTED_SOCK(entry, sock_send, sk);
+	if (!entry)
+		return 0;
+	e = RESERVE(sock_send);
+	if (!e)
+		return 0;
+	e->tid = current_tid();
+	e->sock = entry->id;
+	e->ret = ret;
+	e->flags = flags;
+	fill_send(e, sk, p);
+	SUBMIT(sock_send, e);
+	return 0;
+}
+
+SEC("fentry/tcp_sendmsg") __probe(sock_send, 1, "fentry") __notes
+int BPF_PROG(send__fentry, struct sock *sk, struct msghdr *msg, __u64 size)
+{
+	return call_starts(sk, size, BPF_CORE_READ(msg, msg_flags));
+}
+
+SEC("fentry/tcp_sendmsg_locked") __probe(sock_send, 1, "fentry") __notes
+int BPF_PROG(send_locked__fentry, struct sock *sk)
+{
+	send_locked(sk, call_on(sk));
+	return 0;
+}
+
+SEC("fexit/tcp_sendmsg") __probe(sock_send, 1, "fentry")
+int BPF_PROG(send__fexit, struct sock *sk, struct msghdr *msg, __u64 size, int ret)
+{
+	struct pending_call *p = end_call(sk);
+
+	return send_end(sk, ret, p ? p->flags : 0, p);
+}
+
+SEC("kprobe/tcp_sendmsg") __probe(sock_send, 3, "kprobe")
+int BPF_KPROBE(send__kprobe, struct sock *sk, struct msghdr *msg, __u64 size)
+{
+	return noted_call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags));
+}
+
+SEC("kprobe/tcp_sendmsg_locked") __probe(sock_send, 3, "kprobe") __notes
+int BPF_KPROBE(send_locked__kprobe, struct sock *sk)
+{
+	send_locked(sk, call_on(sk));
+	return 0;
+}
+
+SEC("kretprobe/tcp_sendmsg") __probe(sock_send, 3, "kprobe")
+int BPF_KRETPROBE(send__kretprobe, int ret)
+{
+	const struct sock *sk = sock_of_call();
+	struct pending_call *p = sk ? end_call(sk) : 0;
+
+	return p ? send_end(sk, ret, p->flags, p) : 0;
+}
+
+/* Once per buffer segment inside the copy loop: only the first one of a call is its start. */
+SEC("tp_btf/tcp_sendmsg_locked") __probe(sock_send, 2, "tracepoint") __notes
+int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
+{
+	if (call_on(sk) || !is_tcp(sk))
+		return 0;
+	call_starts(sk, BPF_CORE_READ(msg, msg_iter.count), BPF_CORE_READ(msg, msg_flags));
+	send_locked(sk, call_on(sk));
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length") __probe(sock_send, 2, "tracepoint")
+int BPF_PROG(send__tp, struct sock *sk, int ret, int flags)
+{
+	return is_tcp(sk) ? send_end(sk, ret, flags, end_call(sk)) : 0;
+}
+
+SEC("tp_btf/sock_send_length") __probe(sock_send, 4, "tracepoint")
+__lacks("sock_send.requested,sock_send.latency")
+int BPF_PROG(send_only_end__tp, struct sock *sk, int ret, int flags)
+{
+	return is_tcp(sk) ? send_end(sk, ret, flags, 0) : 0;
+}
+
+#endif

@@ -1,0 +1,12 @@
+//! The trace file from outside: what comes back, from whole files and from damaged ones.
+
+mod content;
+mod corpus;
+mod damage;
+mod hostile;
+mod made;
+mod round_trip;
+mod stock;
+
+#[path = "../fuzz/targets.rs"]
+mod targets;
