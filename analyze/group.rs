@@ -11,7 +11,7 @@ use super::load::{Chunk, Scan};
 use super::rows::{Rows, Value, address, named};
 use super::trace::Trace;
 use crate::schema::ColumnType;
-use std::collections::BTreeMap;
+use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 /// Something that can be added up. Merging must be associative.
@@ -43,9 +43,24 @@ pub(crate) struct Grouping<'a> {
 
 /// Where an id comes from.
 enum Id {
+    /// A number of the event; what it refers to is looked up afterwards where no moment matters to that.
     Number(usize),
     Text(usize),
     Row(Link),
+}
+
+/// What the values of an id mean, and in which order.
+struct Ids {
+    /// Each value once, to its position.
+    positions: FastMap<u64, u32>,
+    list: Vec<u64>,
+}
+
+/// A column of the result: the rank of each id, the value of each rank.
+struct Names {
+    /// By position of the id.
+    ranks: Vec<u32>,
+    values: Vec<Value>,
 }
 
 /// Texts in events, numbered as they are met; the numbers do not outlive the fold.
@@ -114,18 +129,16 @@ impl<'a> Grouping<'a> {
     /// The id behind a column, new or shared.
     fn id(&mut self, at: usize) -> usize {
         let id = match &self.by[at].source {
-            Source::Via { link, .. } => {
-                let same = |id: &Id| matches!(id, Id::Row(other) if other.same(link));
-                if let Some(shared) = self.ids.iter().position(same) {
-                    return shared;
-                }
-                Id::Row(link.clone())
-            }
+            Source::Via { link, .. } if link.is_fixed() => Id::Number(link.key),
+            Source::Via { link, .. } => Id::Row(link.clone()),
             Source::Own(column) if self.by[at].is_bytes() => Id::Text(*column),
             Source::Own(column) => Id::Number(*column),
         };
-        self.ids.push(id);
-        self.ids.len() - 1
+        let shared = self.ids.iter().position(|other| other.same(&id));
+        shared.unwrap_or_else(|| {
+            self.ids.push(id);
+            self.ids.len() - 1
+        })
     }
 
     /// Adds up the rows of a scan: `each` gets a group's state and a row.
@@ -176,27 +189,60 @@ impl<'a> Grouping<'a> {
         (self.bins.of(ts), ids)
     }
 
-    /// Groups by name, in the order of interval and names.
+    /// Groups by name, in the order of interval and names. Each id is named once, and names are compared
+    /// by their ranks.
     fn named<A: Merge>(&self, groups: Groups<A>) -> Vec<Group<A>> {
-        let mut named: BTreeMap<(u32, Vec<Value>), A> = BTreeMap::new();
-        for ((bin, ids), state) in groups.states {
-            let keys = (0..self.by.len()).map(|at| self.name(at, ids[self.id_of[at]])).collect();
-            named.entry((bin, keys)).or_default().merge(state);
-        }
+        let ids: Vec<Ids> = (0..self.ids.len()).map(|id| Ids::of(&groups.states, id)).collect();
+        let names: Vec<Names> =
+            (0..self.by.len()).map(|at| self.names(at, &ids[self.id_of[at]].list)).collect();
+        let mut keyed: Vec<((u32, Vec<u32>), A)> = groups
+            .states
+            .into_iter()
+            .map(|((bin, key), state)| {
+                let positions: Vec<usize> =
+                    ids.iter().zip(key).map(|(ids, id)| ids.positions[&id] as usize).collect();
+                let rank = |(names, &id): (&Names, &usize)| names.ranks[positions[id]];
+                ((bin, names.iter().zip(&self.id_of).map(rank).collect()), state)
+            })
+            .collect();
         if self.by.is_empty() {
             // An interval without events is a row of zeros.
-            for bin in 0..self.bins.len() as u32 {
-                named.entry((bin, Vec::new())).or_default();
+            keyed.extend((0..self.bins.len() as u32).map(|bin| ((bin, Vec::new()), A::default())));
+        }
+        // Stable: equal names are merged in the order of the file.
+        self.trace.install(|| keyed.par_sort_by(|a, b| a.0.cmp(&b.0)));
+        let mut named: Vec<Group<A>> = Vec::new();
+        let mut last = None;
+        for (key, state) in keyed {
+            match named.last_mut() {
+                Some(group) if last.as_ref() == Some(&key) => group.state.merge(state),
+                _ => {
+                    let value = |(names, &rank): (&Names, &u32)| names.values[rank as usize].clone();
+                    let keys = names.iter().zip(&key.1).map(value).collect();
+                    named.push(Group { bin: key.0, keys, state });
+                    last = Some(key);
+                }
             }
         }
-        named.into_iter().map(|((bin, keys), state)| Group { bin, keys, state }).collect()
+        named
+    }
+
+    fn names(&self, at: usize, ids: &[u64]) -> Names {
+        self.trace.labels(); // read before the threads need them
+        self.trace.install(|| {
+            let values: Vec<Value> = ids.par_iter().map(|&id| self.name(at, id)).collect();
+            Names::of(&values)
+        })
     }
 
     fn name(&self, at: usize, id: u64) -> Value {
         let input = &self.by[at];
         match &input.source {
             _ if id == UNKNOWN => Value::Null,
-            Source::Via { link, column } => link.identity.value(self.trace, *column, id as u32),
+            Source::Via { link, column } => {
+                let row = if link.is_fixed() { link.find_id(id, 0) } else { Some(id as u32) };
+                row.map_or(Value::Null, |row| link.identity.value(self.trace, *column, row))
+            }
             Source::Own(_) if input.is_bytes() => {
                 let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
                 let bytes = texts.list.get(id as usize).map_or(&[][..], Vec::as_slice);
@@ -211,13 +257,68 @@ impl<'a> Grouping<'a> {
     }
 }
 
+impl Id {
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) | (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Row(a), Self::Row(b)) => a.same(b),
+            _ => false,
+        }
+    }
+}
+
+impl Ids {
+    fn of<A>(states: &[(Key, A)], id: usize) -> Self {
+        let mut ids = Self { positions: FastMap::default(), list: Vec::new() };
+        for ((_, key), _) in states {
+            let next = ids.list.len() as u32;
+            if *ids.positions.entry(key[id]).or_insert(next) == next {
+                ids.list.push(key[id]);
+            }
+        }
+        ids
+    }
+}
+
+impl Names {
+    fn of(values: &[Value]) -> Self {
+        let mut order: Vec<u32> = (0..values.len() as u32).collect();
+        order.par_sort_unstable_by(|&a, &b| values[a as usize].cmp(&values[b as usize]));
+        let mut names = Self { ranks: vec![0; values.len()], values: Vec::new() };
+        for position in order {
+            let value = &values[position as usize];
+            if names.values.last() != Some(value) {
+                names.values.push(value.clone());
+            }
+            names.ranks[position as usize] = names.values.len() as u32 - 1;
+        }
+        names
+    }
+}
+
 /// Groups of several tables, grouped by columns of the same names, as one list in the same order.
 pub(crate) fn join<A: Merge>(tables: impl IntoIterator<Item = Vec<Group<A>>>) -> Vec<Group<A>> {
-    let mut joined: BTreeMap<(u32, Vec<Value>), A> = BTreeMap::new();
-    for group in tables.into_iter().flatten() {
-        joined.entry((group.bin, group.keys)).or_default().merge(group.state);
+    tables.into_iter().reduce(join_two).unwrap_or_default()
+}
+
+fn join_two<A: Merge>(first: Vec<Group<A>>, second: Vec<Group<A>>) -> Vec<Group<A>> {
+    let mut joined = Vec::with_capacity(first.len().max(second.len()));
+    let (mut first, mut second) = (first.into_iter().peekable(), second.into_iter().peekable());
+    while let (Some(a), Some(b)) = (first.peek(), second.peek()) {
+        let order = (a.bin, &a.keys).cmp(&(b.bin, &b.keys));
+        let mut group = if order.is_gt() { None } else { first.next() };
+        if order.is_ge()
+            && let Some(more) = second.next()
+        {
+            match &mut group {
+                Some(group) => group.state.merge(more.state),
+                None => group = Some(more),
+            }
+        }
+        joined.extend(group);
     }
-    joined.into_iter().map(|((bin, keys), state)| Group { bin, keys, state }).collect()
+    joined.extend(first.chain(second));
+    joined
 }
 
 impl Texts {

@@ -1,11 +1,14 @@
 //! A fast hash for ids: folds meet millions of them, and nobody attacks their own laptop's maps —
 //! a trace made to collide costs time, never memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map keyed by ids.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
+
+/// A set of ids.
+pub(crate) type FastSet<K> = HashSet<K, BuildHasherDefault<Mixer>>;
 
 /// Multiply and fold, one word at a time.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,9 +3,11 @@
 //! A thread id is used again and a thread changes its name, so `task` is asked for a moment: the
 //! latest row up to it, else the earliest. Other ids are used once: their latest row knows most.
 
+use super::distinct;
 use super::hash::FastMap;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
+use rayon::prelude::*;
 
 /// One identity table.
 #[derive(Debug)]
@@ -16,33 +18,83 @@ pub(crate) struct Identity {
     by_moment: bool,
     /// Rows by key and time, without repetitions.
     order: Vec<u32>,
-    /// Per key, its part of `order`.
-    parts: FastMap<u64, (u32, u32)>,
+    parts: Parts,
+}
+
+/// Per key, its part of the order.
+#[derive(Debug)]
+enum Parts {
+    /// Ids that count up: where each of them begins, from the lowest on.
+    Dense {
+        low: u64,
+        starts: Vec<u32>,
+    },
+    Sparse(FastMap<u64, (u32, u32)>),
+}
+
+impl Parts {
+    /// From keys in order.
+    fn new(keys: &[u64]) -> Self {
+        let (low, high) = (keys.first().copied().unwrap_or(0), keys.last().copied().unwrap_or(0));
+        if high - low < 4 * keys.len() as u64 {
+            let mut starts = vec![0; (high - low) as usize + 2];
+            for key in keys {
+                starts[(key - low) as usize + 1] += 1;
+            }
+            for at in 1..starts.len() {
+                starts[at] += starts[at - 1];
+            }
+            return Self::Dense { low, starts };
+        }
+        let mut parts: FastMap<u64, (u32, u32)> = FastMap::default();
+        for (at, &key) in (0..).zip(keys) {
+            parts.entry(key).or_insert((at, at)).1 = at + 1;
+        }
+        Self::Sparse(parts)
+    }
+
+    #[inline]
+    fn of(&self, key: u64) -> (usize, usize) {
+        let (from, to) = match self {
+            Self::Dense { low, starts } => {
+                let at = usize::try_from(key.wrapping_sub(*low)).unwrap_or(usize::MAX);
+                match starts.get(at..at.saturating_add(2)) {
+                    Some(&[from, to]) => (from, to),
+                    _ => (0, 0),
+                }
+            }
+            Self::Sparse(parts) => parts.get(&key).copied().unwrap_or((0, 0)),
+        };
+        (from as usize, to as usize)
+    }
 }
 
 impl Identity {
-    /// Reads a table whole: it repeats per epoch, and a report may need any row.
+    /// Reads a table.
     pub fn load(trace: &Trace, table: &str) -> Option<Self> {
-        let rows = trace.gather(table)?;
-        let key = rows.def.columns.iter().position(|column| column.key)?;
+        let def = trace.table(table)?;
+        let key = def.columns.iter().position(|column| column.key)?;
+        let rows = distinct::rows(trace, def, key);
         let time = rows.def.time();
         let moment = |row: u32| time.map_or(0, |time| rows.raw(time, row as usize));
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-        order.sort_by_key(|&row| (rows.raw(key, row as usize), moment(row), row));
-        // Each epoch repeats what it uses; and rows that differ only in when and where they were written
-        // say nothing new.
+        trace.install(|| order.par_sort_by_key(|&row| (rows.raw(key, row as usize), moment(row), row)));
+        // Rows that differ only in when and where they were written say nothing new.
         let skip = [time, rows.def.column("cpu")];
         let told: Vec<usize> = (0..rows.def.columns.len()).filter(|&at| !skip.contains(&Some(at))).collect();
-        let repeated =
-            |a: u32, b: u32| rows.raw(key, a as usize) == rows.raw(key, b as usize) && moment(a) == moment(b);
-        order.dedup_by(|later, earlier| {
-            repeated(*later, *earlier) || rows.same(&told, *later as usize, *earlier as usize)
-        });
-        let mut parts: FastMap<u64, (u32, u32)> = FastMap::default();
-        for (at, &row) in (0..).zip(&order) {
-            parts.entry(rows.raw(key, row as usize)).or_insert((at, at)).1 = at + 1;
-        }
-        Some(Self { by_moment: table == "task", rows, key, time, order, parts })
+        order.dedup_by(|later, earlier| rows.same(&told, *later as usize, *earlier as usize));
+        let keys: Vec<u64> = order.iter().map(|&row| rows.raw(key, row as usize)).collect();
+        Some(Self { by_moment: table == "task", rows, key, time, order, parts: Parts::new(&keys) })
+    }
+
+    /// Number of rows that [`Identity::find`] can point at, repetitions among them.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether an id means different things at different moments.
+    pub fn by_moment(&self) -> bool {
+        self.by_moment
     }
 
     /// The row that says what `key` was at `moment`.
@@ -51,13 +103,17 @@ impl Identity {
         if !self.by_moment {
             return part.last().copied();
         }
+        if let &[only] = part {
+            return Some(only);
+        }
         let at = part.partition_point(|&row| self.moment(row) <= moment);
         part.get(at.saturating_sub(1)).copied()
     }
 
     /// Every row of a key, by time.
     pub fn versions(&self, key: u64) -> &[u32] {
-        self.parts.get(&key).map_or(&[], |&(from, to)| &self.order[from as usize..to as usize])
+        let (from, to) = self.parts.of(key);
+        &self.order[from..to]
     }
 
     /// The rows without repetitions, by key and time.

@@ -7,13 +7,16 @@
 //! (`owner_comm`, `owner_pid`): where an event does not know its thread in every row, as changes of
 //! state in interrupt context do not, the plain names `comm` and `pid` are the owner's. A column in
 //! nanoseconds can be asked for in other units: `latency_us`, `latency_ms`.
+//!
+//! An identity table is read when one of its columns is first named: most questions name none or one.
 
 use super::error::{Failure, nearest};
 use super::identity::Identity;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 /// A column that can be named.
 #[derive(Clone, Debug)]
@@ -48,37 +51,107 @@ pub(crate) enum Source {
     },
 }
 
+/// An identity table of which nothing may have been named yet.
+#[derive(Debug)]
+pub(crate) struct Lazy {
+    table: String,
+    identity: OnceLock<Arc<Identity>>,
+}
+
+impl Lazy {
+    /// If the trace has such a table.
+    fn of(trace: &Trace, table: &str) -> Option<Arc<Self>> {
+        let keyed = trace.table(table)?.columns.iter().any(|column| column.key);
+        keyed.then(|| Arc::new(Self { table: table.to_owned(), identity: OnceLock::new() }))
+    }
+
+    fn load(&self, trace: &Trace) {
+        if let Some(identity) = trace.identity(&self.table) {
+            self.identity.get_or_init(|| identity);
+        }
+    }
+}
+
+impl Deref for Lazy {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        self.identity.get().expect("Inputs loads what it hands out")
+    }
+}
+
 /// From an event to an identity row.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// Position of the event's column with the id.
     pub key: usize,
     /// The identity table.
-    pub identity: Arc<Identity>,
-    /// The table in between and the position of its column with the id: a socket's owner.
-    through: Option<(Arc<Identity>, usize)>,
+    pub identity: Arc<Lazy>,
+    /// A socket's owner is found through the socket.
+    through: Option<Through>,
+}
+
+/// A table between an event and what it refers to.
+#[derive(Clone, Debug)]
+struct Through {
+    between: Arc<Lazy>,
+    /// Position of its column with the id.
+    column: usize,
+    /// Per row of `between`, the row of the table behind it.
+    rows: Arc<OnceLock<Vec<Option<u32>>>>,
 }
 
 impl Link {
     /// The row behind an event; `None` where it is not known.
     pub fn find(&self, rows: &Rows, row: usize) -> Option<u32> {
-        let moment = rows.moment(row);
-        let id = rows.get(self.key, row)?.cast_unsigned();
-        let Some((between, column)) = &self.through else { return self.identity.find(id, moment) };
-        // As of the row in between, so that a socket keeps one owner's name when its owner takes another.
-        let between_row = between.find(id, moment)?;
-        self.identity.find(between.get(*column, between_row)?.cast_unsigned(), between.moment(between_row))
+        self.find_id(rows.get(self.key, row)?.cast_unsigned(), rows.moment(row))
+    }
+
+    /// The row behind an id at a moment.
+    pub fn find_id(&self, id: u64, moment: u64) -> Option<u32> {
+        match &self.through {
+            None => self.identity.find(id, moment),
+            Some(through) => {
+                let rows = through.rows.get_or_init(|| through.resolve(&self.identity));
+                rows[through.between.find(id, moment)? as usize]
+            }
+        }
+    }
+
+    /// Whether the id alone says which row it is, at any moment.
+    pub fn is_fixed(&self) -> bool {
+        let first = self.through.as_ref().map_or(&self.identity, |through| &through.between);
+        !first.by_moment()
     }
 
     /// Whether both always find the same row.
     pub fn same(&self, other: &Self) -> bool {
-        let column = |link: &Self| link.through.as_ref().map(|through| through.1);
+        let column = |link: &Self| link.through.as_ref().map(|through| through.column);
         self.key == other.key && column(self) == column(other)
+    }
+
+    fn load(&self, trace: &Trace) {
+        self.identity.load(trace);
+        if let Some(through) = &self.through {
+            through.between.load(trace);
+        }
+    }
+}
+
+impl Through {
+    /// As of the row in between, so that a socket keeps one owner's name when its owner takes another.
+    fn resolve(&self, identity: &Identity) -> Vec<Option<u32>> {
+        let behind = |row| {
+            let id = self.between.get(self.column, row)?.cast_unsigned();
+            identity.find(id, self.between.moment(row))
+        };
+        (0..self.between.len() as u32).map(behind).collect()
     }
 }
 
 /// Everything that can be named for a table.
-pub(crate) struct Inputs {
+pub(crate) struct Inputs<'a> {
+    trace: &'a Trace,
     table: String,
     list: Vec<Input>,
 }
@@ -95,10 +168,10 @@ const ALIASES: [(&str, &[&str]); 5] = [
     ("remote", &["raddr", "rport"]),
 ];
 
-impl Inputs {
+impl<'a> Inputs<'a> {
     /// Of a table and what it refers to.
-    pub fn of(trace: &Trace, def: &TableDef) -> Self {
-        let mut inputs = Self { table: def.name.clone(), list: Vec::new() };
+    pub fn of(trace: &'a Trace, def: &TableDef) -> Self {
+        let mut inputs = Self { trace, table: def.name.clone(), list: Vec::new() };
         let own = (0..def.columns.len()).filter(|&column| Some(column) != def.time());
         own.for_each(|column| inputs.add(def, column, "", &Source::Own(column)));
         let refers = |null: bool| {
@@ -106,31 +179,37 @@ impl Inputs {
             (0..def.columns.len()).filter(to)
         };
         for key in refers(false) {
-            inputs.refer(trace, &def.columns[key].references, key);
+            inputs.refer(&def.columns[key].references, key);
         }
         for key in refers(false) {
-            inputs.refer_on(trace, &def.columns[key].references, key);
+            inputs.refer_on(&def.columns[key].references, key);
         }
         for key in refers(true) {
-            inputs.refer(trace, &def.columns[key].references, key);
+            inputs.refer(&def.columns[key].references, key);
         }
         inputs
     }
 
     /// What column `key` refers to.
-    fn refer(&mut self, trace: &Trace, table: &str, key: usize) {
-        let (Some(identity), Some(def)) = (trace.identity(table), trace.table(table)) else { return };
+    fn refer(&mut self, table: &str, key: usize) {
+        let (Some(identity), Some(def)) = (Lazy::of(self.trace, table), self.trace.table(table)) else {
+            return;
+        };
         self.add_row(def, &def.name, &Link { key, identity, through: None });
     }
 
     /// What the row that column `key` refers to refers to in its turn.
-    fn refer_on(&mut self, trace: &Trace, table: &str, key: usize) {
-        let (Some(between), Some(of)) = (trace.identity(table), trace.table(table)) else { return };
-        for (at, column) in of.columns.iter().enumerate().filter(|(_, column)| column.references != table) {
-            let to = &column.references;
-            let (Some(identity), Some(def)) = (trace.identity(to), trace.table(to)) else { continue };
-            let through = Some((Arc::clone(&between), at));
-            self.add_row(def, &column.name, &Link { key, identity, through });
+    fn refer_on(&mut self, table: &str, key: usize) {
+        let (Some(between), Some(of)) = (Lazy::of(self.trace, table), self.trace.table(table)) else {
+            return;
+        };
+        for (column, def) in of.columns.iter().enumerate().filter(|(_, def)| def.references != table) {
+            let to = &def.references;
+            let (Some(identity), Some(behind)) = (Lazy::of(self.trace, to), self.trace.table(to)) else {
+                continue;
+            };
+            let through = Some(Through { between: Arc::clone(&between), column, rows: Arc::default() });
+            self.add_row(behind, &def.name, &Link { key, identity, through });
         }
     }
 
@@ -175,14 +254,18 @@ impl Inputs {
         self.list.iter().find(|input| input.name == name).is_some_and(same)
     }
 
-    /// All of them, but for longer spellings.
+    /// What can be named, but for longer spellings; values only come from what was found by name.
     pub fn iter(&self) -> impl Iterator<Item = &Input> {
         self.list.iter().filter(|input| !input.spelling)
     }
 
     /// By name, whether this trace has values for it or not.
     pub fn get(&self, name: &str) -> Option<&Input> {
-        self.list.iter().find(|input| input.name == name)
+        let input = self.list.iter().find(|input| input.name == name)?;
+        if let Source::Via { link, .. } = &input.source {
+            link.load(self.trace);
+        }
+        Some(input)
     }
 
     /// By name.

@@ -48,7 +48,7 @@ enum From<'a> {
 pub(crate) struct Listing<'c, 'a> {
     context: &'c Context<'a>,
     scan: Scan<'c>,
-    inputs: Inputs,
+    inputs: Inputs<'c>,
     count: &'static Output,
     links: Vec<Link>,
     columns: Vec<(&'static Output, From<'c>)>,

@@ -1,9 +1,9 @@
 //! From frames to answers: only the tables, columns and times that are asked for, on all processors.
 //!
 //! A [`Scan`] names a table and its columns. [`Scan::fold`] hands decoded rows, a frame at a time, to
-//! a native fold: its memory is that of the state, not of the events. Frames are folded in fixed
-//! groups and merged in file order, so the result does not depend on the number of threads, as long
-//! as merging is associative.
+//! a native fold: its memory is that of the state, not of the events. Neighbouring frames share a
+//! state, as many as there happen to be before a thread takes over half of the rest, and states are
+//! merged in file order: as long as merging is associative, the result does not depend on who folded what.
 
 use super::error::Failure;
 use super::mask::Mask;
@@ -14,9 +14,6 @@ use crate::schema::TableDef;
 use crate::schema::reader::{Frame, Scratch};
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// Frames that share a state before it is merged.
-const GROUP: usize = 4;
 
 /// A condition on single rows that a report has of its own.
 type Keep<'a> = dyn Fn(&Rows, usize) -> bool + Send + Sync + 'a;
@@ -136,18 +133,16 @@ impl<'a> Scan<'a> {
         merge: impl Fn(&mut S, S) + Sync + Send,
     ) -> S {
         let frames = self.frames();
-        let group = |scratch: &mut Scratch, frames: &[&Frame]| {
-            let mut state = init();
-            for frame in frames {
-                self.visit(frame, scratch, |chunk| each(&mut state, chunk));
-            }
-            state
+        let start = || (Scratch::new(), init());
+        let add = |(mut scratch, mut state): (Scratch, S), frame: &&Frame| {
+            self.visit(frame, &mut scratch, |chunk| each(&mut state, chunk));
+            (scratch, state)
         };
         let join = |mut a: S, b: S| {
             merge(&mut a, b);
             a
         };
-        let run = || frames.par_chunks(GROUP).map_init(Scratch::new, group).reduce(&init, join);
+        let run = || frames.par_iter().fold(start, add).map(|folded| folded.1).reduce(&init, join);
         self.trace.install(run)
     }
 

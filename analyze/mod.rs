@@ -27,6 +27,7 @@ mod check;
 mod clock;
 mod compat;
 mod connections;
+mod distinct;
 mod error;
 mod escape;
 mod expected;

@@ -22,6 +22,11 @@ impl Value {
     pub fn text(bytes: &[u8]) -> Self {
         Self::Text(escape::lossless(bytes).into())
     }
+
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
 }
 
 /// Names of numbers, from table `enum`.
@@ -94,6 +99,13 @@ impl Rows {
         let Column::Text(text) = &self.batch.columns[column] else { return &[] };
         let start = self.starts[column][row] as usize;
         &text.bytes[start..start + text.lengths[row] as usize]
+    }
+
+    /// Some rows of all columns.
+    pub fn pick(&self, rows: &[u32]) -> Batch {
+        let column = |(column, starts): (&Column, &Vec<u32>)| column.pick(starts, rows);
+        let columns = self.batch.columns.iter().zip(&self.starts).map(column).collect();
+        Batch { rows: rows.len(), columns, ..Batch { table: self.batch.table, ..Batch::default() } }
     }
 
     /// All values of an eight-byte column; empty for any other.

@@ -171,8 +171,9 @@ impl Builder {
 
 fn value_series(text: bool, values: impl Iterator<Item = Value>) -> Series {
     if text {
-        let of = |value| if let Value::Text(text) = value { Some(text.to_string()) } else { None };
-        return Series::new("".into(), values.map(of).collect::<Vec<_>>());
+        let values: Vec<Value> = values.collect();
+        let texts: Vec<Option<&str>> = values.iter().map(Value::as_text).collect();
+        return Series::new("".into(), texts);
     }
     let of = |value| if let Value::Int(number) = value { Some(number) } else { None };
     Series::new("".into(), values.map(of).collect::<Vec<_>>())

@@ -147,16 +147,20 @@ impl Trace {
         };
         let batches: Vec<Option<Batch>> =
             self.install(|| frames.par_iter().map_init(Scratch::new, read).collect());
+        let parts = frames.into_iter().zip(batches).filter_map(|(frame, batch)| Some((frame, batch?)));
+        Some(self.join(def, parts))
+    }
+
+    /// Rows of several frames, one after the other; a frame with other columns is noted and left out.
+    pub fn join<'f>(&self, def: &Arc<TableDef>, parts: impl IntoIterator<Item = (&'f Frame, Batch)>) -> Rows {
         let mut all =
             Batch { table: def.number, columns: vec![Column::Absent; def.columns.len()], ..Batch::default() };
-        for (frame, batch) in frames.iter().zip(batches) {
-            if let Some(batch) = batch
-                && !append(&mut all, batch)
-            {
+        for (frame, batch) in parts {
+            if !append(&mut all, batch) {
                 self.note(frame, "its columns differ from those of the frames before".into());
             }
         }
-        Some(Rows::new(Arc::clone(def), all))
+        Rows::new(Arc::clone(def), all)
     }
 
     /// An identity table, if the trace has it.

@@ -111,6 +111,29 @@ impl Column {
         }
     }
 
+    /// Some of the values; `starts` says where each text begins.
+    #[must_use]
+    pub fn pick(&self, starts: &[u32], rows: &[u32]) -> Self {
+        fn each<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
+            rows.iter().map(|&row| values[row as usize]).collect()
+        }
+        match self {
+            Self::Absent => Self::Absent,
+            Self::U8(v) => Self::U8(each(v, rows)),
+            Self::U16(v) => Self::U16(each(v, rows)),
+            Self::U32(v) => Self::U32(each(v, rows)),
+            Self::U64(v) => Self::U64(each(v, rows)),
+            Self::Text(text) => {
+                let mut picked = Text::default();
+                for &row in rows {
+                    let (row, start) = (row as usize, starts[row as usize] as usize);
+                    picked.push(&text.bytes[start..start + text.lengths[row] as usize]);
+                }
+                Self::Text(picked)
+            }
+        }
+    }
+
     /// The number in row `row`, widened without its sign; text and missing columns give `None`.
     #[must_use]
     pub fn number(&self, row: usize) -> Option<u64> {

@@ -1,0 +1,85 @@
+//! The rows of an identity table without their repetitions.
+//!
+//! Each epoch repeats what it uses, so most rows of a long trace are there many times. Key and moment
+//! tell repetitions apart: only these two are decoded everywhere, and the rest where a row is new.
+
+use super::hash::FastSet;
+use super::rows::Rows;
+use super::trace::Trace;
+use crate::schema::reader::{Frame, Scratch};
+use crate::schema::{Batch, TableDef};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// The distinct rows of a table, in the order of the file.
+pub(crate) fn rows(trace: &Trace, def: &Arc<TableDef>, key: usize) -> Rows {
+    let mut frames: Vec<&Frame> = trace.reader.frames_of(def.number).collect();
+    loop {
+        let (parts, damaged) = read(trace, &frames, &first_seen(trace, def, key, &frames));
+        if damaged.is_empty() {
+            return trace.join(def, parts);
+        }
+        // What a damaged frame was the first to say, a later one may say again.
+        frames.retain(|frame| !damaged.contains(&frame.offset));
+    }
+}
+
+/// Per frame, the rows that no frame before has.
+fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[&Frame]) -> Vec<Vec<u32>> {
+    let wanted: Vec<usize> = std::iter::once(key).chain(def.time()).collect();
+    let ids = |scratch: &mut Scratch, frame: &&Frame| {
+        let rows = trace.read(frame, Some(&wanted), scratch);
+        rows.map_or_else(Vec::new, |rows| {
+            (0..rows.len()).map(|row| (rows.raw(key, row), rows.moment(row))).collect()
+        })
+    };
+    let read: Vec<Vec<(u64, u64)>> =
+        trace.install(|| frames.par_iter().map_init(Scratch::new, ids).collect());
+    let mut seen = FastSet::default();
+    let mut new =
+        |ids: &Vec<(u64, u64)>| (0..).zip(ids).filter(|id| seen.insert(*id.1)).map(|id| id.0).collect();
+    read.iter().map(&mut new).collect()
+}
+
+/// Those rows with all their columns, and the frames that cannot be decoded.
+fn read<'f>(
+    trace: &Trace,
+    frames: &[&'f Frame],
+    chosen: &[Vec<u32>],
+) -> (Vec<(&'f Frame, Batch)>, FastSet<u64>) {
+    let pick = |scratch: &mut Scratch, (frame, rows): (&&'f Frame, &Vec<u32>)| {
+        let all = trace.read(frame, None, scratch);
+        (*frame, all.map(|all| all.pick(rows)))
+    };
+    let new = frames.par_iter().zip(chosen).filter(|(_, rows)| !rows.is_empty());
+    let read: Vec<_> = trace.install(|| new.map_init(Scratch::new, pick).collect());
+    let damaged = read.iter().filter(|(_, rows)| rows.is_none()).map(|(frame, _)| frame.offset).collect();
+    (read.into_iter().filter_map(|(frame, rows)| Some((frame, rows?))).collect(), damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    #[test]
+    fn what_a_damaged_frame_said_first_is_taken_from_a_later_one() {
+        let mut tape = Tape::new();
+        for _ in 0..2 {
+            (0..3).for_each(|row| {
+                tape.task(100 + row, 7 + row, 70, "sh");
+            });
+        }
+        tape.rows_per_frame(3);
+        let mut bytes = tape.bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let task = trace.table("task").expect("the table is there").number;
+        let frames: Vec<_> = trace.reader.frames_of(task).collect();
+        assert_eq!(frames.len(), 2);
+        let whole = trace.identity("task").expect("the table is there");
+        assert_eq!(whole.len(), 3);
+        bytes[frames[0].offset as usize + frames[0].header.header_length() + 40] ^= 0x10;
+        let trace = Tape::open_bytes(bytes, 1);
+        assert_eq!(trace.identity("task").expect("the table is there").all().len(), 3);
+        assert_eq!(trace.unreadable().len(), 1);
+    }
+}
