@@ -47,6 +47,7 @@ mod mask;
 mod options;
 mod overview;
 mod pairs;
+mod paths;
 mod print;
 mod probes;
 mod quantile;

@@ -3,6 +3,7 @@
 
 mod cell;
 mod define;
+mod files;
 mod tcp;
 
 use super::clock::SECOND;

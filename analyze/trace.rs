@@ -187,6 +187,12 @@ impl Trace {
         })
     }
 
+    /// The number that an enumeration calls so; `None`: this trace has no such name.
+    pub fn number(&self, enumeration: &str, label: &str) -> Option<i64> {
+        let named = self.labels().iter().find(|((name, _), text)| name == enumeration && &***text == label);
+        named.map(|((_, number), _)| *number)
+    }
+
     /// What was counted as lost.
     pub fn ledger(&self) -> &Ledger {
         self.ledger.get_or_init(|| Ledger::load(self))

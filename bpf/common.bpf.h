@@ -123,6 +123,24 @@ static __always_inline __u32 task_netns(struct task_struct *task)
 	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
 }
 
+/*
+ * A number that nobody else gets, without an atomic add that returns it (the kernel has that from
+ * 5.12 on): who reads n - 1, adds one and reads n was alone with n, because of two who did so the
+ * second would have read more. Who was not alone tries again. 0: it was never alone.
+ */
+static __always_inline __u32 unique_id(volatile __u32 *last)
+{
+	__u32 before;
+
+	for (int i = 0; last && i < 16; i++) {
+		before = *last;
+		__sync_fetch_and_add(last, 1);
+		if (*last == before + 1)
+			return before + 1;
+	}
+	return 0;
+}
+
 /* ---- the ledger: every attempt ends in exactly one of these four ---- */
 
 static __always_inline void count_filtered(__u32 table)

@@ -10,8 +10,9 @@
  * Rules for a struct here:
  *  - it starts with EVENT or TASK_EVENT, is tagged __event or __identity, and has no padding
  *    that is not a named __skip member (a test checks this);
- *  - fields are integers of 1, 2, 4 or 8 bytes, char arrays (text up to the first NUL),
- *    ip6_t, or str_t for text of any length that trails the struct;
+ *  - fields are integers of 1, 2, 4 or 8 bytes, enums (whose names go into table `enum`: what follows
+ *    the first `_` of each), char arrays (text up to the first NUL), ip6_t, or str_t for text of any
+ *    length that trails the struct;
  *  - units, references and "no value" markers come from the typedefs or are tagged in place.
  */
 #ifndef TAPEDECK_EVENT_H
@@ -28,6 +29,7 @@
 #define __skip         __tag("skip")         /* layout only: never a column */
 #define __key          __tag("key")          /* the id that an identity row defines */
 #define __ends         __tag("ends")         /* non-zero: the id is free; such a row only says that */
+#define __renewed      __tag("renewed")      /* while an id is used, its row comes again every RENEWAL or sooner */
 #define __hist         __tag("hist")         /* the writer keeps a histogram of it for the overview */
 #define __name(text)   __tag("name:" text)   /* the table is called so, since the kernel has a struct of that name */
 #define __event        __tag("table:event")
@@ -40,6 +42,7 @@ typedef __u64 bytes64_t __unit("bytes");
 typedef __u32 us_t __unit("us");
 typedef __u32 task_id __ref("task");      /* thread id as the initial pid namespace has it */
 typedef __u32 sock_id __ref("sock");      /* ours: counts up over one recording, never used twice */
+typedef __u32 file_id __ref("file");      /* ours, never used twice */
 typedef __u32 seq_t __by("sock");         /* TCP sequence number */
 typedef struct { __u8 byte[16]; } ip6_t __unit("ip");
 typedef struct { __u16 off, len; } str_t __tag("trailing");
@@ -88,6 +91,31 @@ struct sock_row {
 	__u32 ended __ends;
 	__u32 side __null(0) __enum("side") __doc("server: accepted or listening, client: connected; null: open before the start");
 } __identity __name("sock") __doc("one TCP connection or listener");
+
+/* As i_mode has it; what has no type of its own (an eventfd, an epoll set) is `anon`. */
+enum file_type {
+	TYPE_anon = 0,
+	TYPE_fifo = 1,
+	TYPE_char = 2,
+	TYPE_directory = 4,
+	TYPE_block = 6,
+	TYPE_file = 8,
+	TYPE_link = 10,
+	TYPE_socket = 12,
+};
+
+struct file_row {
+	EVENT;
+	file_id file __key;
+	__u64 inode;
+	__u32 dev __doc("device of the file system: major << 20 | minor");
+	__u32 generation __doc("tells files apart that had the same inode number one after the other");
+	enum file_type type;
+	str_t path __doc("as the mount namespace has it; without a leading / if it is more than 60 directories deep");
+	str_t name __doc("last part of the path");
+	char fstype[16] __doc("type of the file system");
+	__u32 unused __skip;
+} __identity __renewed __name("file") __doc("a file, directory, pipe or socket, by the name it was last met under");
 
 /* ---- group proc ---- */
 
@@ -180,5 +208,86 @@ struct tcp_rx {
 	__u8 state __enum("tcp_state");
 	__u8 backlog __doc("1: waited while the owner held the socket");
 } __event __doc("a segment reached the TCP receive code of its socket");
+
+/* ---- group file ---- */
+
+struct file_open {
+	TASK_EVENT;
+	file_id file __null(0) __doc("what was opened");
+	file_id dir __null(0) __doc("directory that a relative path starts from");
+	__s32 ret __doc("descriptor, or a negative error number");
+	__u32 flags __doc("O_ flags");
+	__u32 mode __doc("permissions for a new file");
+	__u32 created __doc("1: this call made the file");
+	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+	str_t path __doc("as it was given");
+	__u32 unused __skip;
+} __event __doc("open, creat, openat or openat2 at its return");
+
+enum io_op {
+	IO_read = 1,
+	IO_write = 2,
+};
+
+struct file_io {
+	TASK_EVENT;
+	file_id file __null(0);
+	enum io_op op;
+	bytes_t requested __null(4294967295) __doc("size asked for; null for calls with a vector");
+	__s32 ret __unit("bytes") __doc("bytes read or written, or a negative error number");
+	__s64 offset __null(-1) __unit("bytes") __doc("position in the file at which it began; null where there is none");
+	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+} __event __doc("a call of the read or write family at its return, sockets and pipes included");
+
+enum path_op {
+	PATH_stat = 1,
+	PATH_lstat,
+	PATH_fstat,
+	PATH_statx,
+	PATH_statfs,
+	PATH_fstatfs,
+	PATH_access,
+	PATH_readlink,
+	PATH_unlink,
+	PATH_rmdir,
+	PATH_mkdir,
+	PATH_mknod,
+	PATH_rename,
+	PATH_link,
+	PATH_symlink,
+	PATH_truncate,
+	PATH_ftruncate,
+};
+
+struct path_call {
+	TASK_EVENT;
+	enum path_op op;
+	file_id file __null(0) __doc("for calls on a descriptor: its file");
+	file_id dir __null(0) __doc("directory that a relative path starts from");
+	file_id dir2 __null(0) __doc("the same for path2");
+	__s32 ret __unit("errno") __doc("0 or a length, or a negative error number");
+	__u32 flags __doc("AT_, RENAME_ or STATX_ flags where the call has them");
+	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+	str_t path __doc("as it was given; empty for calls on a descriptor");
+	str_t path2 __doc("new name of a rename or link, target of a symlink");
+} __event __name("path_op") __doc("a call about a path (stat, access, unlink, mkdir, rename, ...) at its return");
+
+enum sync_op {
+	SYNC_sync = 1,
+	SYNC_syncfs,
+	SYNC_fsync,
+	SYNC_fdatasync,
+	SYNC_msync,
+	SYNC_sync_file_range,
+};
+
+struct file_sync {
+	TASK_EVENT;
+	enum sync_op op;
+	file_id file __null(0) __doc("file of the descriptor, for calls that have one");
+	__s32 ret __unit("errno") __doc("0, or a negative error number");
+	__u32 unused __skip;
+	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+} __event __doc("a call that waits for data to reach the disk, at its return");
 
 #endif

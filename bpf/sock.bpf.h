@@ -49,23 +49,11 @@ struct {
 	__type(value, __u32);
 } last_sock_id SEC(".maps");
 
-/*
- * A number that nobody else gets, without an atomic add that returns it (the kernel has that from
- * 5.12 on): who reads n - 1, adds one and reads n was alone with n, because of two who did so the
- * second would have read more. Who was not alone tries again. 0: it was never alone.
- */
 static __always_inline __u32 new_sock_id(void)
 {
-	__u32 zero = 0, before;
-	volatile __u32 *last = bpf_map_lookup_elem(&last_sock_id, &zero);
+	__u32 zero = 0;
 
-	for (int i = 0; last && i < 16; i++) {
-		before = *last;
-		__sync_fetch_and_add(last, 1);
-		if (*last == before + 1)
-			return before + 1;
-	}
-	return 0;
+	return unique_id(bpf_map_lookup_elem(&last_sock_id, &zero));
 }
 
 static __always_inline bool is_tcp(const struct sock *sk)

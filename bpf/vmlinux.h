@@ -32,6 +32,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -83,12 +84,55 @@ struct css_set {
 struct mm_struct {
 	unsigned long arg_start, arg_end;
 };
-struct file {
-	void *private_data;
-	struct inode *f_inode;
+struct qstr {
+	union {
+		struct {
+			u32 hash, len;
+		};
+		u64 hash_len;
+	};
+	const unsigned char *name;
+};
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+};
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+struct fs_struct {
+	struct path pwd;
+};
+struct file_system_type {
+	const char *name;
+};
+struct super_block {
+	unsigned int s_dev;
+	unsigned long s_magic;
+	struct file_system_type *s_type;
 };
 struct inode {
 	unsigned short i_mode;
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	u32 i_generation;
+};
+struct file {
+	unsigned int f_mode;
+	void *private_data;
+	struct inode *f_inode;
+	struct path f_path;
+	s64 f_pos;
 };
 struct fdtable {
 	unsigned int max_fds;
@@ -103,7 +147,12 @@ typedef struct {
 struct signal_struct {
 	atomic_t live;
 };
+struct thread_info {
+	unsigned long flags;
+	u32 status;
+};
 struct task_struct {
+	struct thread_info thread_info;
 	int pid, tgid;
 	unsigned int flags;
 	int exit_code;
@@ -116,6 +165,7 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct mm_struct *mm;
 	struct files_struct *files;
+	struct fs_struct *fs;
 	struct signal_struct *signal;
 };
 struct linux_binprm {
@@ -230,6 +280,9 @@ struct pt_regs {
 
 struct user_pt_regs {
 	u64 regs[31], sp, pc, pstate;
+};
+struct pt_regs___arm64_call {
+	s32 syscallno;
 };
 
 #pragma clang attribute pop

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// A version that has been replaced may still be asked for by a stream that lags this far, ns.
 const LAG: u64 = 5_000_000_000;
+/// A row that is not renewed for this long is not used any more, ns: what `RENEWAL_SHIFT` of `bpf/file.bpf.h` stands for.
+const RENEWAL: u64 = 1 << 35;
 /// Ids above this are not tracked by bit: no kernel hands them out.
 const MAX_ID: u64 = 1 << 28;
 
@@ -147,8 +149,9 @@ impl Identity {
     pub fn next_epoch(&mut self) -> u32 {
         let horizon = self.newest.saturating_sub(LAG);
         for (&table, store) in &mut self.stores {
-            let ts = self.layouts[table].find(|column| column.name == "ts").map_or(0, |field| field.offset);
-            store.forget(horizon, ts);
+            let layout = &self.layouts[table];
+            let ts = layout.find(|column| column.name == "ts").map_or(0, |field| field.offset);
+            store.forget(horizon, ts, layout.renewed);
         }
         self.epoch += 1;
         self.epoch
@@ -194,8 +197,13 @@ impl Store {
     }
 
     /// Drops what no row can refer to any more, and the marks of the epoch.
-    fn forget(&mut self, horizon: u64, ts: usize) {
-        self.entries.retain(|_, entry| entry.ended.is_none_or(|ended| ended > horizon));
+    fn forget(&mut self, horizon: u64, ts: usize, renewed: bool) {
+        let stale = |entry: &Entry| {
+            let last = entry.versions.last().and_then(|record| number(record, ts, FieldKind::Number(8)));
+            renewed && last.unwrap_or(0) <= horizon.saturating_sub(RENEWAL)
+        };
+        let ended = |entry: &Entry| entry.ended.is_some_and(|ended| ended <= horizon);
+        self.entries.retain(|_, entry| !ended(entry) && !stale(entry));
         for entry in self.entries.values_mut() {
             let time = |record: &[u8]| number(record, ts, FieldKind::Number(8)).unwrap_or(0);
             // The last version from before the horizon still counts for rows after it.

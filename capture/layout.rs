@@ -7,7 +7,7 @@
 use crate::schema::{ColumnDef, ColumnType, Role, TableDef};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::ReferencesType as _;
-use libbpf_rs::btf::types::{Array, DeclTag, Int, IntEncoding, MemberAttr, Struct, StructMember};
+use libbpf_rs::btf::types::{Array, DeclTag, Enum, Int, IntEncoding, MemberAttr, Struct, StructMember};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, TypeId};
 use std::collections::HashMap;
 
@@ -42,6 +42,10 @@ pub struct Layout {
     pub size: usize,
     /// One per column.
     pub fields: Vec<Field>,
+    /// Names of the numbers in columns that are enums: enumeration, number, name.
+    pub labels: Vec<(String, u64, String)>,
+    /// An identity that the probes announce again and again while it is used, and never end.
+    pub renewed: bool,
 }
 
 impl Layout {
@@ -85,6 +89,8 @@ impl Layout {
             },
             size: libbpf_rs::HasSize::size(ty),
             fields: Vec::new(),
+            labels: Vec::new(),
+            renewed: tags.all(id, None).iter().any(|tag| tag == "renewed"),
         };
         let mut end = 0;
         for (index, member) in (0u32..).zip(ty.iter()) {
@@ -125,10 +131,26 @@ impl Layout {
         let ty = resolve(btf, tags, member.ty, &mut found)?;
         let (kind, column, size) = storage(btf, &ty, &found).with_context(|| format!("member {name}"))?;
         if !found.iter().any(|tag| tag == "skip") {
-            self.def.columns.push(column_def(name, column, &found));
+            let mut def = column_def(name, column, &found);
+            if let Ok(named) = Enum::try_from(ty) {
+                def.enumeration = self.add_labels(&named)?;
+            }
+            self.def.columns.push(def);
             self.fields.push(Field { offset, kind });
         }
         Ok((offset, offset + size))
+    }
+
+    /// Takes over the names of an enum, without the prefix that C needs, and returns the enum's own.
+    fn add_labels(&mut self, named: &Enum) -> Result<String> {
+        let name = named.name().and_then(|name| name.to_str()).context("an enum has a name")?;
+        for member in named.iter() {
+            let member_name =
+                member.name.and_then(|name| name.to_str()).context("an enumerator has a name")?;
+            let label = member_name.split_once('_').map_or(member_name, |(_, label)| label);
+            self.labels.push((name.to_owned(), member.value.cast_unsigned(), label.to_owned()));
+        }
+        Ok(name.to_owned())
     }
 }
 
@@ -162,6 +184,9 @@ fn storage(btf: &Btf, ty: &BtfType, tags: &[String]) -> Result<(FieldKind, Colum
         let signed = matches!(int.encoding, IntEncoding::Signed);
         return number(usize::from(int.bits) / 8, signed);
     }
+    if let Ok(named) = Enum::try_from(*ty) {
+        return number(libbpf_rs::HasSize::size(&named), false);
+    }
     if let Ok(array) = Array::try_from(*ty) {
         let element = resolve(btf, &Tags::default(), array.ty(), &mut Vec::new())?;
         let chars = Int::try_from(element).is_ok_and(|int| int.bits == 8);
@@ -169,7 +194,7 @@ fn storage(btf: &Btf, ty: &BtfType, tags: &[String]) -> Result<(FieldKind, Colum
             return Ok((FieldKind::Chars(array.capacity()), ColumnType::Text, array.capacity()));
         }
     }
-    bail!("a {:?} cannot be a column: use an integer, a char array, ip6_t or str_t", ty.kind())
+    bail!("a {:?} cannot be a column: use an integer, an enum, a char array, ip6_t or str_t", ty.kind())
 }
 
 fn number(width: usize, signed: bool) -> Result<(FieldKind, ColumnType, usize)> {

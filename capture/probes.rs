@@ -46,26 +46,29 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
     let tags = Tags::of(&btf);
     let mut probes: BTreeMap<String, (Option<String>, BTreeMap<u32, Variant>)> = BTreeMap::new();
     for func in btf.type_by_kind::<Func>() {
-        let Some(tag) = tags.get(func.type_id(), None, "probe:") else { continue };
-        let mut parts = tag.splitn(3, ':');
-        let (Some(name), Some(Ok(rank)), Some(kind)) =
-            (parts.next(), parts.next().map(str::parse), parts.next())
-        else {
-            anyhow::bail!("{group}: the tag 'probe:{tag}' is not probe:NAME:RANK:KIND");
-        };
-        let (keeps, variants) = probes.entry(name.to_owned()).or_default();
-        if let Some(identity) = tags.get(func.type_id(), None, "keeps:") {
-            *keeps = Some(identity.to_owned());
-        }
-        let empty = || Variant { kind: kind.to_owned(), ..Variant::default() };
-        let variant = variants.entry(rank).or_insert_with(empty);
+        let id = func.type_id();
         let program = func.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if !tags.all(func.type_id(), None).iter().any(|tag| tag == "notes") {
-            variant.recording.push(program.clone());
+        // A program may serve several probes: one tag for each.
+        for tag in tags.all(id, None).iter().filter_map(|tag| tag.strip_prefix("probe:")) {
+            let mut parts = tag.splitn(3, ':');
+            let (Some(name), Some(Ok(rank)), Some(kind)) =
+                (parts.next(), parts.next().map(str::parse), parts.next())
+            else {
+                anyhow::bail!("{group}: the tag 'probe:{tag}' is not probe:NAME:RANK:KIND");
+            };
+            let (keeps, variants) = probes.entry(name.to_owned()).or_default();
+            if let Some(identity) = tags.get(id, None, "keeps:") {
+                *keeps = Some(identity.to_owned());
+            }
+            let empty = || Variant { kind: kind.to_owned(), ..Variant::default() };
+            let variant = variants.entry(rank).or_insert_with(empty);
+            if !tags.all(id, None).iter().any(|tag| tag == "notes") {
+                variant.recording.push(program.clone());
+            }
+            variant.programs.push(program.clone());
+            let lacks = tags.get(id, None, "lacks:").unwrap_or("");
+            variant.lacks.extend(lacks.split(',').filter(|column| !column.is_empty()).map(str::to_owned));
         }
-        variant.programs.push(program);
-        let lacks = tags.get(func.type_id(), None, "lacks:").unwrap_or("");
-        variant.lacks.extend(lacks.split(',').filter(|column| !column.is_empty()).map(str::to_owned));
     }
     let probe = |(name, (keeps, variants)): (String, (_, BTreeMap<u32, Variant>))| Probe {
         name,

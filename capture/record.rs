@@ -67,6 +67,8 @@ impl Own {
             },
             size: 0,
             fields: Vec::new(),
+            labels: Vec::new(),
+            renewed: false,
         };
         for spec in specs {
             layout.add(spec);

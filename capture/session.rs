@@ -132,7 +132,7 @@ impl Session {
             _sync: sync,
         };
         session.send_rows(Own::Probe, outcomes.iter().map(|outcome| probe_row(outcome, 0)).collect());
-        session.send_rows(Own::Enum, super::names::rows());
+        session.send_rows(Own::Enum, super::names::rows(&layouts));
         Ok(session)
     }
 

@@ -7,6 +7,7 @@ mod cli;
 mod cost;
 mod crash;
 mod exec;
+mod files;
 mod filters;
 mod ledger;
 mod made_up;

@@ -19,6 +19,8 @@ pub struct Options {
     pub port: u16,
     /// Of `odd`: these cases alone, separated by commas.
     pub case: Option<String>,
+    /// Of `files`: where.
+    pub dir: Option<String>,
     /// Where the JSON goes instead of standard output.
     pub output: Option<String>,
 }
@@ -35,6 +37,7 @@ impl Options {
             missing: 0,
             port: 0,
             case: None,
+            dir: None,
             output: None,
         };
         let mut arguments = arguments.iter();
@@ -56,6 +59,7 @@ impl Options {
             "--missing" => self.missing = number(name, value)?,
             "--port" => self.port = number(name, value)?,
             "--case" => self.case = Some(value.to_owned()),
+            "--dir" => self.dir = Some(value.to_owned()),
             "--output" => self.output = Some(value.to_owned()),
             _ => return Err(format!("unknown option {name}")),
         }

@@ -12,6 +12,7 @@
 //! truth connects   --family … --count N --size S --reply R         N connections one after the other
 //! truth odd        --family … [--case NAME,…]                      EAGAIN, peeks, splices, resets, port reuse …
 //! truth execs      --count N --missing M                           N programs with known ends, M that do not exist
+//! truth files      --count N --size S [--dir PATH]                 N files written, read, looked at, renamed, removed
 //! truth idle       --ms N                                          nothing, for a while
 //! truth nop END …                                                  what `execs` starts
 //! ```
@@ -23,6 +24,7 @@
 //! and what it did there. [`net::Tally`] says what the numbers mean. Times are `CLOCK_MONOTONIC` nanoseconds.
 
 mod execs;
+mod files;
 mod json;
 mod net;
 mod odd;
@@ -38,9 +40,9 @@ use json::Object;
 use options::Options;
 
 const USAGE: &str =
-    "usage: truth sends|pingpong|twothreads|connects|odd|execs|idle [--family v4|v6|mapped] [--count N]
+    "usage: truth sends|pingpong|twothreads|connects|odd|execs|files|idle [--family v4|v6|mapped] [--count N]
        [--size BYTES] [--reply BYTES] [--delay-ms N] [--ms N] [--missing N] [--port P] [--case NAME,…]
-       [--output FILE]";
+       [--dir PATH] [--output FILE]";
 
 /// What a command runs, and whether `--family` matters to it.
 enum Command {
@@ -62,6 +64,7 @@ fn main() {
         "connects" => Command::Network(traffic::connects),
         "odd" => Command::Network(odd::odd),
         "execs" => Command::Local(execs::execs),
+        "files" => Command::Local(files::files),
         "idle" => Command::Local(|options| Ok(traffic::idle(options))),
         _ => usage(&format!("unknown command {name}")),
     };
