@@ -24,6 +24,7 @@ use crate::analyze::compat::Lines;
 use crate::analyze::escape::lossless;
 use crate::analyze::listing::Listing;
 use crate::analyze::paths::Paths;
+use crate::analyze::rows::Rows;
 use crate::analyze::table::Output;
 use anyhow::Result;
 use std::io;
@@ -70,9 +71,8 @@ fn run(context: &Context) -> Result<Answer> {
     if context.flag("extended").is_some() {
         listing = listing.named("flags").named("mode").named("created").named("latency_us");
     }
-    let given = move |rows: &_, row| match whole {
-        true => Some(paths.whole(rows, row, dir, path)),
-        false => Some(lossless(rows.bytes(path, row))),
+    let given = move |rows: &Rows, row| {
+        Some(if whole { paths.whole(rows, row, dir, path) } else { lossless(rows.bytes(path, row)) })
     };
     listing.text("path", given).answer()
 }
