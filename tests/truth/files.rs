@@ -97,7 +97,7 @@ impl Tally {
     fn read_back(&mut self, path: &Path, size: usize) -> io::Result<()> {
         let file = self.open(path, libc::O_RDONLY)?;
         let mut block = vec![0u8; size];
-        for at in [0, size as i64] {
+        for at in [0, i64::try_from(size).unwrap_or(0)] {
             // SAFETY: the slice outlives the call.
             self.got(unsafe { libc::pread(file.0, block.as_mut_ptr().cast(), size, at) })?;
         }
@@ -137,14 +137,14 @@ impl Tally {
 
     fn wrote(&mut self, returned: isize) -> io::Result<()> {
         self.writes += 1;
-        self.write_bytes += check(returned as i64)?.cast_unsigned();
+        self.write_bytes += u64::try_from(check(i64::try_from(returned).unwrap_or(-1))?).unwrap_or(0);
         Ok(())
     }
 
     fn got(&mut self, returned: isize) -> io::Result<i64> {
         self.reads += 1;
-        let bytes = check(returned as i64)?;
-        self.read_bytes += bytes.cast_unsigned();
+        let bytes = check(i64::try_from(returned).unwrap_or(-1))?;
+        self.read_bytes += u64::try_from(bytes).unwrap_or(0);
         Ok(bytes)
     }
 
