@@ -6,7 +6,8 @@
 use super::error::{Failure, nearest};
 use super::options::Options;
 use super::report::{Flag, REPORTS, Report};
-use clap::{Arg, ArgAction, Args as _, Command, FromArgMatches as _};
+use super::rewrite;
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ pub(crate) struct Call {
 pub(crate) enum Parsed {
     /// To run.
     Call(Box<Call>),
+    /// To write another trace, with the verb's own options.
+    Rewrite(&'static rewrite::Verb, Box<Call>, Box<ArgMatches>),
     /// To print a help text and end well.
     Help(String),
 }
@@ -69,17 +72,28 @@ pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
     }
     check_files(&words)?;
     let flags = report.map(|report| flags(report, &matches)).unwrap_or_default();
-    Ok(Parsed::Call(Box::new(Call {
-        traces: words.into_iter().map(PathBuf::from).collect(),
-        verb,
-        options,
-        flags,
-    })))
+    let rewrite = verb.as_deref().and_then(rewriting);
+    let traces = words.into_iter().map(PathBuf::from).collect();
+    let call = Box::new(Call { traces, verb, options, flags });
+    Ok(match rewrite {
+        Some(verb) => Parsed::Rewrite(verb, call, Box::new(matches)),
+        None => Parsed::Call(call),
+    })
 }
 
 /// A report by name.
 pub(crate) fn report(name: &str) -> Option<&'static Report> {
     REPORTS.iter().copied().find(|report| report.name == name)
+}
+
+/// A verb that writes another trace, by name.
+fn rewriting(name: &str) -> Option<&'static rewrite::Verb> {
+    rewrite::VERBS.iter().copied().find(|verb| verb.name == name)
+}
+
+/// Every verb that is no report, with what it does.
+fn verbs_about() -> impl Iterator<Item = (&'static str, &'static str)> {
+    VERBS.into_iter().chain(rewrite::VERBS.iter().map(|verb| (verb.name, verb.about)))
 }
 
 fn usage(error: &clap::Error) -> Failure {
@@ -89,20 +103,21 @@ fn usage(error: &clap::Error) -> Failure {
 
 /// Position of the first plain word that is a verb. Options that take a value hide it from this search.
 fn find_verb(args: &[String]) -> Option<usize> {
-    let command = Options::augment_args(Command::new("analyze"));
+    let common = Options::augment_args(Command::new("analyze"));
+    let own = rewrite::VERBS.map(|verb| (verb.options)(Command::new(verb.name)));
     let takes_value = |arg: &str| {
-        let own = REPORTS
+        let of_report = REPORTS
             .iter()
             .flat_map(|report| report.flags)
             .any(|flag| arg.strip_prefix("--") == Some(flag.name) && flag.value.is_some());
-        let common = command.get_arguments().any(|option| {
+        let common = own.iter().chain([&common]).flat_map(Command::get_arguments).any(|option| {
             let long = option.get_long().is_some_and(|long| arg.strip_prefix("--") == Some(long));
             let short = option
                 .get_short()
                 .is_some_and(|short| arg.strip_prefix('-') == Some(short.to_string().as_str()));
             (long || short) && option.get_action().takes_values()
         });
-        own || common
+        of_report || common
     };
     let mut at = 1;
     while at < args.len() {
@@ -119,7 +134,7 @@ fn find_verb(args: &[String]) -> Option<usize> {
 }
 
 fn is_verb(word: &str) -> bool {
-    report(word).is_some() || VERBS.iter().any(|verb| verb.0 == word)
+    report(word).is_some() || verbs_about().any(|verb| verb.0 == word)
 }
 
 fn command(verb: Option<&str>, report: Option<&'static Report>) -> Command {
@@ -130,7 +145,10 @@ fn command(verb: Option<&str>, report: Option<&'static Report>) -> Command {
     let mut command = Options::augment_args(Command::new("analyze")).arg(words);
     command = command.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
     let Some(report) = report else {
-        let about = verb.and_then(|verb| VERBS.iter().find(|known| known.0 == verb)).map(|known| known.1);
+        let about = verb.and_then(|verb| verbs_about().find(|known| known.0 == verb)).map(|known| known.1);
+        if let Some(verb) = verb.and_then(rewriting) {
+            command = (verb.options)(command);
+        }
         return command
             .about(
                 about.unwrap_or("Answer questions from a trace: without a verb, what happened in one page"),
@@ -150,7 +168,7 @@ fn command(verb: Option<&str>, report: Option<&'static Report>) -> Command {
 fn verbs() -> String {
     let reports = REPORTS.iter().map(|report| (report.name, report.question));
     let line = |(name, question): (&str, &str)| format!("  {name:<14} {question}\n");
-    let lines: String = VERBS.iter().copied().chain(reports).map(line).collect();
+    let lines: String = verbs_about().chain(reports).map(line).collect();
     format!("Verbs:\n{lines}\nEach report explains itself: analyze VERB --help")
 }
 
@@ -164,7 +182,7 @@ impl Flag {
     }
 }
 
-fn flags(report: &Report, matches: &clap::ArgMatches) -> BTreeMap<&'static str, String> {
+fn flags(report: &Report, matches: &ArgMatches) -> BTreeMap<&'static str, String> {
     let value = |flag: &Flag| match flag.value {
         Some(_) => matches.get_one::<String>(flag.name).cloned(),
         None => matches.get_flag(flag.name).then(|| "true".to_owned()),
@@ -178,7 +196,7 @@ fn check_files(words: &[String]) -> Result<(), Failure> {
         if word == "-" || std::path::Path::new(word).exists() {
             continue;
         }
-        let names = REPORTS.iter().map(|report| report.name).chain(VERBS.iter().map(|verb| verb.0));
+        let names = REPORTS.iter().map(|report| report.name).chain(verbs_about().map(|verb| verb.0));
         let missing = Failure::usage(format!("{word}: no such file, and no verb of that name"));
         return Err(match nearest(word, names) {
             Some(near) if at > 0 => missing.hint(format!("did you mean '{near}'?")),
@@ -196,7 +214,7 @@ mod tests {
         let args: Vec<String> =
             std::iter::once("analyze").chain(line.split(' ')).map(str::to_owned).collect();
         match parse(&args)? {
-            Parsed::Call(call) => Ok(*call),
+            Parsed::Call(call) | Parsed::Rewrite(_, call, _) => Ok(*call),
             Parsed::Help(text) => panic!("{text}"),
         }
     }

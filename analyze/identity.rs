@@ -156,6 +156,16 @@ impl Identity {
         self.rows.value(trace.labels(), column, row as usize)
     }
 
+    /// Whether a row says the same as a row of another trace's table of the same columns.
+    pub fn says_as(&self, row: u32, other: &Self, its: u32) -> bool {
+        let (row, its) = (row as usize, its as usize);
+        let same = |at| {
+            self.rows.raw(at, row) == other.rows.raw(at, its)
+                && self.rows.bytes(at, row) == other.rows.bytes(at, its)
+        };
+        (0..self.rows.def.columns.len()).all(same)
+    }
+
     /// A cell by id and column name; null where either is not known.
     pub fn look_up(&self, trace: &Trace, key: u64, moment: u64, column: &str) -> Value {
         let found = self.find(key, moment).zip(self.column(column));

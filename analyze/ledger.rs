@@ -154,6 +154,15 @@ impl Ledger {
         }
     }
 
+    /// Rows that the file once held, or should, with their table and the span that they were of.
+    pub fn gone(&self, trace: &Trace) -> Vec<(Window, u16, u64)> {
+        let unreadable = trace.unreadable().into_iter().map(|(_, frame)| {
+            let window = Window { from: frame.times.0, to: frame.times.1.saturating_add(1) };
+            (window, frame.table, frame.rows)
+        });
+        self.gaps.iter().map(|gap| (gap.window, gap.table, gap.rows)).chain(unreadable).collect()
+    }
+
     /// Sums per table number over the whole recording.
     pub fn totals(&self) -> BTreeMap<u16, Counts> {
         let mut totals: BTreeMap<u16, Counts> = BTreeMap::new();

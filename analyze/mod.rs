@@ -5,6 +5,7 @@
 //! analyze trace.bin tcpsend            what that report says
 //! analyze trace.bin info               what is in the file
 //! analyze trace.bin check              is all of it there?
+//! analyze trace.bin slice … -o b.bin   another trace: a part of it, one without names, a whole one
 //! ```
 //!
 //! The way of an answer: [`args`] → [`trace`] opens the file → the verb's [`report`] names tables and
@@ -52,6 +53,7 @@ mod print;
 mod probes;
 mod quantile;
 mod report;
+mod rewrite;
 mod rows;
 mod run;
 mod shape;

@@ -119,6 +119,15 @@ impl Options {
         given.into_iter().find(|option| option.1).map(|option| option.0)
     }
 
+    /// An option that was given and that a verb which writes a trace does not have.
+    pub fn not_of(&self, verb: &str) -> Option<&'static str> {
+        let span = [("from", &self.from), ("to", &self.to), ("at", &self.at), ("where", &self.condition)];
+        let of_slice = span.into_iter().find(|option| option.1.is_some() && verb != "slice");
+        let format = self.format.map(|_| "format").or(self.check.as_ref().map(|_| "check"));
+        let of_reports = Self { condition: None, ..self.clone() }.of_reports();
+        of_slice.map(|option| option.0).or(of_reports).or(format)
+    }
+
     /// The format: as asked for, else by the file's name.
     pub fn format(&self) -> Format {
         let by_name = || match self.output.as_ref()?.extension()?.to_str()? {

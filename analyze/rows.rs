@@ -52,6 +52,11 @@ impl Rows {
         Self { def, batch, starts, time }
     }
 
+    /// The rows as the reader decoded them.
+    pub fn into_batch(self) -> Batch {
+        self.batch
+    }
+
     /// When the row's event was; 0 where the table has no times.
     #[inline]
     pub fn moment(&self, row: usize) -> u64 {
@@ -105,7 +110,7 @@ impl Rows {
     pub fn pick(&self, rows: &[u32]) -> Batch {
         let column = |(column, starts): (&Column, &Vec<u32>)| column.pick(starts, rows);
         let columns = self.batch.columns.iter().zip(&self.starts).map(column).collect();
-        Batch { rows: rows.len(), columns, ..Batch { table: self.batch.table, ..Batch::default() } }
+        Batch { table: self.batch.table, stream: self.batch.stream, rows: rows.len(), columns }
     }
 
     /// All values of an eight-byte column; empty for any other.

@@ -9,7 +9,7 @@ use super::report::{Context, Report};
 use super::shape::Shape;
 use super::trace::Trace;
 use super::window::Window;
-use super::{check, expected, export, info, input, json, overview, print, report};
+use super::{check, expected, export, info, input, json, overview, print, report, rewrite};
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
@@ -45,6 +45,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, terminal: bool) -> Result<Exit> {
     let call = match args::parse(args)? {
         Parsed::Call(call) => call,
+        Parsed::Rewrite(verb, call, matches) => return rewrite::run(verb, &call, &matches, out, messages),
         Parsed::Help(text) => {
             out.write_all(text.as_bytes())?;
             return Ok(Exit::Ok);
@@ -179,7 +180,7 @@ fn write(call: &Call, text: &[u8], out: &mut dyn Write) -> Result<()> {
     }
 }
 
-fn report_losses(losses: &Losses, messages: &mut dyn Write) -> Result<Exit> {
+pub(super) fn report_losses(losses: &Losses, messages: &mut dyn Write) -> Result<Exit> {
     let Some(banner) = print::banner(losses) else { return Ok(Exit::Ok) };
     for line in banner.lines() {
         writeln!(messages, "analyze: {line}")?;

@@ -37,6 +37,7 @@ pub struct TraceWriter<W: Write> {
     index: Vec<(u64, u64)>,
     last_checkpoint: u64,
     last_time: u64,
+    end: Option<u64>,
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -56,6 +57,7 @@ impl<W: Write> TraceWriter<W> {
             index: Vec::new(),
             last_checkpoint: 0,
             last_time: host.start_mono,
+            end: None,
             packer,
         };
         let message = message::build(256, |root| host.write(root.init_host()));
@@ -90,6 +92,11 @@ impl<W: Write> TraceWriter<W> {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.offset
+    }
+
+    /// Says when the recording ended, where that is not the time of the last row.
+    pub fn ends_at(&mut self, moment: u64) {
+        self.end = Some(moment);
     }
 
     /// The sink.
@@ -203,7 +210,7 @@ impl<W: Write> TraceWriter<W> {
     fn fill_footer(&self, mut to: super::trace_capnp::footer::Builder, reason: &str) {
         to.set_checkpoint(self.last_checkpoint);
         to.set_reason(reason);
-        to.set_end_mono(self.last_time);
+        to.set_end_mono(self.end.unwrap_or(self.last_time));
         let mut tables = to.reborrow().init_tables(message::count(self.totals.len()));
         for (index, totals) in self.totals.iter().enumerate() {
             let mut table = tables.reborrow().get(message::count(index));

@@ -161,3 +161,33 @@ fn the_independent_reader_agrees() {
         }
     }
 }
+
+/// Cut in two, merged and compressed anew, every fixture still says what it said.
+#[test]
+fn what_is_cut_and_merged_again_answers_the_same() {
+    let folder = std::env::temp_dir().join(format!("tapedeck-fixtures-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder takes a folder");
+    let file = |name: &str| folder.join(name);
+    let text = |path: &PathBuf| path.to_str().expect("UTF-8").to_owned();
+    for name in FIXTURES {
+        let (first, second, merged, small) = (file("first"), file("second"), file("merged"), file("small"));
+        let write = |from: &Path, words: &[&str], to: &PathBuf| {
+            let (exit, out, messages) = analyze(from, &[words, &["--force", "-o", &text(to)]].concat());
+            assert!(exit == 0 || exit == 3, "{name} {words:?}: {out}{messages}");
+        };
+        write(&fixture(name), &["slice", "--to", "700ms"], &first);
+        write(&fixture(name), &["slice", "--from", "700ms"], &second);
+        write(&first, &[&text(&second), "merge"], &merged);
+        write(&merged, &["recompress", "-l", "3"], &small);
+        for words in GOLDEN.iter().filter(|words| !matches!(words[0], "info" | "check")) {
+            let rows = |path: &Path| {
+                let (exit, out, messages) = analyze(path, &[words, &["--format", "json"][..]].concat());
+                let said: Value =
+                    serde_json::from_str(&out).unwrap_or_else(|_| panic!("{words:?}: {messages}"));
+                (exit, said["rows"].clone())
+            };
+            assert_eq!(rows(&fixture(name)), rows(&small), "{name} {words:?}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).expect("a folder of ours");
+}
