@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 use tapedeck::capture::batch::Batcher;
 use tapedeck::capture::host::describe;
 use tapedeck::capture::layout::{FieldKind, Layout};
+use tapedeck::capture::medium::Single;
 use tapedeck::capture::plan::Plan;
-use tapedeck::capture::recorder::Recorder;
+use tapedeck::capture::preface::Preface;
+use tapedeck::capture::recorder::{Recorder, Rules};
 use tapedeck::capture::rings::drain;
 use tapedeck::capture::source::EventSource;
 use tapedeck::schema::Host;
@@ -35,15 +37,19 @@ fn main() -> anyhow::Result<()> {
     let plan = Plan::new(&["net".into(), "net-rx".into(), "proc".into()])?;
     let layouts = Arc::new(plan.layouts);
     let host = Host { groups: vec!["net".into(), "net-rx".into()], ..describe(Vec::new()) };
-    let recorder = Recorder::start(sink, 1, &host, &layouts)?;
+    let recorder = {
+        let tables = layouts.iter().map(|layout| layout.def.clone()).collect();
+        let medium = Single::new(&Preface::new(host.clone(), 1, tables), sink, None)?;
+        Recorder::start(Box::new(medium), &layouts, Rules::default())?
+    };
     let generator = Generator::new(&layouts, host.start_mono, events, flows);
     let began = Instant::now();
     let cpu = cpu_time();
     drain(generator, Batcher::new(&layouts, 0), &recorder.to, &AtomicBool::new(false), None);
     let written = recorder.finish("all events are made");
     let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_time() - cpu);
-    let per_event = written.bytes as f64 / events as f64;
-    println!("{events} events, {flows} flows: {} bytes, {per_event:.2} per event", written.bytes);
+    let per_event = written.progress.bytes as f64 / events as f64;
+    println!("{events} events, {flows} flows: {} bytes, {per_event:.2} per event", written.progress.bytes);
     println!(
         "{:.2} M events/s of wall time, {:.0} ns CPU per event, the generator included",
         events as f64 / wall / 1e6,

@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::limit::{Limit, parse_duration, parse_limit, parse_size};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::Duration;
 #[command(name = "capture", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
     /// Trace file to write; `-` writes to standard output
-    #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["list", "dump"])]
     pub output: Option<PathBuf>,
 
     /// Replace FILE if it exists
@@ -23,8 +24,45 @@ pub struct Args {
     pub force: bool,
 
     /// Stop after this time (500ms, 30s, 5m)
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(short, long, visible_alias = "max-duration", value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
+
+    /// Stop before the recording takes more on disk than this (64MiB, 2GiB)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+
+    /// Stop when less than this is free where the trace is written
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
+    pub min_free: u64,
+
+    /// Begin a new file of this size, age, or both (1GiB, 10m): FILE.000001, FILE.000002, …, each complete in itself
+    #[arg(long, value_name = "LIMIT", value_parser = parse_limit, conflicts_with = "flight")]
+    pub rotate: Option<Limit>,
+
+    /// Of the files of --rotate or --flight keep only so many, the latest
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub keep: usize,
+
+    /// Flight recorder: keep the last seconds in memory (30s, 512MiB, or 30s,512MiB), and write them to FILE.000001, …
+    /// on SIGUSR1, --dump or a --trigger
+    #[arg(long, value_name = "LIMIT", value_parser = parse_limit)]
+    pub flight: Option<Limit>,
+
+    /// What makes the flight recorder write
+    #[arg(long, value_name = "WHAT", requires = "flight", help = TRIGGERS)]
+    pub trigger: Vec<String>,
+
+    /// How much of what follows a trigger is in its dump too
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2s", requires = "flight")]
+    pub post: Duration,
+
+    /// After a dump take no notice of triggers for this time
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s", requires = "flight")]
+    pub cool_down: Duration,
+
+    /// Ask the flight recorder that was started with -o FILE to write, and print the name of what it wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "list"])]
+    pub dump: Option<PathBuf>,
 
     /// Probe groups to record, separated by commas: see --list
     #[arg(short, long, value_name = "GROUPS", value_delimiter = ',', default_value = "proc,net")]
@@ -122,43 +160,28 @@ pub enum When {
     Never,
 }
 
+const TRIGGERS: &str = "\
+What makes the flight recorder write: a row (TABLE, or TABLE.COLUMN>VALUE, as in sock_send.latency>100ms or
+process_exit.code!=0), lost events (lost), stalls (psi:memory:some:10%), a file that appears (file:PATH), the end
+of the recording (end)";
+
 const EXAMPLES: &str = "\
 Examples:
   capture -o trace.bin -d 30s                    processes and TCP of the whole system, 30 seconds
   capture -o trace.bin -- curl http://localhost  a command and its descendants
   capture -o trace.bin -g net,net-rx --port 6379 what `analyze trace.bin tcplat` needs, for one port
+  capture -o trace.bin --rotate 1GiB --keep 5    the last five files of 1 GiB each
+  capture -o trace.bin --flight 30s,256MiB --trigger 'sock_recv.latency>200ms'
+                                                 the 30 seconds before each slow receive
+  capture --dump trace.bin                       … or whenever you like
   capture --list                                 groups, probes, and how they attach here
 
 Exit status: 0 recorded; 1 failed; 2 usage; with COMMAND its own status, or 125 when capture
 failed, 126 when COMMAND cannot be run, 127 when it was not found.";
 
-/// `500ms`, `30s`, `5m`, `1h`, or seconds without a unit.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(char::is_alphabetic);
-    let number: f64 =
-        digits.parse().map_err(|_| format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h"))?;
-    let seconds = match &text[digits.len()..] {
-        "ms" => number / 1000.0,
-        "" | "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        unit => return Err(format!("'{unit}' is not a unit of time: write ms, s, m or h")),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|_| format!("'{text}' is not a time that can be waited for"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
-        assert!(parse_duration("7 parsecs").is_err());
-        assert!(parse_duration("-1s").is_err());
-    }
 
     #[test]
     fn the_definition_is_sound() {

@@ -43,6 +43,7 @@ pub fn describe(command: Vec<String>) -> Host {
         zone,
         zone_offset,
         boot_id: read("/proc/sys/kernel/random/boot_id"),
+        recording: read("/proc/sys/kernel/random/uuid"),
         page_size: 4096,
         ..Host::default()
     }

@@ -1,9 +1,11 @@
 //! The trace file on disk: who may read it, whose it is, and how often it is synced.
 
 use anyhow::{Context as _, Result, bail};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -53,6 +55,14 @@ impl Output {
         }
     }
 
+    /// Waits until what was written is on the disk.
+    pub fn sync(&self) {
+        if let Self::File(file) = self {
+            // A disk that cannot has refused a write already, or tells the next program that opens the file.
+            let _ = file.sync_all();
+        }
+    }
+
     /// Starts a thread that syncs the file every second, until the result is dropped. None for a pipe.
     #[must_use]
     pub fn sync_in_background(&self) -> Option<Sender<()>> {
@@ -68,6 +78,19 @@ impl Output {
         std::thread::Builder::new().name("sync".into()).spawn(work).ok()?;
         Some(stop)
     }
+}
+
+/// Bytes that are free for us where a file is or will be; none where a file system does not say.
+#[must_use]
+pub fn free_space(path: &Path) -> Option<u64> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = CString::new(directory.as_os_str().as_bytes()).ok()?;
+    // SAFETY: zero is valid for every field of statvfs; the name is a C string and the pointer valid.
+    let (failed, found) = unsafe {
+        let mut found: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(name.as_ptr(), &raw mut found) != 0, found)
+    };
+    (!failed && found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 fn refusal(path: &Path, error: io::Error) -> anyhow::Error {
@@ -86,10 +109,16 @@ fn refusal(path: &Path, error: io::Error) -> anyhow::Error {
 /// A file that was there keeps its mode when it is opened; the trace in it is no less private.
 fn make_private(file: &File) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
-    if let (Some(uid), Some(gid)) = (id_of("SUDO_UID"), id_of("SUDO_GID")) {
+    if let Some((uid, gid)) = sudo_user() {
         fchown(file, Some(uid), Some(gid))?;
     }
     Ok(())
+}
+
+/// User and group that called sudo, if that is how we became root.
+#[must_use]
+pub fn sudo_user() -> Option<(u32, u32)> {
+    id_of("SUDO_UID").zip(id_of("SUDO_GID"))
 }
 
 fn id_of(variable: &str) -> Option<u32> {

@@ -5,14 +5,18 @@
 //! grows without bound and nothing is lost in silence.
 
 use super::batch::{Builder, Sealed, framed};
+use super::books::Books;
+use super::dumps::Dumps;
+use super::host::now;
 use super::identity::Identity;
 use super::layout::Layout;
+use super::medium::{Border, Dumped, Medium, Progress};
 use super::record::{Own, Row};
-use crate::schema::{Batch, Host, Kind, Role, TraceTotals, TraceWriter};
+use super::trigger::Condition;
+use crate::schema::{Batch, Kind, Role};
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,10 +24,15 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 16;
 /// Event frames in an epoch.
 const EPOCH_FRAMES: usize = 16;
-/// An epoch of a quiet recording ends after this time.
-const EPOCH_AGE: Duration = Duration::from_secs(10);
 /// Names of what the rows refer to follow them after at most this time.
 const IDENTITY_AGE: Duration = Duration::from_millis(500);
+
+/// Below a bound on the size by this much, no further event is written: room for the end of the file.
+const ROOM_AT_END: u64 = 5 << 18;
+/// By this much (or an eighth), the recording is asked to end: room for what is still on its way.
+const ROOM_TO_STOP: u64 = 2 << 20;
+/// A bound on the size must leave room for both.
+pub const SMALLEST_BOUND: u64 = 4 << 20;
 
 /// What the recorder is told.
 pub enum Message {
@@ -31,21 +40,43 @@ pub enum Message {
     Sealed(Sealed),
     /// Rows of our own tables, as records.
     Rows(Own, Vec<Vec<u8>>),
+    /// Write out what is in memory, and tell `done`; without that a trigger asks, and may ask in vain.
+    Dump {
+        /// The cause.
+        why: String,
+        /// Where to say what became of it.
+        done: Option<Sender<Dumped>>,
+        /// Somebody asks, not a trigger.
+        by_hand: bool,
+    },
     /// The recording ends, for this reason.
     Finish(String),
+}
+
+/// What a recording keeps to.
+#[derive(Default)]
+pub struct Rules {
+    /// Its files hold no more bytes than this.
+    pub max_size: Option<u64>,
+    /// For a flight recorder: rows that make it write.
+    pub conditions: Vec<Condition>,
+    /// … and when.
+    pub dumps: Option<Dumps>,
 }
 
 /// What became of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
-    /// Per table.
-    pub totals: Vec<TraceTotals>,
-    /// Bytes of the file.
-    pub bytes: u64,
+    /// Rows and bytes.
+    pub progress: Progress,
+    /// The files are nearly as large as they may be.
+    pub full: bool,
     /// Events that were taken from the rings but not written, per table.
     pub discarded: HashMap<u16, u64>,
     /// Why writing stopped early.
     pub error: Option<String>,
+    /// Dumps that could not be begun, and why.
+    pub faults: Vec<String>,
 }
 
 /// The running recorder.
@@ -57,22 +88,18 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Writes the head of the trace and starts the thread.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// When the head cannot be written.
-    pub fn start<W: Write + Send + 'static>(
-        sink: W,
-        level: i32,
-        host: &Host,
-        layouts: &Arc<Vec<Layout>>,
-    ) -> anyhow::Result<Self> {
-        let tables = layouts.iter().map(|layout| layout.def.clone()).collect();
-        let writer = TraceWriter::new(sink, level, host, tables)?;
+    /// When there can be no further thread.
+    pub fn start(medium: Box<dyn Medium>, layouts: &Arc<Vec<Layout>>, rules: Rules) -> anyhow::Result<Self> {
         let (to, from) = sync_channel(QUEUE);
         let progress = Arc::default();
         let work = Work {
-            writer: Some(writer),
+            epoch_age: medium.longest_epoch(),
+            medium: Some(medium),
+            rules,
+            books: Books::default(),
             identity: Identity::new(layouts),
             layouts: Arc::clone(layouts),
             frames: 0,
@@ -106,26 +133,32 @@ impl Recorder {
     }
 }
 
-struct Work<W: Write> {
+struct Work {
     /// None once writing failed: then everything is counted as discarded.
-    writer: Option<TraceWriter<W>>,
+    medium: Option<Box<dyn Medium>>,
+    rules: Rules,
+    books: Books,
     identity: Identity,
     layouts: Arc<Vec<Layout>>,
     frames: usize,
+    /// An epoch of a quiet recording ends after this time.
+    epoch_age: Duration,
     epoch_began: Instant,
     identity_due: Instant,
     written: Written,
     progress: Arc<std::sync::Mutex<Written>>,
 }
 
-impl<W: Write> Work<W> {
+impl Work {
     fn run(mut self, from: &Receiver<Message>) -> Written {
         let mut reason = "the recorder went away".to_owned();
         loop {
-            let wait = self.identity_due.saturating_duration_since(Instant::now());
-            match from.recv_timeout(wait) {
+            let dump = self.rules.dumps.as_ref().and_then(Dumps::due);
+            let due = dump.map_or(self.identity_due, |due| due.min(self.identity_due));
+            match from.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Message::Sealed(sealed)) => self.take(sealed),
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
+                Ok(Message::Dump { why, done, by_hand }) => self.ask_for_dump(why, by_hand, done),
                 Ok(Message::Finish(why)) => {
                     reason = why;
                     break;
@@ -133,6 +166,8 @@ impl<W: Write> Work<W> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.end_epoch_if_due();
+            self.dump(false);
             if Instant::now() >= self.identity_due {
                 self.write_identity();
             }
@@ -150,13 +185,43 @@ impl<W: Write> Work<W> {
             }
             Sealed::Events(batch) => {
                 self.identity.mark(&batch);
+                self.books.arrived(batch.table, batch.rows as u64);
+                if let Some(condition) =
+                    self.rules.conditions.iter().find(|condition| condition.holds(&batch))
+                {
+                    self.ask_for_dump(condition.text.clone(), false, None);
+                }
                 self.append(Kind::Events, &batch);
                 self.frames += 1;
-                if self.frames >= EPOCH_FRAMES || self.epoch_began.elapsed() >= EPOCH_AGE {
-                    self.close_epoch();
-                }
             }
         }
+    }
+
+    fn ask_for_dump(&mut self, why: String, by_hand: bool, done: Option<Sender<Dumped>>) {
+        match (&mut self.rules.dumps, done) {
+            (Some(dumps), done) => dumps.ask(why, by_hand, done),
+            (None, Some(done)) => {
+                // Who asked may be gone by now.
+                let _ =
+                    done.send(Err("this recording keeps nothing in memory: start it with --flight".into()));
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn dump(&mut self, all: bool) {
+        let Some(next) = self.rules.dumps.as_mut().and_then(|dumps| dumps.take(all)) else { return };
+        self.close_epoch();
+        let Some(medium) = &mut self.medium else { return };
+        let waiting = next.waiting.clone();
+        if let Err(error) = medium.dump(&next.why, next.waiting) {
+            let fault = format!("{error:#}");
+            for done in waiting {
+                let _ = done.send(Err(fault.clone()));
+            }
+            self.written.faults.push(fault);
+        }
+        self.show_progress();
     }
 
     fn write_rows(&mut self, own: Own, rows: &[Vec<u8>]) {
@@ -168,7 +233,13 @@ impl<W: Write> Work<W> {
             builder.push(row);
         }
         let kind = if own == Own::Clock { Kind::Clock } else { Kind::Stats };
-        self.append(kind, &builder.seal());
+        let batch = builder.seal();
+        match (own, &mut self.medium) {
+            (Own::Clock | Own::Probe | Own::Enum, Some(medium)) => medium.keep(kind, &batch),
+            (Own::Ledger, _) => rows.iter().for_each(|row| self.books.counted(row)),
+            _ => {}
+        }
+        self.append(kind, &batch);
     }
 
     fn write_identity(&mut self) {
@@ -188,21 +259,63 @@ impl<W: Write> Work<W> {
         self.show_progress();
     }
 
+    fn end_epoch_if_due(&mut self) {
+        let wanted = self.medium.as_ref().is_some_and(|medium| medium.wants_turn());
+        if wanted || self.frames >= EPOCH_FRAMES || self.epoch_began.elapsed() >= self.epoch_age {
+            self.close_epoch();
+        }
+    }
+
     fn close_epoch(&mut self) {
         self.write_identity();
-        self.identity.next_epoch();
+        let epoch = self.identity.next_epoch();
         self.frames = 0;
         self.epoch_began = Instant::now();
+        let is_event = |table: u16| self.layouts[usize::from(table)].def.role == Role::Event;
+        let (closing, opening) = self.books.border(now(), is_event);
+        let border = Border { epoch, closing: self.ledger_of(&closing), opening: self.ledger_of(&opening) };
+        if let Some(Err(error)) = self.medium.as_mut().map(|medium| medium.turn(border)) {
+            self.fail(&error);
+        }
+    }
+
+    fn ledger_of(&self, rows: &[Vec<u8>]) -> Batch {
+        let ledger = self.layouts.iter().position(|layout| layout.def.name == Own::Ledger.name());
+        let ledger = ledger.expect("every recording has a ledger");
+        let mut builder = Builder::new(Arc::clone(&self.layouts), ledger, crate::schema::frame::RECORDER);
+        for row in rows {
+            builder.push(row);
+        }
+        builder.seal()
     }
 
     fn append(&mut self, kind: Kind, batch: &Batch) {
-        let Some(writer) = &mut self.writer else { return self.discard(batch) };
-        if let Err(error) = writer.append(kind, self.identity.epoch(), batch) {
-            self.written.error = Some(error.to_string());
-            self.written.totals = writer.totals().to_vec();
-            self.written.bytes = writer.bytes();
-            self.writer = None;
+        if kind == Kind::Events && self.has_no_room() {
+            return self.discard(batch);
+        }
+        let Some(medium) = &mut self.medium else { return self.discard(batch) };
+        if let Err(error) = medium.append(kind, self.identity.epoch(), batch) {
+            self.fail(&error);
             self.discard(batch);
+        }
+    }
+
+    /// Sees to the bound on the size: first asks for the end, then discards.
+    fn has_no_room(&mut self) -> bool {
+        let (Some(bound), Some(medium)) = (self.rules.max_size, &self.medium) else { return false };
+        let left = bound.saturating_sub(medium.bytes());
+        if left < ROOM_TO_STOP.max(bound / 8) && !self.written.full {
+            self.written.full = true;
+            self.show_progress();
+        }
+        left < ROOM_AT_END
+    }
+
+    /// What was written stays; nothing more comes.
+    fn fail(&mut self, error: &anyhow::Error) {
+        self.written.error = Some(format!("{error:#}"));
+        if let Some(medium) = self.medium.take() {
+            self.written.progress = medium.progress();
         }
     }
 
@@ -213,9 +326,8 @@ impl<W: Write> Work<W> {
     }
 
     fn show_progress(&mut self) {
-        if let Some(writer) = &self.writer {
-            self.written.totals = writer.totals().to_vec();
-            self.written.bytes = writer.bytes();
+        if let Some(medium) = &self.medium {
+            self.written.progress = medium.progress();
         }
         if let Ok(mut progress) = self.progress.lock() {
             progress.clone_from(&self.written);
@@ -224,10 +336,11 @@ impl<W: Write> Work<W> {
 
     fn finish(mut self, reason: &str) -> Written {
         self.write_identity();
-        if let Some(writer) = self.writer.take() {
-            match writer.finish(reason) {
-                Ok((_, bytes)) => self.written.bytes = bytes,
-                Err(error) => self.written.error = Some(error.to_string()),
+        self.dump(true);
+        if let Some(medium) = self.medium.take() {
+            match medium.finish(reason) {
+                Ok(progress) => self.written.progress = progress,
+                Err(error) => self.written.error = Some(format!("{error:#}")),
             }
         }
         self.written

@@ -2,21 +2,27 @@
 
 use super::args::Args;
 use super::command::{Command, NotStarted};
+use super::control::Control;
 use super::cost::Cost;
+use super::dumps::Dumps;
 use super::family::{Family, SharedMaps};
 use super::filter::{Filter, user_id};
 use super::host::{describe, now};
 use super::ledger::{self, Ledger};
-use super::output::Output;
 use super::plan::{FamilyPlan, Plan, forced_kinds};
+use super::preface::Preface;
 use super::probes::{Choice, Outcome};
 use super::record::{Own, Row};
-use super::recorder::{Message, Recorder, Written, clock_row};
+use super::recorder::{Message, Recorder, Rules, Written, clock_row};
 use super::rings::Rings;
+use super::signals::Signals;
 use super::summary::{Progress, Summary};
+use super::target::{Target, free_if_low};
+use super::trigger::Triggers;
 use crate::schema::Host;
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{MapCore as _, MapFlags};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -38,20 +44,16 @@ pub fn record(args: &Args) -> Result<u8> {
     require_linux_with_btf()?;
     let plan = Plan::new(&args.groups)?;
     let filter = Filter::new(args, command.as_ref().map(Command::pid))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("handle signals")?;
-    }
-    let path = args.output.as_deref().context("-o FILE is required")?;
-    let output = Output::create(path, args.force)?;
-    let mut session = Session::start(args, plan, &filter, output).inspect_err(|_| Output::remove(path))?;
+    let signals = Signals::listen()?;
+    let target = Target::new(args)?;
+    let mut session = Session::start(args, plan, &filter, target).inspect_err(|_| Target::withdraw(args))?;
     if let Some(Err(error)) = command.as_mut().map(Command::release) {
         let code = error.downcast_ref::<NotStarted>().map_or(125, NotStarted::exit_code);
         session.finish("the command did not start")?;
         eprintln!("capture: {error:#}");
         return Ok(code);
     }
-    let (reason, status) = session.run(args, &stop, command.as_mut())?;
+    let (reason, status) = session.run(args, &signals, command.as_mut())?;
     session.finish(reason)?;
     Ok(status)
 }
@@ -82,12 +84,15 @@ struct Session {
     clock_due: u64,
     plan: Plan,
     progress: Progress,
-    _sync: Option<std::sync::mpsc::Sender<()>>,
+    triggers: Triggers,
+    /// Free bytes, if less than there should be.
+    low: Option<u64>,
+    _control: Option<Control>,
 }
 
 impl Session {
     /// Attaches everything behind a closed gate, takes stock of what is there, and opens the gate.
-    fn start(args: &Args, mut plan: Plan, filter: &Filter, output: Output) -> Result<Self> {
+    fn start(args: &Args, mut plan: Plan, filter: &Filter, target: Target) -> Result<Self> {
         let rings = Rings::plan(args.rings);
         let mut maps = SharedMaps::default();
         let forced = forced_kinds(&plan, &args.attach)?;
@@ -102,9 +107,11 @@ impl Session {
         rings.create(&maps)?;
         add_wanted(&maps, filter)?;
         let layouts = Arc::new(plan.layouts.clone());
-        let sync = if args.no_sync { None } else { output.sync_in_background() };
-        let host = host_of(args, filter);
-        let recorder = Recorder::start(output, args.level, &host, &layouts)?;
+        let mut triggers = Triggers::new(&args.trigger, &layouts)?;
+        let tables = layouts.iter().map(|layout| layout.def.clone()).collect();
+        let medium = target.medium(args, Preface::new(host_of(args, filter), args.level, tables))?;
+        let recorder = Recorder::start(medium, &layouts, rules(args, &mut triggers))?;
+        let control = control(args, &recorder)?;
         let draining = Arc::new(AtomicBool::new(true));
         let drains = rings.drain(&maps, &layouts, &recorder.to, &draining, args.stall)?;
         for family in &families {
@@ -129,7 +136,9 @@ impl Session {
             clock_due: started,
             plan,
             progress,
-            _sync: sync,
+            triggers,
+            low: None,
+            _control: control,
         };
         session.send_rows(Own::Probe, outcomes.iter().map(|outcome| probe_row(outcome, 0)).collect());
         session.send_rows(Own::Enum, super::names::rows(&layouts));
@@ -147,7 +156,7 @@ impl Session {
     fn run(
         &mut self,
         args: &Args,
-        stop: &AtomicBool,
+        signals: &Signals,
         mut command: Option<&mut Command>,
     ) -> Result<(&'static str, u8)> {
         let end = args
@@ -158,22 +167,53 @@ impl Session {
             if let Some(status) = command.as_mut().and_then(|command| command.try_wait()) {
                 return Ok(("the command ended", status));
             }
-            let reason = match () {
-                () if stop.load(Ordering::Relaxed) => Some("interrupted"),
-                () if end.is_some_and(|end| now() >= end) => Some("the duration is over"),
-                () if self.written().error.is_some() => Some("the file could not be written"),
-                () => None,
-            };
-            if let Some(reason) = reason {
+            let over = end.is_some_and(|end| now() >= end);
+            if let Some(reason) = self.reason_to_end(signals.stop(), over) {
                 return Ok((reason, command.map_or(0, end_command)));
             }
             let wait = next.min(end.unwrap_or(u64::MAX)).saturating_sub(now()).min(20_000_000);
             std::thread::sleep(Duration::from_nanos(wait));
             if now() >= next || self.cost.is_due() {
                 self.keep_books()?;
+                self.low = free_if_low(args.output.as_deref().unwrap_or(Path::new("-")), args.min_free);
                 next = now() + SECOND;
             }
+            self.look_for_triggers(signals);
         }
+    }
+
+    fn reason_to_end(&self, interrupted: bool, over: bool) -> Option<&'static str> {
+        let written = self.written();
+        match () {
+            () if interrupted => Some("interrupted"),
+            () if over => Some("the duration is over"),
+            () if written.error.is_some() => Some("the file could not be written"),
+            () if written.full => Some("the size that --max-size allows is reached"),
+            () if self.low.is_some() => Some("less is free on the disk than --min-free asks for"),
+            () => None,
+        }
+    }
+
+    fn look_for_triggers(&mut self, signals: &Signals) {
+        let lost = self.lost();
+        let by_hand = signals.dump().then(|| "SIGUSR1".to_owned());
+        let triggered = self.triggers.look(lost);
+        for (why, by_hand) in
+            by_hand.map(|why| (why, true)).into_iter().chain(triggered.map(|why| (why, false)))
+        {
+            self.ask_for_dump(why, by_hand);
+        }
+    }
+
+    fn ask_for_dump(&self, why: String, by_hand: bool) {
+        if let Some(recorder) = &self.recorder {
+            // A recorder that is gone has kept its reason, which finish() reports.
+            let _ = recorder.to.send(Message::Dump { why, done: None, by_hand });
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.ledger.totals().values().map(ledger::Counts::lost).sum()
     }
 
     fn written(&self) -> Written {
@@ -193,8 +233,7 @@ impl Session {
         let (families, attempted) = (&self.families, self.attempted());
         self.cost.tick(|| run_time(families), attempted);
         self.send_rows(Own::Cost, vec![self.cost.row(attempted)]);
-        let lost = self.ledger.totals().values().map(ledger::Counts::lost).sum();
-        self.progress.show(&self.written(), lost);
+        self.progress.show(&self.written(), self.lost());
         Ok(())
     }
 
@@ -225,6 +264,9 @@ impl Session {
             outcomes.iter().map(|(outcome, missed)| probe_row(outcome, *missed)).collect(),
         );
         self.account_for_discarded();
+        if self.triggers.end {
+            self.ask_for_dump(format!("the recording ended: {reason}"), true);
+        }
         let recorder = self.recorder.take().context("a session finishes once")?;
         let written = recorder.finish(reason);
         let summary = Summary {
@@ -248,6 +290,19 @@ impl Session {
         let rows = self.written().discarded.iter().map(row).collect();
         self.send_rows(Own::Ledger, rows);
     }
+}
+
+fn rules(args: &Args, triggers: &mut Triggers) -> Rules {
+    Rules {
+        max_size: args.max_size,
+        conditions: std::mem::take(&mut triggers.conditions),
+        dumps: args.flight.map(|_| Dumps::new(args.post, args.cool_down)),
+    }
+}
+
+fn control(args: &Args, recorder: &Recorder) -> Result<Option<Control>> {
+    let path = args.output.as_deref().filter(|_| args.flight.is_some());
+    path.map(|path| Control::listen(path, recorder.to.clone())).transpose()
 }
 
 fn run_time(families: &[Family]) -> (u64, u64) {

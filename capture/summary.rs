@@ -41,13 +41,13 @@ impl Progress {
 
     /// Rate, size and losses so far.
     pub fn show(&mut self, written: &Written, lost: u64) {
-        let rows: u64 = written.totals.iter().map(|totals| totals.rows).sum();
+        let rows: u64 = written.progress.totals.iter().map(|totals| totals.rows).sum();
         let rate = (rows.saturating_sub(self.last.1)) as f64 / self.last.0.elapsed().as_secs_f64().max(0.001);
         self.last = (Instant::now(), rows);
         if let Some(bar) = &self.bar {
             bar.set_message(format!(
                 "{rate:.0} events/s  {}  lost {}",
-                HumanBytes(written.bytes),
+                HumanBytes(written.progress.bytes),
                 HumanCount(lost)
             ));
         }
@@ -101,7 +101,7 @@ impl Summary<'_> {
     pub fn text(&self) -> String {
         let counts = self.counts();
         let rows: u64 = (0..)
-            .zip(&self.written.totals)
+            .zip(&self.written.progress.totals)
             .filter(|&(table, _)| self.is_event(table))
             .map(|(_, totals)| totals.rows)
             .sum();
@@ -115,14 +115,28 @@ impl Summary<'_> {
             HumanCount(self.lost(&counts))
         );
         self.write_losses(&mut text, &counts);
-        let per_event = self.written.bytes as f64 / rows.max(1) as f64;
-        let _ = writeln!(text, "{} written ({per_event:.1} bytes per event)", HumanBytes(self.written.bytes));
+        self.write_files(&mut text, rows);
         self.write_cost(&mut text, &counts, seconds);
         for (outcome, _) in self.outcomes.iter().filter(|(outcome, _)| outcome.got.is_none() && !outcome.off)
         {
             let _ = writeln!(text, "not attached: {}: {}", outcome.probe, outcome.reasons.join("; "));
         }
         text
+    }
+
+    fn write_files(&self, text: &mut String, rows: u64) {
+        let progress = &self.written.progress;
+        let per_event = progress.bytes as f64 / rows.max(1) as f64;
+        let _ = writeln!(text, "{} written ({per_event:.1} bytes per event)", HumanBytes(progress.bytes));
+        if progress.let_go > 0 {
+            let _ = writeln!(text, "{} events left the memory without a dump", HumanCount(progress.let_go));
+        }
+        for path in &progress.files {
+            let _ = writeln!(text, "  {}", path.display());
+        }
+        for fault in progress.faults.iter().chain(&self.written.faults) {
+            let _ = writeln!(text, "a dump failed: {fault}");
+        }
     }
 
     fn lost(&self, counts: &Counts) -> u64 {

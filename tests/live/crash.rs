@@ -109,7 +109,7 @@ fn a_full_disk_ends_the_recording_and_says_what_is_lost() {
     let Some(_undo) = tiny_file_system(&directory) else { return };
     let path = directory.join("trace.bin");
     let mut capture = Command::new(CAPTURE);
-    capture.arg("-o").arg(&path).args(["-g", "net,net-rx", "--"]).arg(truth());
+    capture.arg("-o").arg(&path).args(["-g", "net,net-rx", "--min-free", "0B", "--"]).arg(truth());
     capture.args(["sends", "--count", "1000000000", "--size", "50"]).stdout(Stdio::null());
     let output = capture.output().expect("capture runs");
     let stderr = text(&output);

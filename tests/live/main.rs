@@ -3,12 +3,14 @@
 //! aloud, unless `REQUIRE_LIVE=1` forbids it. They record processes of their own only, and take away
 //! what they make: namespaces, control groups, mounts.
 
+mod bounds;
 mod cli;
 mod cost;
 mod crash;
 mod exec;
 mod files;
 mod filters;
+mod flight;
 mod ledger;
 mod made_up;
 mod observers;

@@ -1,0 +1,230 @@
+//! A set of files: their names, and the recording that goes from one to the next (`--rotate`).
+//!
+//! `trace.bin` becomes `trace.000001.bin`, `trace.000002.bin`, …: sorted by name they are in order. Each
+//! is a whole trace; see DESIGN.md for what makes them a set. A file ends where an epoch ends, so it is a little
+//! larger or older than asked for.
+
+use super::limit::Limit;
+use super::medium::{Border, Medium, Progress};
+use super::output::Output;
+use super::preface::{Moment, Preface, plain};
+use crate::schema::{Batch, Kind, TraceWriter};
+use anyhow::{Context as _, Result, bail};
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+const DIGITS: usize = 6;
+
+/// The names of a set, and the files of it that are there.
+pub struct FileSet {
+    path: PathBuf,
+    part: u32,
+    keep: usize,
+    ended: VecDeque<PathBuf>,
+}
+
+impl FileSet {
+    /// For a set named after `path`, of which at most `keep` files stay (0: all). An earlier set of that name goes, with
+    /// `force`, since two recordings in one set could not be told apart by name.
+    ///
+    /// # Errors
+    /// When there is such a set and `force` is off, or the directory cannot be read.
+    pub fn new(path: &Path, keep: usize, force: bool) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            bail!("a set of files cannot go to standard output: name a file with -o");
+        }
+        for old in members(path)? {
+            if !force {
+                let (old, path) = (old.display(), path.display());
+                bail!("{old} exists, of a recording before: choose another name than {path}, or --force");
+            }
+            fs::remove_file(&old).with_context(|| format!("remove {}", old.display()))?;
+        }
+        Ok(Self { path: path.to_owned(), part: 0, keep, ended: VecDeque::new() })
+    }
+
+    /// Creates the next file: its number, name, and where to write.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn begin(&mut self) -> Result<(u32, PathBuf, Output)> {
+        let path = part_path(&self.path, self.part + 1);
+        let output = Output::create(&path, false)?;
+        self.part += 1;
+        Ok((self.part, path, output))
+    }
+
+    /// A file is complete; older ones than are to be kept go.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn ended(&mut self, path: PathBuf) -> Result<()> {
+        self.ended.push_back(path);
+        while self.keep > 0 && self.ended.len() > self.keep {
+            let Some(old) = self.ended.pop_front() else { break };
+            fs::remove_file(&old).with_context(|| format!("remove {}", old.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The complete files that are there.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.ended.iter().cloned().collect()
+    }
+}
+
+/// `trace.bin` → `trace.000001.bin`; `trace` → `trace.000001`.
+#[must_use]
+pub fn part_path(path: &Path, part: u32) -> PathBuf {
+    let (stem, extension) = halves(path);
+    path.with_file_name(format!("{stem}.{part:0DIGITS$}{extension}"))
+}
+
+/// What stands before and behind the number.
+fn halves(path: &Path) -> (String, String) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() => (stem.to_owned(), format!(".{extension}")),
+        _ => (name, String::new()),
+    }
+}
+
+/// Files that have a name of the set.
+fn members(path: &Path) -> Result<Vec<PathBuf>> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (stem, extension) = halves(path);
+    let is_member = |name: &str| {
+        let number = name.strip_prefix(&format!("{stem}.")).and_then(|rest| rest.strip_suffix(&extension));
+        number
+            .is_some_and(|number| number.len() == DIGITS && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let entries = fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
+    let found = entries.flatten().filter(|entry| is_member(&entry.file_name().to_string_lossy()));
+    let mut found: Vec<PathBuf> = found.map(|entry| entry.path()).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// A recording that turns to the next file when one is large or old enough.
+pub struct Rotation {
+    preface: Preface,
+    set: FileSet,
+    limit: Limit,
+    sync: bool,
+    open: Open,
+    before: Progress,
+}
+
+struct Open {
+    path: PathBuf,
+    writer: TraceWriter<Output>,
+    began: Instant,
+    _sync: Option<Sender<()>>,
+}
+
+impl Open {
+    fn next(preface: &Preface, set: &mut FileSet, sync: bool, start: Option<Moment>) -> Result<Self> {
+        let (part, path, output) = set.begin()?;
+        let sync = if sync { output.sync_in_background() } else { None };
+        let writer = preface.open(output, part, start)?;
+        Ok(Self { path, writer, began: Instant::now(), _sync: sync })
+    }
+}
+
+impl Rotation {
+    /// Begins the first file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new(preface: Preface, mut set: FileSet, limit: Limit, sync: bool) -> Result<Self> {
+        let open = Open::next(&preface, &mut set, sync, None)?;
+        Ok(Self { preface, set, limit, sync, open, before: Progress::default() })
+    }
+}
+
+impl Medium for Rotation {
+    fn append(&mut self, kind: Kind, epoch: u32, batch: &Batch) -> Result<()> {
+        self.open.writer.append(kind, epoch, batch).map_err(plain)
+    }
+
+    fn keep(&mut self, kind: Kind, batch: &Batch) {
+        self.preface.keep(kind, batch);
+    }
+
+    fn wants_turn(&self) -> bool {
+        self.limit.reached(self.open.writer.bytes(), self.open.began.elapsed())
+    }
+
+    fn turn(&mut self, border: Border) -> Result<()> {
+        if !self.wants_turn() {
+            return Ok(());
+        }
+        self.append(Kind::Stats, border.epoch.saturating_sub(1), &border.closing)?;
+        let next = Open::next(&self.preface, &mut self.set, self.sync, Some(Moment::now()))?;
+        let Open { path, writer, .. } = std::mem::replace(&mut self.open, next);
+        let totals = writer.totals().to_vec();
+        let (_, bytes) = writer.finish("the next file of the set follows").map_err(plain)?;
+        self.before.add(&totals, bytes);
+        self.set.ended(path)?;
+        self.append(Kind::Stats, border.epoch, &border.opening)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.before.bytes + self.open.writer.bytes()
+    }
+
+    fn progress(&self) -> Progress {
+        let mut progress = self.before.clone();
+        progress.add(self.open.writer.totals(), self.open.writer.bytes());
+        progress.files = self.set.files();
+        progress
+    }
+
+    fn finish(mut self: Box<Self>, reason: &str) -> Result<Progress> {
+        let totals = self.open.writer.totals().to_vec();
+        let (_, bytes) = self.open.writer.finish(reason).map_err(plain)?;
+        self.before.add(&totals, bytes);
+        self.set.ended(self.open.path)?;
+        self.before.files = self.set.files();
+        Ok(self.before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_in_order_and_keep_their_ending() {
+        let part = |path: &str, part| part_path(Path::new(path), part).display().to_string();
+        assert_eq!(part("/var/trace.bin", 1), "/var/trace.000001.bin");
+        assert_eq!(part("trace", 12), "trace.000012");
+        assert_eq!(part("a.b/.hidden", 2), "a.b/.hidden.000002");
+        assert!(part("t.bin", 9) < part("t.bin", 10));
+    }
+
+    #[test]
+    fn an_earlier_set_is_replaced_only_when_told_to() {
+        let directory = std::env::temp_dir().join(format!("tapedeck-set-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory for temporary files");
+        let path = directory.join("t.bin");
+        for name in ["t.000001.bin", "t.000007.bin", "t.12.bin", "t.00000x.bin", "u.000001.bin"] {
+            fs::write(directory.join(name), "precious").expect("a file");
+        }
+        let refused = FileSet::new(&path, 0, false).err().expect("files are there").to_string();
+        assert!(refused.contains("t.000001.bin exists") && refused.contains("--force"), "{refused}");
+        let mut set = FileSet::new(&path, 2, true).expect("told to");
+        assert_eq!(fs::read_dir(&directory).expect("ours").count(), 3, "what is not of the set stays");
+        for _ in 0..4 {
+            let (_, path, _) = set.begin().expect("a file");
+            set.ended(path).expect("ours to remove");
+        }
+        assert_eq!(members(&path).expect("ours"), [part_path(&path, 3), part_path(&path, 4)]);
+        assert!(FileSet::new(Path::new("-"), 0, false).is_err());
+        fs::remove_dir_all(directory).expect("ours");
+    }
+}

@@ -1,0 +1,77 @@
+//! Where a recording goes, as the command line says: one file or pipe, a rotating set, or memory.
+
+use super::args::Args;
+use super::flight::{self, Flight};
+use super::medium::{Medium, Single};
+use super::output::{Output, free_space};
+use super::preface::Preface;
+use super::recorder::SMALLEST_BOUND;
+use super::set::{FileSet, Rotation, part_path};
+use anyhow::{Context as _, Result, bail};
+use indicatif::HumanBytes;
+use std::path::Path;
+
+/// The place, claimed before anything is loaded.
+pub enum Target {
+    /// One file, or standard output.
+    One(Output),
+    /// A set of files.
+    Set(FileSet),
+}
+
+impl Target {
+    /// Checks the bounds, and creates the file.
+    ///
+    /// # Errors
+    /// When the place cannot be written, or a bound leaves no room.
+    pub fn new(args: &Args) -> Result<Self> {
+        let path = args.output.as_deref().context("-o FILE is required")?;
+        if let Some(bound) = args.max_size.filter(|&bound| bound < SMALLEST_BOUND) {
+            let (bound, least) = (HumanBytes(bound), HumanBytes(SMALLEST_BOUND));
+            bail!("--max-size {bound}: less than {least} leaves no room to end well");
+        }
+        if let Some(size) = args.flight.and_then(|limit| limit.size).filter(|&size| size < flight::SMALLEST) {
+            bail!("--flight {}: it needs at least {}", HumanBytes(size), HumanBytes(flight::SMALLEST));
+        }
+        if let Some(free) = free_if_low(path, args.min_free) {
+            let (free, least) = (HumanBytes(free), HumanBytes(args.min_free));
+            bail!("only {free} are free for {}, less than the {least} of --min-free", path.display());
+        }
+        if args.rotate.is_some() || args.flight.is_some() {
+            return Ok(Self::Set(FileSet::new(path, args.keep, args.force)?));
+        }
+        Output::create(path, args.force).map(Self::One)
+    }
+
+    /// What takes the rows.
+    ///
+    /// # Errors
+    /// When the head of the first file cannot be written.
+    pub fn medium(self, args: &Args, preface: Preface) -> Result<Box<dyn Medium>> {
+        let sync = !args.no_sync;
+        Ok(match (self, args.flight) {
+            (Self::One(output), _) => {
+                let sync = if sync { output.sync_in_background() } else { None };
+                Box::new(Single::new(&preface, output, sync)?)
+            }
+            (Self::Set(set), Some(limit)) => Box::new(Flight::new(preface, set, limit)?),
+            (Self::Set(set), None) => {
+                Box::new(Rotation::new(preface, set, args.rotate.unwrap_or_default(), sync)?)
+            }
+        })
+    }
+
+    /// Takes back what a recording left that could not begin.
+    pub fn withdraw(args: &Args) {
+        let Some(path) = args.output.as_deref() else { return };
+        let rotates = args.rotate.is_some();
+        Output::remove(&if rotates { part_path(path, 1) } else { path.to_owned() });
+    }
+}
+
+/// How much is free, if that is too little; a pipe needs no space.
+#[must_use]
+pub fn free_if_low(path: &Path, least: u64) -> Option<u64> {
+    let to_disk = path.as_os_str() != "-";
+    free_space(path).filter(|&free| to_disk && free < least)
+}
