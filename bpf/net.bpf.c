@@ -98,7 +98,7 @@ int sock_start__iter(struct bpf_iter__task_file *ctx)
 	struct file *file = ctx->file;
 	const struct sock *sk;
 	__u32 tgid;
-	__u8 *known;
+	bool known;
 
 	if (!task || !file)
 		return 0;
@@ -106,8 +106,8 @@ int sock_start__iter(struct bpf_iter__task_file *ctx)
 	if (!sk || !is_tcp(sk))
 		return 0;
 	tgid = BPF_CORE_READ(task, tgid);
-	known = filter_tgid ? bpf_map_lookup_elem(&wanted_tgids, &tgid) : 0;
-	sock_used_by(sk, tgid, known != 0);
+	known = filter_tgid && tgid_wanted(tgid);
+	sock_used_by(sk, tgid, known);
 	if (known && BPF_CORE_READ(sk, __sk_common.skc_state) == LISTEN)
 		note_listener(sk, true);
 	return 0;

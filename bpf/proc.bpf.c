@@ -41,11 +41,8 @@ static __always_inline void emit_fork(struct task_struct *task, __u64 flags)
 /* Children of a wanted process are wanted. */
 static __always_inline void adopt(__u32 child)
 {
-	__u32 parent = current_tgid();
-	__u8 one = 1;
-
-	if (filter_tgid && bpf_map_lookup_elem(&wanted_tgids, &parent))
-		bpf_map_update_elem(&wanted_tgids, &child, &one, BPF_ANY);
+	if (filter_tgid && tgid_wanted(current_tgid()))
+		want_tgid(child, true);
 }
 
 /*
@@ -110,7 +107,7 @@ int BPF_PROG(process_exit__tp, struct task_struct *task)
 	bpf_map_delete_elem(&pending_calls, &tid);
 	bpf_map_delete_elem(&pending_execs, &tid);
 	if (filter_tgid && last)
-		bpf_map_delete_elem(&wanted_tgids, &tgid);
+		want_tgid(tgid, false);
 	return 0;
 }
 

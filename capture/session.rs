@@ -29,6 +29,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
+/// `wanted_tgids` holds as many marks per element.
+const TGID_BLOCK: u32 = 64;
 const CLOCK_EVERY: u64 = 10 * SECOND;
 
 /// Records as the command line says and returns the exit status.
@@ -347,8 +349,11 @@ fn load(
 
 fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
     let Some(map) = maps.get("wanted_tgids") else { return Ok(()) };
-    for tgid in &filter.tgids {
-        map.update(&tgid.to_ne_bytes(), &[1], MapFlags::ANY).context("select a process")?;
+    for &tgid in &filter.tgids {
+        let (index, offset) = ((tgid / TGID_BLOCK).to_ne_bytes(), (tgid % TGID_BLOCK) as usize);
+        let mut block = map.lookup(&index, MapFlags::ANY)?.context("a process id is below 2^22")?;
+        block[offset] = 1;
+        map.update(&index, &block, MapFlags::ANY).context("select a process")?;
     }
     Ok(())
 }
