@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+/*
+ * The floor that the recorder is measured against: BTF tracepoints, direct loads, one clock read, a
+ * filter by process with its descendants, a ring per processor, no wakeups. No identity, no ledger,
+ * no columns, no compression, and no way to attach but this one.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "rec.h"
+
+#define IPPROTO_TCP 6
+
+const volatile __u32 ring_mask = 0;
+
+struct ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__array(values, struct ring);
+} rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u8);
+} wanted SEC(".maps");
+
+struct note {
+	__u64 sk, ts;
+	__u32 size, seq;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct note);
+} notes SEC(".maps");
+
+__u64 lost = 0;
+
+static __always_inline bool is_wanted(void)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	return bpf_map_lookup_elem(&wanted, &tgid) != 0;
+}
+
+struct head {
+	HEAD;
+};
+
+static __always_inline void *reserve(__u16 kind, __u32 size)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), index = cpu & ring_mask;
+	void *ring = bpf_map_lookup_elem(&rings, &index);
+	struct head *h;
+
+	if (!ring)
+		return 0;
+	h = bpf_ringbuf_reserve(ring, size, 0);
+	if (!h) {
+		__sync_fetch_and_add(&lost, 1);
+		return 0;
+	}
+	h->ts = bpf_ktime_get_ns();
+	h->kind = kind;
+	h->cpu = cpu;
+	h->tid = bpf_get_current_pid_tgid();
+	return h;
+}
+
+#define SUBMIT(e) bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP)
+
+/* What the hook itself costs. */
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(on_empty)
+{
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(on_recv, struct sock *sk, int ret, int flags)
+{
+	struct tcp_sock *tp;
+	struct rec_recv *e;
+
+	if (sk->sk_protocol != IPPROTO_TCP || !is_wanted())
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	e = reserve(1, sizeof(*e));
+	if (!e)
+		return 0;
+	e->sock = (__u64)sk;
+	e->latency = 0;
+	e->ret = ret;
+	e->seq = tp->copied_seq;
+	e->flags = flags;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(on_send_start, struct sock *sk, struct msghdr *msg)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct note *p, fresh = {};
+
+	if (!is_wanted())
+		return 0;
+	p = bpf_map_lookup_elem(&notes, &tid);
+	if (p && p->sk)
+		return 0;
+	if (!p) {
+		bpf_map_update_elem(&notes, &tid, &fresh, BPF_ANY);
+		p = bpf_map_lookup_elem(&notes, &tid);
+	}
+	if (!p)
+		return 0;
+	p->sk = (__u64)sk;
+	p->ts = bpf_ktime_get_ns();
+	p->size = msg->msg_iter.count;
+	p->seq = BPF_CORE_READ((struct tcp_sock *)sk, write_seq);
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(on_send, struct sock *sk, int ret, int flags)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct rec_send *e;
+	struct note *p;
+
+	if (sk->sk_protocol != IPPROTO_TCP || !is_wanted())
+		return 0;
+	p = bpf_map_lookup_elem(&notes, &tid);
+	if (!p)
+		return 0;
+	e = reserve(2, sizeof(*e));
+	if (!e)
+		return 0;
+	e->sock = (__u64)sk;
+	e->latency = e->ts - p->ts;
+	e->ret = ret;
+	e->requested = p->size;
+	e->seq = p->seq;
+	e->flags = flags;
+	e->exact = 1;
+	SUBMIT(e);
+	p->sk = 0;
+	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state, struct sock *sk, int old, int new)
+{
+	struct rec_state *e;
+	struct tcp_sock *tp;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	e = reserve(3, sizeof(*e));
+	if (!e)
+		return 0;
+	e->sock = (__u64)sk;
+	e->old = old;
+	e->new = new;
+	e->backlog = sk->sk_max_ack_backlog;
+	e->acked = tp->bytes_acked;
+	e->received = tp->bytes_received;
+	e->segs_out = tp->segs_out;
+	e->segs_in = tp->segs_in;
+	e->retrans = tp->total_retrans;
+	e->srtt = tp->srtt_us >> 3;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/tcp_probe")
+int BPF_PROG(on_rx, struct sock *sk, struct sk_buff *skb)
+{
+	const struct tcp_skb_cb *cb = (const void *)skb->cb;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct rec_rx *e;
+
+	if (!tp)
+		return 0;
+	e = reserve(4, sizeof(*e));
+	if (!e)
+		return 0;
+	e->sock = (__u64)sk;
+	e->seq = BPF_CORE_READ(cb, seq);
+	e->ack = BPF_CORE_READ(cb, ack_seq);
+	e->len = BPF_CORE_READ(cb, end_seq) - e->seq;
+	e->srtt = tp->srtt_us >> 3;
+	e->cwnd = tp->snd_cwnd;
+	e->flags = 0;
+	e->state = sk->__sk_common.skc_state;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(on_call, struct pt_regs *regs, long nr)
+{
+	struct rec_call *e;
+
+	if (!is_wanted())
+		return 0;
+	e = reserve(5, sizeof(*e));
+	if (!e)
+		return 0;
+	e->nr = nr;
+	e->args[0] = regs->di;
+	e->args[1] = regs->si;
+	e->args[2] = regs->dx;
+	e->args[3] = regs->r10;
+	e->args[4] = regs->r8;
+	e->args[5] = regs->r9;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_ret, struct pt_regs *regs, long ret)
+{
+	struct rec_return *e;
+
+	if (!is_wanted())
+		return 0;
+	e = reserve(6, sizeof(*e));
+	if (!e)
+		return 0;
+	e->nr = regs->orig_ax;
+	e->ret = ret;
+	SUBMIT(e);
+	return 0;
+}
+
+/* Either side of the switch may be a wanted one. */
+SEC("tp_btf/sched_switch")
+int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	__u32 from = prev->tgid, to = next->tgid;
+	struct rec_switch *e;
+
+	if (!bpf_map_lookup_elem(&wanted, &from) && !bpf_map_lookup_elem(&wanted, &to))
+		return 0;
+	e = reserve(7, sizeof(*e));
+	if (!e)
+		return 0;
+	e->tid = prev->pid;
+	e->next = next->pid;
+	e->state = prev->flags;
+	SUBMIT(e);
+	return 0;
+}
+
+static __always_inline int woken(__u16 kind, struct task_struct *task)
+{
+	__u32 tgid = task->tgid;
+	struct rec_wakeup *e;
+
+	if (!bpf_map_lookup_elem(&wanted, &tgid))
+		return 0;
+	e = reserve(kind, sizeof(*e));
+	if (!e)
+		return 0;
+	e->wakee = task->pid;
+	e->target = 0;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_waking")
+int BPF_PROG(on_waking, struct task_struct *task)
+{
+	return woken(8, task);
+}
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(on_wakeup, struct task_struct *task)
+{
+	return woken(9, task);
+}
+
+/* Always there, since descendants are wanted too. */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(on_follow, struct task_struct *task)
+{
+	__u32 tgid = task->tgid;
+	__u8 one = 1;
+
+	if (is_wanted())
+		bpf_map_update_elem(&wanted, &tgid, &one, BPF_ANY);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct rec_fork *e;
+
+	if (!is_wanted())
+		return 0;
+	e = reserve(10, sizeof(*e));
+	if (!e)
+		return 0;
+	e->child = child->pid;
+	e->flags = child->flags;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old, struct linux_binprm *bprm)
+{
+	struct rec_exec *e;
+
+	if (!is_wanted())
+		return 0;
+	e = reserve(11, sizeof(*e));
+	if (!e)
+		return 0;
+	e->argc = bprm->argc;
+	bpf_probe_read_kernel_str(e->file, sizeof(e->file), bprm->filename);
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct rec_exit *e;
+
+	if (!is_wanted())
+		return 0;
+	e = reserve(12, sizeof(*e));
+	if (!e)
+		return 0;
+	e->age = e->ts - task->start_time;
+	e->utime = task->utime;
+	e->stime = task->stime;
+	e->code = task->exit_code;
+	SUBMIT(e);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

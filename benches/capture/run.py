@@ -1,0 +1,361 @@
+#!/usr/bin/env python3
+"""What recording costs, side by side: bare, a minimal recorder, `capture`, and the peers that are installed.
+
+    make bench-capture                               all workloads, five pairs each (about 15 minutes)
+    benches/capture/run.py --pairs 9 recv-storm tcp  these only
+    benches/capture/run.py --only capture,rec tcp    these recorders only
+
+Every sample is a bare run followed at once by a recorded run; a figure is the median over the pairs, so what
+else the machine does falls on both. Recorders and workloads belong to this process and end with it; each
+records its own command only; what they write goes to a memory file system and is removed.
+
+    kept     throughput of the recorded run over the bare one: 1 is free
+    +ns      CPU time that the workload needs more, per event (workload.c measures it around its loop)
+    lost     events that the workload made and the recorder does not have
+    B/event  bytes of the file per event
+    ns CPU   what the recorder itself needs per event, user and system, less what it needs for an idle second
+    start    CPU of the recorder for a command that does nothing, ms
+    MB       peak resident memory
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LIMIT = 120  # seconds: nothing here takes a fourth of it
+
+
+class Workload:
+    """What runs, how often, and what each recorder must be told to see its events."""
+
+    def __init__(self, count, groups, rec, points, calls=None, server=False):
+        self.count, self.groups, self.server = count, groups, server
+        self.rec, self.points, self.calls = rec, points, calls
+
+    def command(self, built, name, count=None):
+        program = HERE / "server.sh" if self.server else built / "workload"
+        return [str(program), name, str(self.count if count is None else count)]
+
+
+NET = ("net", "recv,send_start,send,state",
+       "sock:sock_send_length,sock:sock_recv_length,sock:inet_sock_set_state",
+       "sendto,recvfrom,read,write,writev,accept4")
+RECV = ("net", "recv", "sock:sock_recv_length", "recvfrom")
+PROC = ("proc", "fork,exec,exit",
+        "sched:sched_process_fork,sched:sched_process_exec,sched:sched_process_exit", "vfork,clone,execve,exit_group")
+SYS = ("syscalls", "call,ret", "raw_syscalls:sys_enter,raw_syscalls:sys_exit", "all")
+SCHED = ("sched", "switch,waking,wakeup", "sched:sched_switch,sched:sched_waking,sched:sched_wakeup", None)
+WORKLOADS = {
+    "recv-storm": Workload(1_000_000, *RECV),
+    "recv-paced": Workload(30_000, *RECV),
+    "sys-storm": Workload(150_000, *SYS),
+    "sys-paced": Workload(20_000, *SYS),
+    "tcp": Workload(60_000, *NET),
+    "pipe": Workload(60_000, *SCHED),
+    "spawn": Workload(600, *PROC),
+    "nginx": Workload(2, *NET, server=True),
+    "redis": Workload(2, *NET, server=True),
+}
+
+
+class Refused(Exception):
+    """This recorder cannot do that here."""
+
+
+class Recorder:
+    """How a recorder is called and how it says what it has."""
+
+    def __init__(self, name, program, words, counted):
+        self.name, self.program, self.words, self.counted = name, program, words, counted
+
+
+def from_json(said, _file):
+    found = json.loads(said.strip().splitlines()[-1])
+    return found["recorded"]
+
+
+def from_capture(said, _file):
+    captured = re.search(r"([\d,]+) events captured", said)
+    if not captured:
+        raise Refused(said.strip().splitlines()[-1] if said.strip() else "it said nothing")
+    return int(captured[1].replace(",", ""))
+
+
+def from_perf(said, file):
+    listed = subprocess.run(["perf", "report", "--stats", "-i", file], capture_output=True, text=True, timeout=LIMIT)
+    samples = re.findall(r"SAMPLE events:\s+(\d+)", listed.stdout)
+    if not samples:
+        raise Refused(said.strip().splitlines()[-1] if said.strip() else "perf recorded nothing")
+    return int(samples[0])
+
+
+def from_lines(_said, file):
+    with open(file, "rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def bpftrace_program(workload):
+    probes = ",".join("tracepoint:" + point for point in workload.points.split(","))
+    names = "comm == \"workload\" || comm == \"nginx\" || comm == \"wrk\" || comm == \"redis-server\""
+    return f'{probes} / {names} / {{ printf("%llu %d %d %s\\n", nsecs, cpu, tid, probe); }}'
+
+
+def recorders(built, capture):
+    """In the order of the table. Each gets (workload, file, command) and returns the words to run."""
+    def perf(*options):
+        return lambda w, file, command: [
+            "perf", "record", "-q", *options, "-o", file, *(f"-e{point}" for point in w.points.split(",")), "--", *command]
+
+    return [
+        Recorder("rec", built / "rec", lambda w, file, command: [str(built / "rec"), file, w.rec, *command], from_json),
+        Recorder("capture", capture,
+                 lambda w, file, command: [str(capture), "-o", file, "--force", "-g", w.groups, "--", *command], from_capture),
+        Recorder("splice", sys.executable,
+                 lambda w, file, command: [sys.executable, str(HERE / "splice.py"), file, w.points, *command], from_json),
+        Recorder("perf", "perf", perf("-m8M"), from_perf),
+        Recorder("perf -z", "perf", perf("-m8M", "-z1"), from_perf),
+        Recorder("bpftrace", "bpftrace",
+                 lambda w, file, command: ["bpftrace", "-o", file, "-e", bpftrace_program(w), "-c", " ".join(command)], from_lines),
+        Recorder("strace", "strace",
+                 lambda w, file, command: ["strace", "-f", "-o", file, f"-e{w.calls}", *command] if w.calls else None, from_lines),
+        Recorder("trace-cmd", "trace-cmd",
+                 lambda w, file, command: ["trace-cmd", "record", "-q", "-b", "4096", "-c", "-F", "-o", file,
+                                           *(word for point in w.points.split(",") for word in ("-e", point)), *command], None),
+        Recorder("sysdig", "sysdig", lambda w, file, command: ["sysdig", "-w", file, "--", *command], None),
+    ]
+
+
+SLOW = {"bpftrace", "strace"}  # they stop or wake for each event: a tenth of the rounds is enough
+
+
+class Sample:
+    """One run: what the workload said of itself, and what else its recorder used."""
+
+    def __init__(self, words, cpus, limit=LIMIT):
+        self.child = None
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            self.child = subprocess.Popen(words, stdout=out, stderr=err, start_new_session=True,
+                                          preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+            status, usage = self.wait(limit)
+            out.seek(0), err.seek(0)
+            self.said, told = err.read(), out.read()
+        lines = [line for line in told.splitlines() if line.startswith('{"rounds"')]
+        if not lines:
+            last = (self.said.strip() or told.strip() or f"status {status}").splitlines()[-1]
+            raise Refused(last)
+        self.work = json.loads(lines[-1])
+        self.cpu_ns = (usage.ru_utime + usage.ru_stime) * 1e9
+        self.rss = usage.ru_maxrss / 1024
+
+    def wait(self, limit):
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            pid, status, usage = os.wait4(self.child.pid, os.WNOHANG)
+            if pid:
+                self.child.returncode = status
+                return status, usage
+            time.sleep(0.005)
+        os.killpg(self.child.pid, signal.SIGKILL)
+        self.child.wait()
+        raise Refused(f"not done after {limit} s")
+
+    def rate(self):
+        return self.work["rounds"] / self.work["wall_ns"]
+
+
+class Bench:
+    """Everything that a pair needs."""
+
+    def __init__(self, built, capture, dir, pairs):
+        self.built, self.dir, self.pairs = built, Path(dir), pairs
+        self.recorders = recorders(built, capture)
+        cpus = sorted(os.sched_getaffinity(0))
+        self.all, self.recording = set(cpus), {cpus[0]}
+
+    def run(self, words, workload):
+        return Sample(words, self.all if workload.server else self.recording)
+
+    def startup(self, recorder, workload):
+        """CPU of a recording in which nothing happens, ns; and of one that takes a second longer."""
+        file = str(self.dir / "idle")
+        cpu = []
+        for milliseconds in (0, 1000):
+            command = [str(self.built / "workload"), "idle", str(milliseconds)]
+            cpu.append(self.run(recorder.words(workload, file, command), workload).cpu_ns)
+        return cpu
+
+    def pair(self, name, recorder):
+        workload, file = WORKLOADS[name], str(self.dir / "recorded")
+        count = workload.count // 10 if recorder.name in SLOW and not workload.server else workload.count
+        command = workload.command(self.built, name, count)
+        bare = self.run(command, workload)
+        words = recorder.words(workload, file, command)
+        if words is None:
+            raise Refused("it does not know these events")
+        with_it = self.run(words, workload)
+        recorded = recorder.counted(with_it.said, file) if recorder.counted else None
+        size = os.path.getsize(file)
+        os.remove(file)
+        return bare, with_it, recorded, size
+
+    def measure(self, name, recorder):
+        workload = WORKLOADS[name]
+        idle = self.startup(recorder, workload) if not workload.server else [0, 0]
+        pairs = [self.pair(name, recorder) for _ in range(self.pairs)]
+        median = statistics.median
+        events = pairs[0][1].work["events"]
+        row = {"recorder": recorder.name, "pairs": len(pairs),
+               "kept": median(r.rate() / b.rate() for b, r, _, _ in pairs),
+               "mb": max(r.rss for _, r, _, _ in pairs)}
+        if not workload.server:
+            row["added"] = median((r.work["cpu_ns"] - b.work["cpu_ns"]) / r.work["events"] for b, r, _, _ in pairs)
+            row["start"] = idle[0] / 1e6
+        if recorder.counted:
+            row["bytes"] = median(size / max(found, 1) for _, _, found, size in pairs)
+        if recorder.counted and not workload.server:
+            row["lost"] = max(max(r.work["events"] - found, 0) for _, r, found, _ in pairs)
+            row["events"] = events
+            if recorder.name not in SLOW:
+                row["cpu"] = median((r.cpu_ns - r.work["cpu_ns"] - idle[0]) / max(found, 1) for _, r, found, _ in pairs)
+        return row
+
+
+def miss(bench, capture):
+    """A program that finds its event unwanted, over one that does nothing, ns per event."""
+    def beside(words):
+        child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            time.sleep(1.5)
+            return Sample([str(bench.built / "workload"), "recv-storm", "1000000"], bench.recording).work["cpu_ns"] / 1e6
+        finally:
+            os.killpg(child.pid, signal.SIGTERM)
+            child.wait(20)
+
+    file, sleep = str(bench.dir / "miss"), [str(bench.built / "workload"), "idle", "30000"]
+    bare, empty, ours = [], [], []
+    for _ in range(bench.pairs):
+        bare.append(Sample([str(bench.built / "workload"), "recv-storm", "1000000"], bench.recording).work["cpu_ns"] / 1e6)
+        empty.append(beside([str(bench.built / "rec"), file, "empty", *sleep]))
+        ours.append(beside([str(capture), "-o", file, "--force", "-q", "-g", "net", "--", *sleep]))
+    over = statistics.median(e - b for b, e in zip(bare, empty))
+    extra = statistics.median(o - e for o, e in zip(ours, empty))
+    print(f"filter miss: an empty program adds {over:.1f} ns to an event, ours {extra:.1f} ns more\n")
+
+
+def idle(bench, recorder, seconds=10):
+    """CPU of a recorder in whose recording nothing happens, in % of one processor, start and end left out."""
+    def cpu(milliseconds):
+        command = [str(bench.built / "workload"), "idle", str(milliseconds)]
+        return bench.run(recorder.words(WORKLOADS["tcp"], str(bench.dir / "idle"), command), WORKLOADS["tcp"]).cpu_ns
+
+    share = statistics.median((cpu(1000 + seconds * 1000) - cpu(1000)) / (seconds * 1e7) for _ in range(3))
+    print(f"idle: {recorder.name} {share:.2f} % of one processor")
+
+
+def build(target):
+    """The C programs, against the libbpf that cargo built."""
+    target.mkdir(parents=True, exist_ok=True)
+    # Newest first: an older build of the same crate may lie beside it.
+    libraries = sorted(target.parent.glob("release/build/libbpf-sys-*/out/libbpf.a"), key=os.path.getmtime)
+    if not libraries:
+        sys.exit("bench-capture: no libbpf in the target folder: run `cargo build --release --bin capture` first")
+    include = libraries[-1].parent / "include"
+    clangs = ["clang", *(f"clang-{version}" for version in range(24, 13, -1))]
+    clang = os.environ.get("CLANG") or next(filter(shutil.which, clangs))
+    arch = {"x86_64": "x86", "aarch64": "arm64"}[os.uname().machine]
+    cc = ["cc", "-O2", "-Wall", "-Werror"]
+    for words in (
+        [*cc, HERE / "workload.c", "-o", target / "workload"],
+        [clang, "-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", f"-D__TARGET_ARCH_{arch}", f"-I{include}",
+         f"-I{ROOT / 'bpf'}", "-c", HERE / "rec.bpf.c", "-o", target / "rec.bpf.o"],
+        [*cc, f"-I{include}", HERE / "rec.c", libraries[-1], "-lelf", "-lz", "-o", target / "rec"],
+    ):
+        subprocess.run(words, check=True)
+
+
+COLUMNS = (("kept", "kept", "{:.3f}"), ("+ns", "added", "{:.0f}"), ("lost", "lost", "{:,}"), ("B/event", "bytes", "{:.2f}"),
+           ("ns CPU", "cpu", "{:.0f}"), ("start", "start", "{:.0f}"), ("MB", "mb", "{:.0f}"))
+
+
+def show(row):
+    cells = [format.format(row[key]) if key in row else "-" for _, key, format in COLUMNS]
+    print("  {:<10}".format(row["recorder"]) + "".join(f"{cell:>10}" for cell in cells), flush=True)
+
+
+def ratios(rows):
+    ours = rows.get("capture")
+    for other in filter(None, (rows.get(name) for name in ("rec", "splice", "perf"))):
+        if ours and "added" in ours and other.get("added", 0) > 0:
+            print(f"  capture / {other['recorder']}: {ours['added'] / other['added']:.2f} of the time added, "
+                  f"{ours['kept'] / other['kept']:.3f} of the throughput kept")
+        elif ours:
+            print(f"  capture / {other['recorder']}: {ours['kept'] / other['kept']:.3f} of the throughput kept")
+
+
+def bench_workload(bench, name, only, groups):
+    workload = WORKLOADS[name]
+    if not set(workload.groups.split(",")) <= groups:
+        print(f"{name}: skipped, capture has no group {workload.groups}\n")
+        return {}
+    if workload.server and not all(map(shutil.which, {"nginx": ["nginx", "wrk"], "redis": ["redis-server", "redis-benchmark"]}[name])):
+        print(f"{name}: skipped, not installed\n")
+        return {}
+    print(f"{name} ({workload.count} {'seconds' if workload.server else 'rounds'}, median of {bench.pairs} pairs)")
+    print("  {:<10}".format("") + "".join(f"{title:>10}" for title, _, _ in COLUMNS))
+    rows = {}
+    for recorder in bench.recorders:
+        if only and recorder.name not in only:
+            continue
+        if not shutil.which(str(recorder.program)):
+            print(f"  {recorder.name:<10} not installed")
+            continue
+        try:
+            rows[recorder.name] = bench.measure(name, recorder)
+            show(rows[recorder.name])
+        except (Refused, OSError, subprocess.TimeoutExpired) as error:
+            print(f"  {recorder.name:<10} not here: {error}")
+    ratios(rows)
+    print()
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workload", nargs="*", help="of: " + " ".join([*WORKLOADS, "miss", "idle"]) + " (default: all)")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--only", type=lambda text: set(text.split(",")), help="recorders, separated by commas")
+    parser.add_argument("--target", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")))
+    parser.add_argument("--capture", type=Path, help="another build of the recorder")
+    args = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("bench-capture: recorders need root")
+    built, capture = args.target / "capture-bench", args.capture or args.target / "release" / "capture"
+    build(built)
+    listed = subprocess.run([capture, "--list"], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
+    groups = set(re.findall(r"[a-z][a-z-]*", listed))
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as dir:
+        bench = Bench(built, capture, dir, args.pairs)
+        chosen = args.workload or [*WORKLOADS, "miss", "idle"]
+        for name in chosen:
+            if name == "miss":
+                miss(bench, capture)
+            elif name == "idle":
+                for recorder in bench.recorders[:2]:
+                    idle(bench, recorder)
+            else:
+                bench_workload(bench, name, args.only, groups)
+
+
+if __name__ == "__main__":
+    main()
