@@ -30,13 +30,14 @@ static __always_inline struct pending_call *pending_call(void)
 	return bpf_map_lookup_elem(&pending_calls, &tid);
 }
 
-/* The thread's entry, made if need be; null when the map is full. */
-static __always_inline struct pending_call *start_call(const void *sk)
+/* A call begins in the thread's entry `p`, made if there is none; null when the map is full. */
+static __always_inline struct pending_call *begin_call(struct pending_call *p, const void *sk)
 {
-	struct pending_call none = {}, *p = pending_call();
-	__u32 tid = current_tid();
+	struct pending_call none = {};
+	__u32 tid;
 
 	if (!p) {
+		tid = current_tid();
 		bpf_map_update_elem(&pending_calls, &tid, &none, BPF_ANY);
 		p = pending_call();
 	}
@@ -47,6 +48,11 @@ static __always_inline struct pending_call *start_call(const void *sk)
 		p->table = 0;
 	}
 	return p;
+}
+
+static __always_inline struct pending_call *start_call(const void *sk)
+{
+	return begin_call(pending_call(), sk);
 }
 
 /*

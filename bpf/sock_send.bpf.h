@@ -33,13 +33,17 @@ static __always_inline void fill_send(struct sock_send *e, const struct sock *sk
 		e->seq = BPF_CORE_READ((const struct tcp_sock *)sk, write_seq) - (e->ret > 0 ? e->ret : 0);
 }
 
-static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p)
+/* `noted`: the call's note is yet to be looked up, which an unwanted one need not be. */
+static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p,
+				    bool noted)
 {
 	struct sock_send *e;
 
 	WANTED_SOCK(entry, sock_send, sk);
 	if (!entry)
 		return 0;
+	if (noted)
+		p = end_call(sk);
 	e = RESERVE(sock_send);
 	if (!e)
 		return 0;
@@ -70,7 +74,7 @@ int BPF_PROG(send__fexit, struct sock *sk, struct msghdr *msg, __u64 size, int r
 {
 	struct pending_call *p = end_call(sk);
 
-	return send_end(sk, ret, p ? p->flags : 0, p);
+	return send_end(sk, ret, p ? p->flags : 0, p, false);
 }
 
 SEC("kprobe/tcp_sendmsg") __probe(sock_send, 3, "kprobe")
@@ -92,31 +96,38 @@ int BPF_KRETPROBE(send__kretprobe, int ret)
 	const struct sock *sk = sock_of_call();
 	struct pending_call *p = sk ? end_call(sk) : 0;
 
-	return p ? send_end(sk, ret, p->flags, p) : 0;
+	return p ? send_end(sk, ret, p->flags, p, false) : 0;
 }
 
 /* Once per buffer segment inside the copy loop: only the first one of a call is its start. */
 SEC("tp_btf/tcp_sendmsg_locked") __probe(sock_send, 2, "tracepoint") __notes
 int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 {
-	if (call_on(sk) || !is_tcp(sk))
+	struct pending_call *p;
+
+	if (!gate || !group_enabled || !is_tcp(sk) || !current_wanted())
 		return 0;
-	call_starts(sk, BPF_CORE_READ(msg, msg_iter.count), BPF_CORE_READ(msg, msg_flags));
-	send_locked(sk, call_on(sk));
+	p = pending_call();
+	if (p && p->sk == (__u64)sk)
+		return 0;
+	p = begin_call(p, sk);
+	if (p)
+		p->size = BPF_CORE_READ(msg, msg_iter.count);
+	send_locked(sk, p);
 	return 0;
 }
 
 SEC("tp_btf/sock_send_length") __probe(sock_send, 2, "tracepoint")
 int BPF_PROG(send__tp, struct sock *sk, int ret, int flags)
 {
-	return is_tcp(sk) ? send_end(sk, ret, flags, end_call(sk)) : 0;
+	return is_tcp(sk) ? send_end(sk, ret, flags, 0, true) : 0;
 }
 
 SEC("tp_btf/sock_send_length") __probe(sock_send, 4, "tracepoint")
 __lacks("sock_send.requested,sock_send.latency")
 int BPF_PROG(send_only_end__tp, struct sock *sk, int ret, int flags)
 {
-	return is_tcp(sk) ? send_end(sk, ret, flags, 0) : 0;
+	return is_tcp(sk) ? send_end(sk, ret, flags, 0, false) : 0;
 }
 
 #endif

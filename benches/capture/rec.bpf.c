@@ -187,6 +187,39 @@ int BPF_PROG(on_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
+static __always_inline int accepted(long ret)
+{
+	struct rec_accept *e;
+
+	if (ret < 0 || !is_wanted())
+		return 0;
+	e = reserve(13, sizeof(*e));
+	if (!e)
+		return 0;
+	e->fd = ret;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_accept")
+int on_accept(struct trace_event_raw_sys_exit *ctx)
+{
+	return accepted(ctx->ret);
+}
+
+SEC("tracepoint/syscalls/sys_exit_accept4")
+int on_accept4(struct trace_event_raw_sys_exit *ctx)
+{
+	return accepted(ctx->ret);
+}
+
+/* Execs that fail show themselves nowhere else. */
+SEC("tracepoint/syscalls/sys_exit_execve")
+int on_exec_failed(struct trace_event_raw_sys_exit *ctx)
+{
+	return ctx->ret < 0 ? accepted(0) : 0;
+}
+
 SEC("tp_btf/tcp_probe")
 int BPF_PROG(on_rx, struct sock *sk, struct sk_buff *skb)
 {

@@ -48,11 +48,11 @@ class Workload:
         return [str(program), name, str(self.count if count is None else count)]
 
 
-NET = ("net", "recv,send_start,send,state",
+NET = ("net", "recv,send_start,send,state,accept,accept4",
        "sock:sock_send_length,sock:sock_recv_length,sock:inet_sock_set_state",
        "sendto,recvfrom,read,write,writev,accept4")
-RECV = ("net", "recv", "sock:sock_recv_length", "recvfrom")
-PROC = ("proc", "fork,exec,exit",
+RECV = ("net", "recv,accept,accept4", "sock:sock_recv_length", "recvfrom")
+PROC = ("proc", "fork,exec,exit,exec_failed",
         "sched:sched_process_fork,sched:sched_process_exec,sched:sched_process_exit", "vfork,clone,execve,exit_group")
 SYS = ("syscalls", "call,ret", "raw_syscalls:sys_enter,raw_syscalls:sys_exit", "all")
 SCHED = ("sched", "switch,waking,wakeup", "sched:sched_switch,sched:sched_waking,sched:sched_wakeup", None)
@@ -187,47 +187,37 @@ class Bench:
         return Sample(words, self.all if workload.server else self.recording)
 
     def startup(self, recorder, workload):
-        """CPU of a recording in which nothing happens, ns; and of one that takes a second longer."""
-        file = str(self.dir / "idle")
-        cpu = []
-        for milliseconds in (0, 1000):
-            command = [str(self.built / "workload"), "idle", str(milliseconds)]
-            cpu.append(self.run(recorder.words(workload, file, command), workload).cpu_ns)
-        return cpu
+        """CPU of a recording in which nothing happens, ns: median of three."""
+        words = recorder.words(workload, str(self.dir / "idle"), [str(self.built / "workload"), "idle", "0"])
+        if words is None:
+            raise Refused("it does not know these events")
+        return statistics.median(self.run(words, workload).cpu_ns for _ in range(3))
 
     def pair(self, name, recorder):
         workload, file = WORKLOADS[name], str(self.dir / "recorded")
         count = workload.count // 10 if recorder.name in SLOW and not workload.server else workload.count
         command = workload.command(self.built, name, count)
         bare = self.run(command, workload)
-        words = recorder.words(workload, file, command)
-        if words is None:
-            raise Refused("it does not know these events")
-        with_it = self.run(words, workload)
+        with_it = self.run(recorder.words(workload, file, command), workload)
         recorded = recorder.counted(with_it.said, file) if recorder.counted else None
         size = os.path.getsize(file)
         os.remove(file)
         return bare, with_it, recorded, size
 
-    def measure(self, name, recorder):
-        workload = WORKLOADS[name]
-        idle = self.startup(recorder, workload) if not workload.server else [0, 0]
-        pairs = [self.pair(name, recorder) for _ in range(self.pairs)]
+    def figures(self, name, recorder, pairs, idle):
+        """A line of the table from the pairs of one recorder."""
         median = statistics.median
-        events = pairs[0][1].work["events"]
-        row = {"recorder": recorder.name, "pairs": len(pairs),
-               "kept": median(r.rate() / b.rate() for b, r, _, _ in pairs),
-               "mb": max(r.rss for _, r, _, _ in pairs)}
-        if not workload.server:
-            row["added"] = median((r.work["cpu_ns"] - b.work["cpu_ns"]) / r.work["events"] for b, r, _, _ in pairs)
-            row["start"] = idle[0] / 1e6
+        row = {"kept": median(r.rate() / b.rate() for b, r, _, _ in pairs), "mb": max(r.rss for _, r, _, _ in pairs)}
         if recorder.counted:
             row["bytes"] = median(size / max(found, 1) for _, _, found, size in pairs)
-        if recorder.counted and not workload.server:
+        if WORKLOADS[name].server:
+            return row
+        row["added"] = median((r.work["cpu_ns"] - b.work["cpu_ns"]) / r.work["events"] for b, r, _, _ in pairs)
+        row["start"] = idle / 1e6
+        if recorder.counted:
             row["lost"] = max(max(r.work["events"] - found, 0) for _, r, found, _ in pairs)
-            row["events"] = events
             if recorder.name not in SLOW:
-                row["cpu"] = median((r.cpu_ns - r.work["cpu_ns"] - idle[0]) / max(found, 1) for _, r, found, _ in pairs)
+                row["cpu"] = median((r.cpu_ns - r.work["cpu_ns"] - idle) / max(found, 1) for _, r, found, _ in pairs)
         return row
 
 
@@ -288,46 +278,58 @@ COLUMNS = (("kept", "kept", "{:.3f}"), ("+ns", "added", "{:.0f}"), ("lost", "los
            ("ns CPU", "cpu", "{:.0f}"), ("start", "start", "{:.0f}"), ("MB", "mb", "{:.0f}"))
 
 
-def show(row):
+def show(name, row):
     cells = [format.format(row[key]) if key in row else "-" for _, key, format in COLUMNS]
-    print("  {:<10}".format(row["recorder"]) + "".join(f"{cell:>10}" for cell in cells), flush=True)
+    print("  {:<10}".format(name) + "".join(f"{cell:>10}" for cell in cells), flush=True)
 
 
-def ratios(rows):
-    ours = rows.get("capture")
-    for other in filter(None, (rows.get(name) for name in ("rec", "splice", "perf"))):
-        if ours and "added" in ours and other.get("added", 0) > 0:
-            print(f"  capture / {other['recorder']}: {ours['added'] / other['added']:.2f} of the time added, "
-                  f"{ours['kept'] / other['kept']:.3f} of the throughput kept")
-        elif ours:
-            print(f"  capture / {other['recorder']}: {ours['kept'] / other['kept']:.3f} of the throughput kept")
+def show_ratios(pairs, server):
+    """Ours over each other one, round by round: what changed between rounds then falls on both."""
+    for other in (name for name in pairs if name != "capture"):
+        both = list(zip(pairs["capture"], pairs[other]))
+        kept = statistics.median(ours[1].rate() / theirs[1].rate() for ours, theirs in both)
+        line = f"  capture / {other}: {kept:.3f} of the throughput"
+        if not server:
+            added = [[(r.work["cpu_ns"] - b.work["cpu_ns"]) / r.work["events"] for b, r, _, _ in pair] for pair in both]
+            line += f", {statistics.median(ours / theirs for ours, theirs in added if theirs > 0):.2f} of the time added"
+        print(line)
+
+
+NEEDED = {"nginx": ("nginx", "wrk"), "redis": ("redis-server", "redis-benchmark")}
 
 
 def bench_workload(bench, name, only, groups):
     workload = WORKLOADS[name]
-    if not set(workload.groups.split(",")) <= groups:
-        print(f"{name}: skipped, capture has no group {workload.groups}\n")
-        return {}
-    if workload.server and not all(map(shutil.which, {"nginx": ["nginx", "wrk"], "redis": ["redis-server", "redis-benchmark"]}[name])):
-        print(f"{name}: skipped, not installed\n")
-        return {}
+    missing = [group for group in workload.groups.split(",") if group not in groups]
+    missing += [program for program in NEEDED.get(name, ()) if not shutil.which(program)]
+    if missing:
+        print(f"{name}: skipped, there is no {' and no '.join(missing)}\n")
+        return
+    idle, pairs, refused = {}, {}, {}
+    chosen = [recorder for recorder in bench.recorders if not only or recorder.name in only]
+    for round in range(bench.pairs):
+        for recorder in chosen:
+            if recorder.name in refused:
+                continue
+            try:
+                if not shutil.which(str(recorder.program)):
+                    raise Refused("not installed")
+                if round == 0:
+                    idle[recorder.name] = bench.startup(recorder, workload)
+                pairs.setdefault(recorder.name, []).append(bench.pair(name, recorder))
+            except (Refused, OSError, subprocess.TimeoutExpired) as error:
+                refused[recorder.name] = error
+                pairs.pop(recorder.name, None)
     print(f"{name} ({workload.count} {'seconds' if workload.server else 'rounds'}, median of {bench.pairs} pairs)")
     print("  {:<10}".format("") + "".join(f"{title:>10}" for title, _, _ in COLUMNS))
-    rows = {}
-    for recorder in bench.recorders:
-        if only and recorder.name not in only:
-            continue
-        if not shutil.which(str(recorder.program)):
-            print(f"  {recorder.name:<10} not installed")
-            continue
-        try:
-            rows[recorder.name] = bench.measure(name, recorder)
-            show(rows[recorder.name])
-        except (Refused, OSError, subprocess.TimeoutExpired) as error:
-            print(f"  {recorder.name:<10} not here: {error}")
-    ratios(rows)
-    print()
-    return rows
+    for recorder in chosen:
+        if recorder.name in refused:
+            print(f"  {recorder.name:<10} not here: {refused[recorder.name]}")
+        else:
+            show(recorder.name, bench.figures(name, recorder, pairs[recorder.name], idle[recorder.name]))
+    if "capture" in pairs:
+        show_ratios(pairs, workload.server)
+    print(flush=True)
 
 
 def main():
