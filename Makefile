@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kernels dist bench fixtures fuzz lint borders schema
+.PHONY: help build demo test test-kernels dist bench bench-capture fixtures fuzz lint borders schema
 
 # Off Linux there is no recorder: traces are read there, not made.
 ifeq ($(shell uname -s),Linux)
@@ -49,6 +49,11 @@ dist: ## dist/capture: one static file that runs on any distribution
 bench: ## what encoding, decoding and the recorder's own path cost
 	contrib/setup.sh
 	cargo bench --no-default-features --features capture
+
+bench-capture: ## what recording costs, side by side with a minimal recorder and the peers that are installed (root, BPF; half an hour)
+	contrib/setup.sh --tests
+	cargo build --release $(call only,capture) --bin capture
+	benches/capture/run.py
 
 fixtures: ## record the fixtures anew (root, BPF), and rewrite the goldens: read the difference
 	fixtures/record.sh
