@@ -77,6 +77,13 @@ impl Log2 {
         self.counts[value.max(1).ilog2() as usize] += 1;
     }
 
+    /// Counts `count` values of which only the slot is known.
+    pub fn add_slot(&mut self, slot: usize, count: u64) {
+        if let Some(slot) = self.counts.get_mut(slot) {
+            *slot = slot.saturating_add(count);
+        }
+    }
+
     /// Adds another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);

@@ -62,8 +62,8 @@ const volatile __u32 want_cgroup_level = 0;
 const volatile __u32 want_netns = 0;
 const volatile __u16 want_port = 0;
 
-/* Opened by the recorder once everything is attached; until then only identity is kept. */
-__u32 gate = 0;
+/* The moment when the recorder, with everything attached, opened it; before that only identity is kept. */
+__u64 gate = 0;
 
 /* ---- maps; the same name in two families is the same map ---- */
 

@@ -58,6 +58,17 @@ typedef struct { __u16 off, len; } str_t __tag("trailing");
 	EVENT;                                                    \
 	task_id tid __doc("thread that caused the event")
 
+/*
+ * A row that programs add up in the kernel and the recorder takes out once per interval: see
+ * `aggregate.bpf.h`. What follows up to the first sum is the key, the rest are the sums.
+ */
+#define AGGREGATE                                                 \
+	mono_t ts __doc("last moment of the interval");           \
+	__u16 table __skip;                                       \
+	__u16 cpu __doc("processor that ran the probes");         \
+	__u32 unused_head __skip;                                 \
+	mono_t since __doc("first moment of the interval")
+
 /* ---- identity: what the ids in events mean; a later row for the same id replaces the earlier ---- */
 
 struct task_row {
@@ -289,5 +300,28 @@ struct file_sync {
 	__u32 unused __skip;
 	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
 } __event __doc("a call that waits for data to reach the disk, at its return");
+
+/* ---- group syscalls ---- */
+
+struct syscall {
+	TASK_EVENT;
+	__u16 syscall __enum("syscall") __doc("number; 32768 more if the caller used the 32-bit table");
+	__u16 errno __enum("errno") __doc("error number that it returned, or 0");
+	__u32 open __doc("1: had not returned when the recording ended; latency is the time until then");
+	__s64 ret __doc("what it returned");
+	ns_t latency __null(0) __hist __doc("from entry to return; null if it began before the recording");
+} __event __doc("one system call, at its return (with --syscalls each)");
+
+struct syscall_agg {
+	AGGREGATE;
+	task_id tgid __doc("process id");
+	__u16 syscall __enum("syscall") __doc("number; 32768 more if the caller used the 32-bit table");
+	__u16 errno __enum("errno") __doc("error number that they returned, or 0");
+	__u32 slot __null(255) __doc("latency, as power of two: slot i holds 2^i to 2^(i+1) - 1 ns; null: began before the recording");
+	__u32 open __doc("1: had not returned when the recording ended");
+	__u64 calls __doc("how many");
+	ns_t total __doc("sum of their latencies");
+	ns_t longest __doc("the longest latency");
+} __event __doc("system calls of one process, number, error and power of two of latency in an interval");
 
 #endif

@@ -1,6 +1,6 @@
 //! The command line.
 
-use super::limit::{Limit, parse_duration, parse_limit, parse_size};
+use super::limit::{Limit, parse_duration, parse_interval, parse_limit, parse_size};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -67,6 +67,14 @@ pub struct Args {
     /// Probe groups to record, separated by commas: see --list
     #[arg(short, long, value_name = "GROUPS", value_delimiter = ',', default_value = "proc,net")]
     pub groups: Vec<String>,
+
+    /// System calls: add them up in the kernel, or record each
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub syscalls: Syscalls,
+
+    /// How often what is added up in the kernel is written
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
+    pub agg_interval: Duration,
 
     /// Record only these processes and their descendants
     #[arg(short, long, value_name = "PID", value_delimiter = ',')]
@@ -164,6 +172,17 @@ const TRIGGERS: &str = "\
 What makes the flight recorder write: a row (TABLE, or TABLE.COLUMN>VALUE, as in sock_send.latency>100ms or
 process_exit.code!=0), lost events (lost), stalls (psi:memory:some:10%), a file that appears (file:PATH), the end
 of the recording (end)";
+
+/// What group `syscalls` records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Syscalls {
+    /// Each, if a filter selects tasks; else sums.
+    Auto,
+    /// Sums by process, number, error and power of two of the latency, per interval.
+    Agg,
+    /// Each call.
+    Each,
+}
 
 const EXAMPLES: &str = "\
 Examples:

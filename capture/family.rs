@@ -20,12 +20,30 @@ impl SharedMaps {
     }
 }
 
+/// When an iterator runs; the end of its name says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the recording: what is there already.
+    Start,
+    /// After it: what has not ended.
+    End,
+}
+
+impl Moment {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Start => "__iter",
+            Self::End => "__last",
+        }
+    }
+}
+
 /// A family that is loaded and attached; dropping it detaches it.
 pub struct Family {
     /// Links first: they must go before the object.
     attached: Vec<Attached>,
     object: Object,
-    gate: Option<usize>,
+    variables: Variables,
     /// What each probe got.
     pub outcomes: Vec<Outcome>,
 }
@@ -47,9 +65,8 @@ impl Family {
         let variables = Variables::of(group, object)?;
         let facts = variables.kernel_facts();
         loop {
-            let (loaded, gate) = match open(group, object, &variables, (knobs, &facts), rings, maps, &choice)?
-            {
-                Opened::Loaded(loaded, gate) => (loaded, gate),
+            let loaded = match open(group, object, &variables, (knobs, &facts), rings, maps, &choice)? {
+                Opened::Loaded(loaded) => loaded,
                 Opened::Refused(program, reason) => {
                     refuse(&mut choice, &program, &reason)?;
                     continue;
@@ -58,37 +75,41 @@ impl Family {
             match attach(&loaded, &choice) {
                 Ok(attached) => {
                     share(&loaded, maps)?;
-                    return Ok(Self { attached, object: loaded, gate, outcomes: choice.outcomes(group) });
+                    return Ok(Self {
+                        attached,
+                        object: loaded,
+                        variables,
+                        outcomes: choice.outcomes(group),
+                    });
                 }
                 Err((program, reason)) => refuse(&mut choice, &program, &reason)?,
             }
         }
     }
 
-    /// Opens (or closes) the gate: from here on events count.
+    /// Writes a variable that the programs read while they run, if this family has it.
     ///
     /// # Errors
-    /// When the kernel refuses to write the variable.
-    pub fn set_gate(&self, open: bool) -> Result<()> {
-        let Some(offset) = self.gate else { return Ok(()) };
+    /// When the kernel refuses.
+    pub fn set_variable(&self, name: &str, value: u64) -> Result<()> {
+        let Some(offset) = self.variables.offset(name) else { return Ok(()) };
         let map = self
             .object
             .maps()
             .find(|map| map.name().to_string_lossy().ends_with(".bss"))
             .context("a .bss map")?;
-        let mut value = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?.context(".bss has its one entry")?;
-        value[offset..offset + 4].copy_from_slice(&u32::from(open).to_ne_bytes());
-        map.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY).context("open the gate")
+        let mut all = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?.context(".bss has its one entry")?;
+        all[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
+        map.update(&0u32.to_ne_bytes(), &all, MapFlags::ANY).with_context(|| format!("write {name}"))
     }
 
-    /// Runs the iterators: state from before the start.
+    /// Runs the iterators of a moment.
     ///
     /// # Errors
     /// When reading one fails.
-    pub fn run_iterators(&self) -> Result<()> {
-        for Attached { program, link, .. } in
-            self.attached.iter().filter(|attached| attached.program.ends_with("__iter"))
-        {
+    pub fn run_iterators(&self, moment: Moment) -> Result<()> {
+        let due = |attached: &&Attached| attached.program.ends_with(moment.suffix());
+        for Attached { program, link, .. } in self.attached.iter().filter(due) {
             let mut iterator = libbpf_rs::Iter::new(link).with_context(|| format!("start {program}"))?;
             std::io::copy(&mut iterator, &mut std::io::sink()).with_context(|| format!("run {program}"))?;
         }
@@ -117,7 +138,7 @@ impl Family {
 }
 
 enum Opened {
-    Loaded(Object, Option<usize>),
+    Loaded(Object),
     Refused(String, String),
 }
 
@@ -153,7 +174,7 @@ fn open(
     }
     drop(refusal::take_said());
     match open.load() {
-        Ok(loaded) => Ok(Opened::Loaded(loaded, variables.offset("gate"))),
+        Ok(loaded) => Ok(Opened::Loaded(loaded)),
         Err(error) => {
             let said = refusal::take_said();
             match refusal::refused_program(&said) {

@@ -1,6 +1,6 @@
 //! What to record, from the words of the command line to the knobs of the programs.
 
-use super::args::Args;
+use super::args::{Args, Syscalls};
 use super::knobs::Knobs;
 use anyhow::{Context as _, Result, bail};
 use std::collections::{HashMap, HashSet};
@@ -39,6 +39,14 @@ impl Filter {
         let about_tasks =
             filter.words.iter().any(|word| !word.starts_with("port") && !word.starts_with("netns"));
         filter.flag("task_filter", about_tasks);
+        filter.flag(
+            "each_syscall",
+            match args.syscalls {
+                Syscalls::Auto => about_tasks,
+                Syscalls::Agg => false,
+                Syscalls::Each => true,
+            },
+        );
         filter.flag("any_filter", !filter.words.is_empty());
         filter.flag("with_args", !args.no_args);
         Ok(filter)

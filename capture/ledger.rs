@@ -78,6 +78,13 @@ impl Ledger {
         &self.totals
     }
 
+    /// Counts rows that did not come through a ring, and returns the row that says so.
+    pub fn stored(&mut self, span: (u64, u64), table: usize, stored: u64) -> Vec<u8> {
+        let counts = Counts { stored, ..Counts::default() };
+        *self.totals.entry(table).or_default() += counts;
+        row(usize::from(u16::MAX), table, span, counts)
+    }
+
     /// Reads the map and returns one row per processor, table and tick with news, for table `ledger`.
     ///
     /// # Errors

@@ -83,6 +83,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| format!("'{text}' is not a time that can be waited for"))
 }
 
+/// A time that something is repeated after: not so short that repeating it is all that happens.
+///
+/// # Errors
+/// With what is expected.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < Duration::from_millis(10) {
+        return Err(format!("{text} is too short: an interval is at least 10ms"));
+    }
+    Ok(interval)
+}
+
 /// A number and its unit.
 fn split(text: &str) -> (&str, &str) {
     text.split_at(text.trim_end_matches(char::is_alphabetic).len())
@@ -99,6 +111,7 @@ mod tests {
         assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
         assert!(parse_duration("7 parsecs").is_err());
         assert!(parse_duration("-1s").is_err());
+        assert!(parse_interval("9ms").is_err() && parse_interval("10ms").is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! [`crate::schema::TraceWriter`]. [`session`] starts and ends all this; [`plan`], [`probes`] and
 //! [`family`] decide what is attached and how; [`ledger`] closes the books.
 
+pub mod aggregate;
 pub mod args;
 pub mod batch;
 pub mod books;

@@ -49,6 +49,8 @@ pub enum Message {
         /// Somebody asks, not a trigger.
         by_hand: bool,
     },
+    /// Rows that programs added up, as records of the table of that number.
+    Events(usize, Vec<Vec<u8>>),
     /// The recording ends, for this reason.
     Finish(String),
 }
@@ -159,6 +161,7 @@ impl Work {
                 Ok(Message::Sealed(sealed)) => self.take(sealed),
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
                 Ok(Message::Dump { why, done, by_hand }) => self.ask_for_dump(why, by_hand, done),
+                Ok(Message::Events(table, rows)) => self.take(Sealed::Events(self.batch(table, &rows))),
                 Ok(Message::Finish(why)) => {
                     reason = why;
                     break;
@@ -228,18 +231,22 @@ impl Work {
         let Some(table) = self.layouts.iter().position(|layout| layout.def.name == own.name()) else {
             return;
         };
-        let mut builder = Builder::new(Arc::clone(&self.layouts), table, crate::schema::frame::RECORDER);
-        for row in rows {
-            builder.push(row);
-        }
         let kind = if own == Own::Clock { Kind::Clock } else { Kind::Stats };
-        let batch = builder.seal();
+        let batch = self.batch(table, rows);
         match (own, &mut self.medium) {
             (Own::Clock | Own::Probe | Own::Enum, Some(medium)) => medium.keep(kind, &batch),
             (Own::Ledger, _) => rows.iter().for_each(|row| self.books.counted(row)),
             _ => {}
         }
         self.append(kind, &batch);
+    }
+
+    fn batch(&self, table: usize, rows: &[Vec<u8>]) -> Batch {
+        let mut builder = Builder::new(Arc::clone(&self.layouts), table, crate::schema::frame::RECORDER);
+        for row in rows {
+            builder.push(row);
+        }
+        builder.seal()
     }
 
     fn write_identity(&mut self) {

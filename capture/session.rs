@@ -1,11 +1,12 @@
 //! One recording, from start to end.
 
+use super::aggregate::Aggregates;
 use super::args::Args;
 use super::command::{Command, NotStarted};
 use super::control::Control;
 use super::cost::Cost;
 use super::dumps::Dumps;
-use super::family::{Family, SharedMaps};
+use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
 use super::host::{describe, now};
 use super::ledger::{self, Ledger};
@@ -81,6 +82,7 @@ struct Session {
     drains: Vec<JoinHandle<u64>>,
     draining: Arc<AtomicBool>,
     ledger: Ledger,
+    aggregates: Aggregates,
     cost: Cost,
     started: u64,
     clock_due: u64,
@@ -117,14 +119,14 @@ impl Session {
         let draining = Arc::new(AtomicBool::new(true));
         let drains = rings.drain(&maps, &layouts, &recorder.to, &draining, args.stall)?;
         for family in &families {
-            family.run_iterators()?;
+            family.run_iterators(Moment::Start)?;
         }
         let started = now();
         let map = maps.get("cpu_states").context("the ledger's map")?;
         let ledger = Ledger::start(map, started)?;
-        for family in &families {
-            family.set_gate(true)?;
-        }
+        let aggregates = Aggregates::start(&maps, &layouts, started, args.agg_interval)?;
+        set_variable(&families, "interval", started)?;
+        set_variable(&families, "gate", started)?;
         let (cost, progress) = (Cost::new(started), Progress::new(args));
         let session = Self {
             families,
@@ -133,6 +135,7 @@ impl Session {
             drains,
             draining,
             ledger,
+            aggregates,
             cost,
             started,
             clock_due: started,
@@ -148,9 +151,15 @@ impl Session {
     }
 
     fn send_rows(&self, own: Own, rows: Vec<Vec<u8>>) {
-        if let (Some(recorder), false) = (&self.recorder, rows.is_empty()) {
+        if !rows.is_empty() {
+            self.send(Message::Rows(own, rows));
+        }
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(recorder) = &self.recorder {
             // A recorder that is gone has kept its reason, which finish() reports.
-            let _ = recorder.to.send(Message::Rows(own, rows));
+            let _ = recorder.to.send(message);
         }
     }
 
@@ -173,8 +182,11 @@ impl Session {
             if let Some(reason) = self.reason_to_end(signals.stop(), over) {
                 return Ok((reason, command.map_or(0, end_command)));
             }
-            let wait = next.min(end.unwrap_or(u64::MAX)).saturating_sub(now()).min(20_000_000);
-            std::thread::sleep(Duration::from_nanos(wait));
+            let next_deed = next.min(self.aggregates.due()).min(end.unwrap_or(u64::MAX));
+            std::thread::sleep(Duration::from_nanos(next_deed.saturating_sub(now()).min(20_000_000)));
+            if now() >= self.aggregates.due() {
+                self.close_interval()?;
+            }
             if now() >= next || self.cost.is_due() {
                 self.keep_books()?;
                 self.low = free_if_low(args.output.as_deref().unwrap_or(Path::new("-")), args.min_free);
@@ -239,15 +251,29 @@ impl Session {
         Ok(())
     }
 
+    /// Takes out what was added up in the interval that ends now.
+    fn close_interval(&mut self) -> Result<()> {
+        let begin = now();
+        set_variable(&self.families, "interval", begin)?;
+        for (table, rows) in self.aggregates.take(begin)? {
+            let row = self.ledger.stored((self.started, begin), table, rows.len() as u64);
+            self.send_rows(Own::Ledger, vec![row]);
+            self.send(Message::Events(table, rows));
+        }
+        Ok(())
+    }
+
     fn attempted(&self) -> u64 {
         self.ledger.totals().values().map(ledger::Counts::attempted).sum()
     }
 
     /// Closes the gate, empties the rings, closes the books and the file.
     fn finish(mut self, reason: &str) -> Result<()> {
+        set_variable(&self.families, "gate", 0)?;
         for family in &self.families {
-            family.set_gate(false)?;
+            family.run_iterators(Moment::End)?;
         }
+        self.close_interval()?;
         let mut outcomes = Vec::new();
         for family in &mut self.families {
             let missed = family.detach();
@@ -305,6 +331,10 @@ fn rules(args: &Args, triggers: &mut Triggers) -> Rules {
 fn control(args: &Args, recorder: &Recorder) -> Result<Option<Control>> {
     let path = args.output.as_deref().filter(|_| args.flight.is_some());
     path.map(|path| Control::listen(path, recorder.to.clone())).transpose()
+}
+
+fn set_variable(families: &[Family], name: &str, value: u64) -> Result<()> {
+    families.iter().try_for_each(|family| family.set_variable(name, value))
 }
 
 fn run_time(families: &[Family]) -> (u64, u64) {

@@ -182,10 +182,15 @@ impl<'a> Context<'a> {
 
     /// Groups by the interval and the columns that were asked for.
     pub fn grouping(&self, scan: &Scan) -> Result<Grouping<'a>> {
+        self.grouping_by(scan, self.report.defaults.by)
+    }
+
+    /// The same, with what `--by` is where it is not given.
+    pub fn grouping_by(&self, scan: &Scan, default: &str) -> Result<Grouping<'a>> {
         let defaults = &self.report.defaults;
         let interval = self.options.interval(defaults.interval)?;
         let bins = Bins::new(self.window, &self.trace.clock, interval, self.options.align == Align::Start)?;
-        let by = self.options.by.as_deref().unwrap_or(defaults.by);
+        let by = self.options.by.as_deref().unwrap_or(default);
         let by = if by == "none" { Vec::new() } else { Inputs::of(self.trace, &scan.def).list(by)? };
         Ok(Grouping::new(self.trace, bins, by)?)
     }

@@ -21,4 +21,5 @@ mod receive;
 mod sends;
 mod state;
 mod support;
+mod syscalls;
 mod trace;

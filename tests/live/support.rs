@@ -113,6 +113,15 @@ fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("our own file");
 }
 
+/// The rows of a report, as the analyzer's JSON has them.
+pub fn report(trace: &Path, words: &[&str]) -> Vec<Value> {
+    let mut analyze = Command::new(env!("CARGO_BIN_EXE_analyze"));
+    let output = analyze.arg(trace).args(words).args(["--format", "json"]).output().expect("analyze runs");
+    assert!(output.status.success(), "{words:?}: {}", text(&output));
+    let page: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    page["rows"].as_array().expect("rows").clone()
+}
+
 /// A finished recording.
 pub struct Recording {
     /// The trace.

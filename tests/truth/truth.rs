@@ -13,6 +13,7 @@
 //! truth odd        --family … [--case NAME,…]                      EAGAIN, peeks, splices, resets, port reuse …
 //! truth execs      --count N --missing M                           N programs with known ends, M that do not exist
 //! truth files      --count N --size S [--dir PATH]                 N files written, read, looked at, renamed, removed
+//! truth calls      --count N --missing M --ms T                   N getppid, M failing opens, ten sleeps of T
 //! truth idle       --ms N                                          nothing, for a while
 //! truth nop END …                                                  what `execs` starts
 //! ```
@@ -23,6 +24,7 @@
 //! An *end* in the JSON is one user (a thread, or a process) of one end of a connection: who it is, its addresses,
 //! and what it did there. [`net::Tally`] says what the numbers mean. Times are `CLOCK_MONOTONIC` nanoseconds.
 
+mod calls;
 mod execs;
 mod files;
 mod json;
@@ -40,7 +42,7 @@ use json::Object;
 use options::Options;
 
 const USAGE: &str =
-    "usage: truth sends|pingpong|twothreads|connects|odd|execs|files|idle [--family v4|v6|mapped] [--count N]
+    "usage: truth sends|pingpong|twothreads|connects|odd|execs|files|calls|idle [--family v4|v6|mapped] [--count N]
        [--size BYTES] [--reply BYTES] [--delay-ms N] [--ms N] [--missing N] [--port P] [--case NAME,…]
        [--dir PATH] [--output FILE]";
 
@@ -65,6 +67,7 @@ fn main() {
         "odd" => Command::Network(odd::odd),
         "execs" => Command::Local(execs::execs),
         "files" => Command::Local(files::files),
+        "calls" => Command::Local(calls::calls),
         "idle" => Command::Local(|options| Ok(traffic::idle(options))),
         _ => usage(&format!("unknown command {name}")),
     };
