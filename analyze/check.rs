@@ -22,6 +22,7 @@ pub(crate) fn answer(trace: &Trace) -> Answer {
     let unreadable = trace.unreadable();
     let mut lines = gaps(trace);
     lines.extend(ledger(trace));
+    lines.extend(governor(trace));
     lines.extend(stop(trace));
     let mut answer = Answer::default();
     let facts = vec![
@@ -61,13 +62,18 @@ fn ledger(trace: &Trace) -> Vec<String> {
     let identity =
         |table: u16| trace.tables.get(usize::from(table)).is_some_and(|def| def.role == Role::Identity);
     for (table, counts) in ledger.totals().into_iter().filter(|total| !identity(total.0)) {
-        let attempted = counts.stored + counts.filtered + counts.ring_full + counts.state_full;
+        let attempted =
+            counts.stored + counts.filtered + counts.left_out + counts.ring_full + counts.state_full;
+        let left_out = match counts.left_out {
+            0 => String::new(),
+            count => format!(" + left_out {count}"),
+        };
         let carried = match (counts.carried_in, counts.carried_out) {
             (0, 0) => String::new(),
             (from, to) => format!("; {from} came from the file before, {to} are in the next"),
         };
         lines.push(format!(
-            "{}: attempted {attempted} = stored {} + filtered {} + ring_full {} + state_full {}; discarded {}{carried}",
+            "{}: attempted {attempted} = stored {} + filtered {} + ring_full {} + state_full {}{left_out}; discarded {}{carried}",
             name(trace, table),
             counts.stored,
             counts.filtered,
@@ -85,6 +91,24 @@ fn ledger(trace: &Trace) -> Vec<String> {
         lines.push("the ledger closes".into());
     }
     lines
+}
+
+/// The steps that the recorder took to keep within its bounds.
+fn governor(trace: &Trace) -> Vec<String> {
+    let Some(rows) = trace.gather("governor") else { return Vec::new() };
+    let columns = ["ts", "group", "one_of", "why"].map(|name| rows.def.column(name));
+    let [Some(ts), Some(group), Some(one_of), Some(why)] = columns else { return Vec::new() };
+    let text = |column, row| super::escape::lossless(rows.bytes(column, row));
+    let line = |row| {
+        let from = rows.raw(ts, row).saturating_sub(trace.span.from) as f64 / SECOND as f64;
+        let what = match rows.raw(one_of, row) {
+            0 => "nothing of".to_owned(),
+            1 => "all of".to_owned(),
+            many => format!("one of {many} flows or tasks of"),
+        };
+        format!("from {from:.1} s on: {what} group {} ({})", text(group, row), text(why, row))
+    };
+    (0..rows.len()).map(line).collect()
 }
 
 /// Without a footer the end is where the file ends.

@@ -4,7 +4,7 @@
 //! The recorder's ledger counts per processor, table and tick of 2^30 ns. Its sums close:
 //!
 //! ```text
-//! attempted = stored + filtered + ring_full + state_full
+//! attempted = stored + filtered + left_out + ring_full + state_full
 //! rows in the file = stored - discarded + carried_in - carried_out
 //! ```
 //!
@@ -29,6 +29,8 @@ pub(crate) struct Counts {
     pub state_full: u64,
     /// Lost: taken from the ring, not written.
     pub discarded: u64,
+    /// Not recorded, to keep the recording within its bounds.
+    pub left_out: u64,
     /// Counted in the file before this one of a set, and in this one.
     pub carried_in: u64,
     /// Counted here, and in the next file of the set.
@@ -43,7 +45,7 @@ impl Counts {
 
     /// Events that are not in the file although no filter rejected them.
     pub fn lost(self) -> u64 {
-        self.ring_full + self.state_full + self.discarded
+        self.ring_full + self.state_full + self.discarded + self.left_out
     }
 
     fn add(&mut self, other: Self) {
@@ -52,6 +54,7 @@ impl Counts {
         self.ring_full += other.ring_full;
         self.state_full += other.state_full;
         self.discarded += other.discarded;
+        self.left_out += other.left_out;
         self.carried_in += other.carried_in;
         self.carried_out += other.carried_out;
     }
@@ -110,6 +113,7 @@ impl Losses {
             ("ring_full", self.counts.ring_full),
             ("state_full", self.counts.state_full),
             ("discarded", self.counts.discarded),
+            ("left_out", self.counts.left_out),
             ("kernel_missed", self.kernel_missed),
             ("missing_rows", self.missing_rows),
         ];
@@ -242,6 +246,7 @@ fn entries(trace: &Trace) -> Option<Vec<Entry>> {
             ring_full: number("ring_full", row),
             state_full: number("state_full", row),
             discarded: number("discarded", row),
+            left_out: number("left_out", row),
             carried_in: number("carried_in", row),
             carried_out: number("carried_out", row),
         },

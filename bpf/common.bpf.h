@@ -94,6 +94,7 @@ struct cpu_state {
 	 * filter. Exact in total, and as of the moment of reading per interval.
 	 */
 	__u64 filtered[TABLES];
+	__u64 left_out[TABLES]; /* by the governor: see sample.bpf.h */
 	struct tally tally[TABLES][TICKS];
 };
 

@@ -52,6 +52,10 @@ static __always_inline int received(const struct sock *sk, const struct sk_buff 
 		FILTERED(tcp_rx);
 		return 0;
 	}
+	if (left_out(entry->id)) {
+		LEFT_OUT(tcp_rx);
+		return 0;
+	}
 	e = RESERVE(tcp_rx);
 	if (!e)
 		return 0;

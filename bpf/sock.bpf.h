@@ -20,6 +20,7 @@
 #define SIDE_CLIENT  2
 
 #include <bpf/bpf_endian.h>
+#include "sample.bpf.h"
 
 enum tcp_states {
 	ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT,
@@ -261,6 +262,9 @@ static __always_inline struct sock_entry *sock_used_by(const struct sock *sk, __
 		entry = 0;                                                        \
 	} else if (!current || !sock_matches(sk, entry)) {                        \
 		FILTERED(table);                                                  \
+		entry = 0;                                                        \
+	} else if (left_out(entry->id)) {                                         \
+		LEFT_OUT(table);                                                  \
 		entry = 0;                                                        \
 	}
 

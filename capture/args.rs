@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::governor::{parse_rate, parse_share};
 use super::limit::{Limit, parse_duration, parse_interval, parse_limit, parse_size};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -34,6 +35,14 @@ pub struct Args {
     /// Stop when less than this is free where the trace is written
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     pub min_free: u64,
+
+    /// Record fewer flows and tasks when the recording takes more of all processors than this (1%, 0.5%)
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub max_overhead: Option<f64>,
+
+    /// Record fewer flows or tasks of a group when it has more events each second (net=100000)
+    #[arg(long, value_name = "GROUP=N", value_parser = parse_rate)]
+    pub max_rate: Vec<(String, f64)>,
 
     /// Begin a new file of this size, age, or both (1GiB, 10m): FILE.000001, FILE.000002, …, each complete in itself
     #[arg(long, value_name = "LIMIT", value_parser = parse_limit, conflicts_with = "flight")]

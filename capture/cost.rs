@@ -9,6 +9,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 
 const SLICE: u64 = 100_000_000;
 const BETWEEN: u64 = 10_000_000_000;
+const CLOSELY: u64 = 1_000_000_000;
 const FIRST: u64 = 200_000_000;
 
 /// Accumulated over the slices.
@@ -16,6 +17,11 @@ const FIRST: u64 = 200_000_000;
 pub struct Cost {
     slice: Option<Slice>,
     next: u64,
+    between: u64,
+    /// (ns, events) of the last slice that saw events.
+    recent: Option<(u64, u64)>,
+    /// (events, ns) that [`Cost::spent`] has accounted for.
+    charged: (u64, u64),
     ns: u64,
     runs: u64,
     events: u64,
@@ -34,7 +40,22 @@ impl Cost {
     /// Begins when the recording does.
     #[must_use]
     pub fn new(start: u64) -> Self {
-        Self { next: start + FIRST, ..Self::default() }
+        Self { next: start + FIRST, between: BETWEEN, ..Self::default() }
+    }
+
+    /// Measures more often, for one who decides by the last slice.
+    #[must_use]
+    pub fn closely(self) -> Self {
+        Self { between: CLOSELY, ..self }
+    }
+
+    /// Processor time so far, ns: our own, and that of the programs by what an event took in the last slice.
+    pub fn spent(&mut self, events: u64) -> u64 {
+        let (ns, seen) = self.recent.unwrap_or((0, 1));
+        let news = events.saturating_sub(std::mem::replace(&mut self.charged.0, events));
+        self.charged.1 += (news as f64 * ns as f64 / seen as f64) as u64;
+        let own = own_usage();
+        self.charged.1 + own.user_ns + own.system_ns
     }
 
     /// Whether [`Cost::tick`] has something to do, for which the counts of events must be fresh.
@@ -51,13 +72,17 @@ impl Cost {
             None if time >= self.next => {
                 self.slice =
                     statistics_on().map(|on| Slice { _on: on, began: time, before: run_time(), events });
-                self.next = time + BETWEEN;
+                self.next = time + self.between;
             }
             Some(slice) if time >= slice.began + SLICE => {
                 let (ns, runs) = run_time();
-                self.ns += ns.saturating_sub(slice.before.0);
+                let (ns, seen) = (ns.saturating_sub(slice.before.0), events.saturating_sub(slice.events));
+                if seen > 0 {
+                    self.recent = Some((ns, seen));
+                }
+                self.ns += ns;
                 self.runs += runs.saturating_sub(slice.before.1);
-                self.events += events.saturating_sub(slice.events);
+                self.events += seen;
                 self.slice = None;
             }
             _ => {}

@@ -87,6 +87,12 @@ impl Family {
         }
     }
 
+    /// Whether its flows or tasks can be left out: see `bpf/sample.bpf.h`.
+    #[must_use]
+    pub fn can_leave_out(&self) -> bool {
+        self.variables.offset("sample_mask").is_some()
+    }
+
     /// Writes a variable that the programs read while they run, if this family has it.
     ///
     /// # Errors

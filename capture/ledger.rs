@@ -14,7 +14,9 @@ pub const TABLES: usize = 64;
 const TICKS: usize = 8;
 const TICK_SHIFT: u32 = 30;
 const COUNTERS: usize = 3;
-const WORDS: usize = 1 + TABLES + TABLES * TICKS * COUNTERS;
+/// Filtered and left out, per table.
+const PLAIN: usize = 2 * TABLES;
+const WORDS: usize = 1 + PLAIN + TABLES * TICKS * COUNTERS;
 
 /// What the programs counted for one table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Counts {
     pub stored: u64,
     /// Events that a filter rejected.
     pub filtered: u64,
+    /// Events that the governor left out.
+    pub left_out: u64,
     /// Lost: no space in the ring.
     pub ring_full: u64,
     /// Lost: no space in a map.
@@ -33,7 +37,7 @@ impl Counts {
     /// Events that a probe saw.
     #[must_use]
     pub fn attempted(&self) -> u64 {
-        self.stored + self.filtered + self.ring_full + self.state_full
+        self.stored + self.filtered + self.left_out + self.ring_full + self.state_full
     }
 
     /// Events that are gone.
@@ -47,6 +51,7 @@ impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.stored += other.stored;
         self.filtered += other.filtered;
+        self.left_out += other.left_out;
         self.ring_full += other.ring_full;
         self.state_full += other.state_full;
     }
@@ -103,14 +108,15 @@ impl Ledger {
             let seen = self.seen.get(cpu).unwrap_or(&empty);
             let difference = |at: usize| value.get(at).copied().unwrap_or(0).wrapping_sub(seen[at]);
             for table in 0..TABLES {
-                let mut filtered = difference(1 + table);
+                let (mut filtered, mut left_out) = (difference(1 + table), difference(1 + TABLES + table));
                 for (tick, span) in ticks(self.read_at, now) {
-                    let at = 1 + TABLES + (table * TICKS + tick) * COUNTERS;
+                    let at = 1 + PLAIN + (table * TICKS + tick) * COUNTERS;
                     let counts = Counts {
                         stored: difference(at),
                         ring_full: difference(at + 1),
                         state_full: difference(at + 2),
                         filtered: std::mem::take(&mut filtered),
+                        left_out: std::mem::take(&mut left_out),
                     };
                     if counts != Counts::default() {
                         *self.totals.entry(table).or_default() += counts;
@@ -153,23 +159,24 @@ fn ticks(from: u64, to: u64) -> impl Iterator<Item = (usize, (u64, u64))> {
 
 fn row(cpu: usize, table: usize, span: (u64, u64), counts: Counts) -> Vec<u8> {
     let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-    let counted = [counts.stored, counts.filtered, counts.ring_full, counts.state_full, 0, 0, 0];
+    let counted =
+        [counts.stored, counts.filtered, counts.ring_full, counts.state_full, 0, 0, 0, counts.left_out];
     entry(span, small(cpu), small(table), counted)
 }
 
 /// The row for events that user space took and could not write.
 #[must_use]
 pub fn discarded_row(begin: u64, end: u64, table: u16, discarded: u64) -> Vec<u8> {
-    entry((begin, end), u16::MAX, table, [0, 0, 0, 0, discarded, 0, 0])
+    entry((begin, end), u16::MAX, table, [0, 0, 0, 0, discarded, 0, 0, 0])
 }
 
 /// The row for events that were counted in one file of a set and are in the next: (in, out).
 #[must_use]
 pub fn carried_row(at: u64, table: u16, (carried_in, carried_out): (u64, u64)) -> Vec<u8> {
-    entry((at, at), u16::MAX, table, [0, 0, 0, 0, 0, carried_in, carried_out])
+    entry((at, at), u16::MAX, table, [0, 0, 0, 0, 0, carried_in, carried_out, 0])
 }
 
-fn entry((begin, end): (u64, u64), cpu: u16, table: u16, counted: [u64; 7]) -> Vec<u8> {
+fn entry((begin, end): (u64, u64), cpu: u16, table: u16, counted: [u64; 8]) -> Vec<u8> {
     let row = Row::new().u64(begin).u64(end).u16(cpu).u16(table);
     counted.into_iter().fold(row, Row::u64).bytes()
 }
@@ -190,7 +197,7 @@ mod tests {
 
     fn value(table: usize, tick: usize, stored: u64, ring_full: u64) -> Vec<u64> {
         let mut words = vec![0; WORDS];
-        let at = 1 + TABLES + (table * TICKS + tick) * COUNTERS;
+        let at = 1 + PLAIN + (table * TICKS + tick) * COUNTERS;
         words[at] = stored;
         words[at + 1] = ring_full;
         words[1 + table] = 7;
@@ -205,7 +212,7 @@ mod tests {
         assert_eq!(rows.len(), 1, "only tick 10 has news");
         assert_eq!(rows[0][..8], (10 * SECOND + SECOND / 2).to_le_bytes());
         assert_eq!(rows[0][8..16], (11 * SECOND).to_le_bytes());
-        assert_eq!(ledger.totals()[&3], Counts { stored: 9, filtered: 7, ring_full: 2, state_full: 0 });
+        assert_eq!(ledger.totals()[&3], Counts { stored: 9, filtered: 7, ring_full: 2, ..Counts::default() });
         assert_eq!(ledger.totals()[&3].attempted(), 18);
     }
 
@@ -223,7 +230,7 @@ mod tests {
     fn a_late_reader_still_gets_every_count_once() {
         let mut ledger = Ledger { read_at: SECOND, ..Ledger::default() };
         let mut late = vec![0; WORDS];
-        (0..TICKS).for_each(|tick| late[1 + TABLES + (2 * TICKS + tick) * COUNTERS] = 100);
+        (0..TICKS).for_each(|tick| late[1 + PLAIN + (2 * TICKS + tick) * COUNTERS] = 100);
         ledger.update(vec![late], 40 * SECOND);
         assert_eq!(ledger.totals()[&2].stored, 800);
     }

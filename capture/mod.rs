@@ -17,6 +17,7 @@ pub mod dumps;
 pub mod family;
 pub mod filter;
 pub mod flight;
+pub mod governor;
 pub mod host;
 pub mod identity;
 pub mod knobs;

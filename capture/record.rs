@@ -22,11 +22,14 @@ pub enum Own {
     Enum,
     /// What the recording itself costs.
     Cost,
+    /// What was left out to keep the recording within its bounds, from when on.
+    Governor,
 }
 
 impl Own {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Clock, Self::Ledger, Self::Probe, Self::Enum, Self::Cost];
+    pub const ALL: [Self; 6] =
+        [Self::Clock, Self::Ledger, Self::Probe, Self::Enum, Self::Cost, Self::Governor];
 
     /// The table's name.
     #[must_use]
@@ -37,6 +40,7 @@ impl Own {
             Self::Probe => "probe",
             Self::Enum => "enum",
             Self::Cost => "cost",
+            Self::Governor => "governor",
         }
     }
 
@@ -49,6 +53,7 @@ impl Own {
             }
             Self::Enum => ("names of numbers, as the recording kernel means them", ENUM),
             Self::Cost => ("what the recording itself took since its start", COST),
+            Self::Governor => ("from when on a group recorded only some flows or tasks, and why", GOVERNOR),
         }
     }
 
@@ -120,6 +125,12 @@ const LEDGER: &[Spec] = &[
     ("discarded", 8, "", "lost: taken from the ring but not written"),
     ("carried_in", 8, "", "stored before this file of a set began, and in it"),
     ("carried_out", 8, "", "stored, but in the next file of the set"),
+    (
+        "left_out",
+        8,
+        "",
+        "not recorded, to keep the recording within its bounds; exact in total, per span as of the reading",
+    ),
 ];
 const PROBE: &[Spec] = &[
     TS,
@@ -140,6 +151,13 @@ const COST: &[Spec] = &[
     ("user_ns", 8, "ns", "the recorder's user time"),
     ("system_ns", 8, "ns", "the recorder's system time"),
     ("rss", 8, "bytes", "the recorder's resident memory, at most"),
+];
+
+const GOVERNOR: &[Spec] = &[
+    TS,
+    ("group", 0, "", "of probes"),
+    ("one_of", 8, "", "one of so many flows or tasks is recorded; 1: all, 0: none"),
+    ("why", 0, "", "what the bound was"),
 ];
 
 /// Builds one record, field by field in the order of the table.

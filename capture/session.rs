@@ -8,6 +8,7 @@ use super::cost::Cost;
 use super::dumps::Dumps;
 use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
+use super::governor::{Governor, Reading};
 use super::host::{describe, now};
 use super::ledger::{self, Ledger};
 use super::plan::{FamilyPlan, Plan, forced_kinds};
@@ -20,9 +21,10 @@ use super::signals::Signals;
 use super::summary::{Progress, Summary};
 use super::target::{Target, free_if_low};
 use super::trigger::Triggers;
-use crate::schema::Host;
+use crate::schema::{Host, Role};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{MapCore as _, MapFlags};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,6 +91,7 @@ struct Session {
     plan: Plan,
     progress: Progress,
     triggers: Triggers,
+    governor: Governor,
     /// Free bytes, if less than there should be.
     low: Option<u64>,
     _control: Option<Control>,
@@ -127,7 +130,9 @@ impl Session {
         let aggregates = Aggregates::start(&maps, &layouts, started, args.agg_interval)?;
         set_variable(&families, "interval", started)?;
         set_variable(&families, "gate", started)?;
-        let (cost, progress) = (Cost::new(started), Progress::new(args));
+        let governor = governor(args, &plan, &families)?;
+        let cost = if governor.is_on() { Cost::new(started).closely() } else { Cost::new(started) };
+        let progress = Progress::new(args);
         let session = Self {
             families,
             maps,
@@ -142,6 +147,7 @@ impl Session {
             plan,
             progress,
             triggers,
+            governor,
             low: None,
             _control: control,
         };
@@ -244,6 +250,7 @@ impl Session {
             self.send_rows(Own::Clock, vec![clock_row()]);
             self.clock_due = time + CLOCK_EVERY;
         }
+        self.govern(time)?;
         let (families, attempted) = (&self.families, self.attempted());
         self.cost.tick(|| run_time(families), attempted);
         self.send_rows(Own::Cost, vec![self.cost.row(attempted)]);
@@ -260,6 +267,31 @@ impl Session {
             self.send_rows(Own::Ledger, vec![row]);
             self.send(Message::Events(table, rows));
         }
+        Ok(())
+    }
+
+    /// Leaves flows or tasks out where a bound is passed, and takes them in again.
+    fn govern(&mut self, time: u64) -> Result<()> {
+        if !self.governor.is_on() {
+            return Ok(());
+        }
+        let mut stored = BTreeMap::new();
+        for (&table, counts) in self.ledger.totals() {
+            let def = &self.plan.layouts[table].def;
+            if def.role == Role::Event {
+                *stored.entry(def.group.clone()).or_default() += counts.stored;
+            }
+        }
+        let cost = self.cost.spent(self.attempted());
+        let steps = self.governor.read(&Reading { at: time, cost, stored });
+        for step in &steps {
+            let families = self.plan.families.iter().zip(&self.families);
+            for (_, family) in families.filter(|(plan, _)| plan.group == step.group) {
+                family.set_variable("sample_mask", step.mask.into())?;
+            }
+            self.progress.say(&step.to_string());
+        }
+        self.send_rows(Own::Governor, steps.iter().map(|step| step.row(time)).collect());
         Ok(())
     }
 
@@ -320,6 +352,22 @@ impl Session {
     }
 }
 
+/// Over the groups that are recorded and whose flows or tasks can be left out.
+fn governor(args: &Args, plan: &Plan, families: &[Family]) -> Result<Governor> {
+    let all = plan.families.iter().zip(families);
+    let able = all.filter(|(plan, family)| plan.enabled && family.can_leave_out());
+    let groups: Vec<String> = able.map(|(plan, _)| plan.group.to_owned()).collect();
+    if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !groups.contains(group)) {
+        bail!("--max-rate {group}: recorded are, and can be in part, {}", groups.join(", "));
+    }
+    if args.max_overhead.is_some() && groups.is_empty() {
+        bail!("--max-overhead: of {} nothing can be left out", args.groups.join(", "));
+    }
+    let rates = args.max_rate.iter().cloned().collect();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Governor::new(args.max_overhead, rates, groups, cpus))
+}
+
 fn rules(args: &Args, triggers: &mut Triggers) -> Rules {
     Rules {
         max_size: args.max_size,
@@ -353,7 +401,7 @@ fn end_command(command: &mut Command) -> u8 {
     125
 }
 
-fn check_forced(outcomes: &[Outcome], forced: &std::collections::BTreeMap<String, String>) -> Result<()> {
+fn check_forced(outcomes: &[Outcome], forced: &BTreeMap<String, String>) -> Result<()> {
     for outcome in outcomes.iter().filter(|outcome| outcome.got.is_none() && !outcome.off) {
         if let Some(kind) = forced.get(&outcome.probe) {
             bail!("--attach {}={kind} is not possible here: {}", outcome.probe, outcome.reasons.join("; "));

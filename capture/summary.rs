@@ -53,6 +53,15 @@ impl Progress {
         }
     }
 
+    /// Says something while recording.
+    pub fn say(&self, text: &str) {
+        match &self.bar {
+            _ if self.quiet => {}
+            Some(bar) => bar.println(format!("capture: {text}")),
+            None => eprintln!("capture: {text}"),
+        }
+    }
+
     /// Takes the line away and prints the summary.
     pub fn finish(&self, summary: &Summary) {
         if let Some(bar) = &self.bar {
@@ -114,6 +123,9 @@ impl Summary<'_> {
             HumanCount(counts.filtered),
             HumanCount(self.lost(&counts))
         );
+        if counts.left_out > 0 {
+            let _ = writeln!(text, "  left out {}: to keep within the bounds", HumanCount(counts.left_out));
+        }
         self.write_losses(&mut text, &counts);
         self.write_files(&mut text, rows);
         self.write_cost(&mut text, &counts, seconds);

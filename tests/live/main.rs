@@ -11,6 +11,7 @@ mod exec;
 mod files;
 mod filters;
 mod flight;
+mod governor;
 mod ledger;
 mod made_up;
 mod observers;

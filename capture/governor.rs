@@ -1,0 +1,286 @@
+//! Keeps a recording within what it may cost (`--max-overhead`) and how fast its groups may grow (`--max-rate`).
+//!
+//! Once a second it compares. Over the bound, the group with the most events records only one of two flows, or
+//! tasks, then one of four, and so on down to none: chosen by a hash of their id in the kernel, so that what is recorded of
+//! one is complete. With room for twice as much for some seconds it goes one step back. Each step is a row of table
+//! `governor`, and the ledger counts what was left out: `analyze` marks counts of that time as lower bounds.
+
+use super::record::Row;
+use std::collections::BTreeMap;
+
+/// One of 2^10 ids; the next step is none.
+const LAST: u32 = 10;
+const OFF: u32 = LAST + 1;
+/// Steps down at once are at most so many: the estimate behind them is rough.
+const STRIDE: u32 = 3;
+/// So many readings with room before a step back.
+const PATIENCE: u32 = 5;
+const SECOND: f64 = 1e9;
+/// What happened in less says little, ns.
+const SHORTEST: u64 = 900_000_000;
+
+/// Bounds and where each group stands.
+pub struct Governor {
+    /// Share of all processors.
+    budget: Option<f64>,
+    /// Events per second by group.
+    rates: BTreeMap<String, f64>,
+    groups: Vec<Group>,
+    cpus: f64,
+    last: Option<(u64, u64)>,
+}
+
+struct Group {
+    name: String,
+    level: u32,
+    with_room: u32,
+    stored: u64,
+    rate: f64,
+}
+
+/// What has happened since the start.
+pub struct Reading {
+    /// `CLOCK_MONOTONIC`.
+    pub at: u64,
+    /// Processor time of probes and recorder, ns.
+    pub cost: u64,
+    /// Events stored, by group.
+    pub stored: BTreeMap<String, u64>,
+}
+
+/// A group records more or less than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub group: String,
+    /// For the programs.
+    pub mask: u32,
+    /// One of so many ids is recorded; 0: none.
+    pub one_of: u64,
+    /// Why.
+    pub why: String,
+}
+
+impl Step {
+    fn to(group: &Group, why: String) -> Self {
+        let (mask, one_of) = match group.level {
+            OFF => (u32::MAX, 0),
+            level => ((1 << level) - 1, 1 << level),
+        };
+        Self { group: group.name.clone(), mask, one_of, why }
+    }
+
+    /// The row for table `governor`.
+    #[must_use]
+    pub fn row(&self, at: u64) -> Vec<u8> {
+        Row::new().u64(at).text(&self.group).u64(self.one_of).text(&self.why).bytes()
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { group, one_of, why, .. } = self;
+        match one_of {
+            0 => write!(to, "group {group} is off: {why}"),
+            1 => write!(to, "all of group {group} is recorded: {why}"),
+            many => write!(to, "one of {many} flows or tasks of group {group} is recorded: {why}"),
+        }
+    }
+}
+
+impl Governor {
+    /// For the groups that can be governed.
+    #[must_use]
+    pub fn new(budget: Option<f64>, rates: BTreeMap<String, f64>, groups: Vec<String>, cpus: usize) -> Self {
+        let group = |name| Group { name, level: 0, with_room: 0, stored: 0, rate: 0.0 };
+        let groups = groups.into_iter().map(group).collect();
+        Self { budget, rates, groups, cpus: cpus.max(1) as f64, last: None }
+    }
+
+    /// Whether there is anything to keep to.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.budget.is_some() || !self.rates.is_empty()
+    }
+
+    /// Compares, and says what is to change.
+    pub fn read(&mut self, reading: &Reading) -> Vec<Step> {
+        let (at, cost) = (reading.at, reading.cost);
+        if self.last.is_some_and(|before| at < before.0 + SHORTEST) {
+            return Vec::new();
+        }
+        let before = self.last.replace((at, cost));
+        let seconds = before.map_or(0.0, |before| at.saturating_sub(before.0) as f64 / SECOND);
+        for group in &mut self.groups {
+            let stored = reading.stored.get(&group.name).copied().unwrap_or(0);
+            group.rate = stored.saturating_sub(std::mem::replace(&mut group.stored, stored)) as f64 / seconds;
+        }
+        let Some(before) = before.filter(|_| self.is_on() && seconds > 0.0) else { return Vec::new() };
+        let load = cost.saturating_sub(before.1) as f64 / (seconds * SECOND * self.cpus);
+        let mut steps = self.keep_rates();
+        steps.extend(self.keep_budget(load));
+        if steps.is_empty() {
+            steps.extend(self.step_back(load));
+        }
+        steps
+    }
+
+    fn keep_rates(&mut self) -> Vec<Step> {
+        let rates = &self.rates;
+        let over = |group: &mut Group| {
+            let bound = rates.get(&group.name).copied().filter(|&bound| group.rate > bound)?;
+            let why = format!("{:.0} events/s, {bound:.0} are allowed", group.rate);
+            group.step_down(group.rate / bound).then(|| Step::to(group, why))
+        };
+        self.groups.iter_mut().filter_map(over).collect()
+    }
+
+    fn keep_budget(&mut self, load: f64) -> Option<Step> {
+        let budget = self.budget.filter(|&budget| load > budget)?;
+        let busiest = self.groups.iter_mut().filter(|group| group.level < OFF && group.rate > 0.0);
+        let busiest = busiest.max_by(|a, b| a.rate.total_cmp(&b.rate))?;
+        let why = format!("{:.2} % of all processors, {:.2} % are allowed", 100.0 * load, 100.0 * budget);
+        busiest.step_down(load / budget).then(|| Step::to(busiest, why))
+    }
+
+    /// Twice as much would still be within all bounds, and has been for a while.
+    fn step_back(&mut self, load: f64) -> Option<Step> {
+        let budget = self.budget.unwrap_or(f64::INFINITY);
+        let rates = &self.rates;
+        for group in &mut self.groups {
+            let bound = rates.get(&group.name).copied().unwrap_or(f64::INFINITY);
+            let room = group.level > 0 && 2.0 * load <= budget && 2.0 * group.rate <= bound;
+            group.with_room = if room { group.with_room + 1 } else { 0 };
+        }
+        let group = self.groups.iter_mut().find(|group| group.with_room >= PATIENCE)?;
+        group.with_room = 0;
+        group.level -= 1;
+        Some(Step::to(group, "there is room again".into()))
+    }
+}
+
+impl Group {
+    /// Fewer ids, by about this factor. False: there is no further step.
+    fn step_down(&mut self, factor: f64) -> bool {
+        let steps = (factor.log2().ceil() as u32).clamp(1, STRIDE);
+        let before = self.level;
+        self.level = (before + steps).min(OFF);
+        self.with_room = 0;
+        self.level > before
+    }
+}
+
+/// `1%`, `0.5%`: a share of all processors.
+///
+/// # Errors
+/// With what is expected.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+    share.filter(|share| (0.01..=100.0).contains(share)).map(|share| share / 100.0).ok_or_else(|| {
+        format!("'{text}' is not a share of the processors: write 1% or 0.5%, from 0.01% to 100%")
+    })
+}
+
+/// `net=100000`: events per second of a group.
+///
+/// # Errors
+/// With what is expected.
+pub fn parse_rate(text: &str) -> Result<(String, f64), String> {
+    let (group, rate) = text.split_once('=').unwrap_or_default();
+    match rate.parse::<f64>() {
+        Ok(rate) if rate >= 1.0 && !group.is_empty() => Ok((group.to_owned(), rate)),
+        _ => Err(format!("'{text}': expected GROUP=EVENTS, as in net=100000 (each second)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events of `net` each second, and what they cost at 1 µs an event, on two processors.
+    struct Host {
+        governor: Governor,
+        seconds: u64,
+        stored: u64,
+    }
+
+    impl Host {
+        fn new(budget: Option<f64>, rate: Option<f64>) -> Self {
+            let rates = rate.map(|rate| ("net".to_owned(), rate)).into_iter().collect();
+            let governor = Governor::new(budget, rates, vec!["net".into(), "net-rx".into()], 2);
+            Self { governor, seconds: 0, stored: 0 }
+        }
+
+        /// A second in which so many events happen, of which the mask leaves some.
+        fn second(&mut self, events: u64, mask: &mut u32) -> Vec<Step> {
+            let kept = if *mask == u32::MAX { 0 } else { events / (u64::from(*mask) + 1) };
+            self.seconds += 1;
+            self.stored += kept;
+            let steps = self.governor.read(&Reading {
+                at: self.seconds * 1_000_000_000,
+                cost: self.stored * 1000,
+                stored: [("net".to_owned(), self.stored)].into(),
+            });
+            if let Some(step) = steps.last() {
+                *mask = step.mask;
+            }
+            steps
+        }
+    }
+
+    #[test]
+    fn over_budget_it_steps_down_and_later_back() {
+        let (mut host, mut mask) = (Host::new(Some(0.01), None), 0);
+        assert_eq!(host.second(200_000, &mut mask), [], "nothing to compare with");
+        let steps = host.second(200_000, &mut mask);
+        assert_eq!(steps.len(), 1);
+        assert_eq!(
+            (steps[0].one_of, mask),
+            (8, 7),
+            "10 % of the processors instead of 1 %: at most a stride"
+        );
+        assert!(steps[0].why.contains("10.00 %"), "{}", steps[0].why);
+        for _ in 0..10 {
+            host.second(200_000, &mut mask);
+        }
+        assert_eq!(mask, 15, "0.6 %: within the budget, but twice that is not");
+        for _ in 0..40 {
+            host.second(100, &mut mask);
+        }
+        assert_eq!(mask, 0, "the load has gone, and all flows are recorded again");
+    }
+
+    #[test]
+    fn a_rate_is_kept_by_its_group() {
+        let (mut host, mut mask) = (Host::new(None, Some(1000.0)), 0);
+        host.second(3000, &mut mask);
+        let steps = host.second(3000, &mut mask);
+        assert_eq!((steps[0].group.as_str(), steps[0].one_of), ("net", 4));
+        assert!(steps[0].why.contains("3000 events/s"));
+    }
+
+    #[test]
+    fn what_still_costs_too_much_is_switched_off() {
+        let (mut host, mut mask) = (Host::new(Some(0.0001), None), 0);
+        for _ in 0..8 {
+            host.second(100_000_000, &mut mask);
+        }
+        assert_eq!(mask, u32::MAX);
+        assert_eq!(host.governor.groups[0].level, OFF);
+    }
+
+    #[test]
+    fn without_bounds_nothing_happens() {
+        let (mut host, mut mask) = (Host::new(None, None), 0);
+        host.second(1, &mut mask);
+        assert_eq!(host.second(u64::MAX / 1_000_000, &mut mask), []);
+    }
+
+    #[test]
+    fn bounds_have_units() {
+        assert_eq!(parse_share("1%"), Ok(0.01));
+        assert!(parse_share("1").unwrap_err().contains("0.5%") && parse_share("0%").is_err());
+        assert_eq!(parse_rate("net-rx=5000"), Ok(("net-rx".into(), 5000.0)));
+        assert!(parse_rate("5000").unwrap_err().contains("GROUP=EVENTS") && parse_rate("net=0").is_err());
+    }
+}
