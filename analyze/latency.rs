@@ -1,111 +1,85 @@
-//! Gathers sends and segments, sorts them by socket, finds the socket at the other end, and pairs
-//! them ([`super::pairs`]). Memory grows with the events of the span: 32 bytes a send, 24 a segment.
+//! Pairs sends with segments ([`super::pairs`]) in the order of time, some frames at a time.
+//!
+//! A send is recorded when its call returns and counts from its entry, so a frame may reach back as far
+//! as its longest call. A first pass over two columns finds where each frame begins; frames are then
+//! read in that order, and what lies before the begin of every frame that is still to come is paired.
+//! Sockets fall into fixed shares that go through a wave side by side. What is held is a wave, what
+//! overlaps the next one, and what still waits on each socket.
 
 use super::group::{Grouping, Key};
 use super::hash::FastMap;
 use super::identity::Identity;
 use super::load::{Chunk, Scan};
-use super::pairs::{Gaps, Metric, Pair, Receive, Send, Socket, Unpaired};
+use super::pairs::{Gaps, Metric, Pair, Receive, Send, Socket, Unpaired, Waiting};
 use super::report::Context;
-use super::rows::Rows;
 use super::window::Window;
+use crate::schema::reader::Frame;
 use anyhow::Result;
 use rayon::prelude::*;
 
-/// What a pair needs of its send besides times.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Detail {
-    /// Group of the send.
-    pub key: u32,
-    /// Thread that sent.
-    pub tid: u32,
-    /// Size that was asked for, if the trace has it.
-    pub requested: Option<u32>,
-    /// When the call returned: the moment at which names are looked up.
-    pub returned: u64,
+/// Frames that are read together.
+const WAVE: usize = 32;
+/// Shares of the sockets: their number does not depend on that of the threads.
+const SHARES: usize = 16;
+
+/// What becomes of latencies. Sockets come in any order, the latencies of one in the order of time.
+pub(crate) trait Sink: std::marker::Send {
+    /// One latency of a socket.
+    fn pair(&mut self, sock: u32, pair: &Pair);
+    /// What was not paired; `key` is the group of the socket's first send.
+    fn unpaired(&mut self, sock: u32, metric: Metric, key: u32, unpaired: Unpaired);
 }
 
-/// All sends and segments of a span, by socket.
-pub(crate) struct Latencies {
-    sends: Vec<(u32, Send)>,
-    /// By [`Send::row`].
-    pub details: Vec<Detail>,
-    /// By [`Detail::key`].
-    pub keys: Vec<Key>,
-    receives: Vec<(u32, Receive)>,
-    peers: FastMap<u32, u32>,
-    gaps: Gaps,
-}
-
-/// The latencies of one socket by one metric.
-pub(crate) struct Found {
-    /// Socket id.
-    pub sock: u32,
-    /// Which.
-    pub metric: Metric,
-    /// Each with the index of its send's [`Detail`].
-    pub pairs: Vec<(Pair, u32)>,
-    /// Not paired; counted with the socket's first send.
-    pub unpaired: Unpaired,
-    /// Detail of the socket's first send.
-    pub first: u32,
-}
-
-impl Latencies {
-    /// Reads what is asked for: sends of the span that `--where` left, and every segment from its begin on.
-    pub fn gather(context: &Context, grouping: &Grouping) -> Result<Self> {
-        let (mut sends, details, keys) = gather_sends(context, grouping)?;
-        let mut receives = gather_receives(context)?;
-        context.trace.install(|| {
-            sends.par_sort_unstable_by_key(|(sock, send)| (*sock, send.entry, send.row));
-            receives.par_sort_by_key(|(sock, receive)| (*sock, receive.ts));
-        });
-        let peers = context.trace.identity("sock").map(|socks| peers(&socks)).unwrap_or_default();
-        let gaps = gaps(context);
-        Ok(Self { sends, details, keys, receives, peers, gaps })
-    }
-
-    /// Pairs by each of the metrics, in the order of sockets.
-    pub fn pair(&self, context: &Context, metrics: &[Metric]) -> Vec<Found> {
-        let sockets: Vec<&[(u32, Send)]> = self.sends.chunk_by(|a, b| a.0 == b.0).collect();
-        let one = |sends: &&[(u32, Send)]| self.pair_socket(sends, metrics);
-        let found: Vec<Vec<Found>> = context.trace.install(|| sockets.par_iter().map(one).collect());
-        found.into_iter().flatten().collect()
-    }
-
-    fn pair_socket(&self, keyed: &[(u32, Send)], metrics: &[Metric]) -> Vec<Found> {
-        let Some(&(sock, first)) = keyed.first() else { return Vec::new() };
-        let sends: Vec<Send> = keyed.iter().map(|(_, send)| *send).collect();
-        let receives = self.receives_of(sock);
-        let peer = self.peers.get(&sock).map(|&peer| self.receives_of(peer));
-        let socket = Socket { sends: &sends, receives: &receives, peer: peer.as_deref() };
-        let one = |&metric: &Metric| {
-            let mut pairs = Vec::new();
-            let unpaired = socket.pair(metric, &self.gaps, &mut pairs);
-            let pairs = pairs.into_iter().map(|pair| (pair, sends[pair.send].row)).collect();
-            Found { sock, metric, pairs, unpaired, first: first.row }
+/// Pairs what is asked for: sends of the span that `--where` left, and every segment from its begin on.
+/// Returns what the shares found, and the groups by [`Send::key`].
+pub(crate) fn fold<S: Sink>(
+    context: &Context,
+    grouping: &Grouping,
+    metrics: &[Metric],
+    sink: impl Fn() -> S,
+) -> Result<(Vec<S>, Vec<Key>)> {
+    let (sends, receives) = (Sends::new(context, grouping)?, Receives::new(context)?);
+    let peers = context.trace.identity("sock").filter(|_| metrics.contains(&Metric::Delivery));
+    let peers = peers.map(|socks| peers_of(&socks)).unwrap_or_default();
+    let rules = Rules { metrics, gaps: gaps(context) };
+    let mut frames = sends.begins();
+    frames.extend(receives.0.frames().into_iter().map(|frame| (frame.header.min_time, false, frame)));
+    frames.sort_unstable_by_key(|(begin, _, frame)| (*begin, frame.offset));
+    let mut numbers = Numbers::default();
+    let mut shares: Vec<Share<S>> = (0..SHARES).map(|_| Share::new(sink())).collect();
+    let mut rest = &frames[..];
+    while !rest.is_empty() {
+        let (wave, later) = rest.split_at(rest.len().min(WAVE));
+        rest = later;
+        let until = rest.first().map_or(u64::MAX, |frame| frame.0);
+        let of = |sent: bool| wave.iter().filter(|frame| frame.1 == sent).map(|frame| frame.2).collect();
+        let (sent, received): (Vec<&Frame>, Vec<&Frame>) = (of(true), of(false));
+        let mut sent = sends.scan.map(&sent, |chunk| sends.read(chunk, &peers));
+        sent.iter_mut().flatten().for_each(|part| numbers.number(part));
+        let received = receives.0.map(&received, |chunk| receives.read(chunk));
+        let run = |(at, share): (usize, &mut Share<S>)| {
+            sent.iter().flatten().for_each(|part| share.take_sends(&part.shares[at], &part.numbers));
+            received.iter().flatten().for_each(|part| share.receives.extend_from_slice(&part[at]));
+            share.run(until, &rules);
         };
-        metrics.iter().map(one).collect()
+        context.trace.install(|| shares.par_iter_mut().enumerate().for_each(run));
     }
-
-    fn receives_of(&self, sock: u32) -> Vec<Receive> {
-        let from = self.receives.partition_point(|(other, _)| *other < sock);
-        let to = self.receives.partition_point(|(other, _)| *other <= sock);
-        self.receives[from..to].iter().map(|(_, receive)| *receive).collect()
-    }
+    Ok((shares.into_iter().map(|share| share.finish(metrics)).collect(), numbers.keys))
 }
 
-/// What the fold over sends collects; keys are numbered as they are met.
+fn share_of(sock: u32) -> usize {
+    sock as usize / 2 % SHARES
+}
+
+/// Groups as they are met.
 #[derive(Default)]
-struct Sends {
-    list: Vec<(u32, Send)>,
-    details: Vec<Detail>,
+struct Numbers {
     numbers: FastMap<Key, u32>,
     keys: Vec<Key>,
 }
 
-impl Sends {
-    fn number(&mut self, key: Key) -> u32 {
+impl Numbers {
+    fn of(&mut self, key: Key) -> u32 {
         let next = self.keys.len() as u32;
         let number = *self.numbers.entry(key).or_insert(next);
         if number == next {
@@ -114,59 +88,112 @@ impl Sends {
         number
     }
 
-    fn merge(&mut self, later: Self) {
-        let numbers: Vec<u32> = later.keys.iter().map(|&key| self.number(key)).collect();
-        let base = self.details.len() as u32;
-        self.details.extend(
-            later.details.into_iter().map(|detail| Detail { key: numbers[detail.key as usize], ..detail }),
-        );
-        let moved = later.list.into_iter().map(|(sock, send)| (sock, Send { row: send.row + base, ..send }));
-        self.list.extend(moved);
+    fn number(&mut self, part: &mut Part) {
+        part.numbers = part.keys.keys.iter().map(|&key| self.of(key)).collect();
     }
 }
 
-type Gathered = (Vec<(u32, Send)>, Vec<Detail>, Vec<Key>);
-
-fn gather_sends(context: &Context, grouping: &Grouping) -> Result<Gathered> {
-    let mut scan = grouping.with_keys(&context.scan("sock_send")?);
-    let [sock, ret, seq, tid] = columns(&mut scan, ["sock", "ret", "seq", "tid"])?;
-    let requested = scan.column_or_null("requested")?;
-    let latency = scan.column_or_null("latency")?;
-    let ts = scan.column("ts")?;
-    let each = |all: &mut Sends, rows: &Rows, row: usize| {
-        let sent = rows.get(ret, row).and_then(|ret| u32::try_from(ret).ok()).filter(|&sent| sent > 0);
-        let Some(sent) = sent else { return }; // refused, or empty: nothing that could be acknowledged
-        let returned = rows.raw(ts, row);
-        let entry = returned - rows.get(latency, row).map_or(0, i64::cast_unsigned).min(returned);
-        let key = all.number(grouping.key(rows, row));
-        let requested = rows.get(requested, row).map(|size| size as u32);
-        let end = (rows.raw(seq, row) as u32).wrapping_add(sent);
-        let send = Send { entry, end, sent, row: all.details.len() as u32 };
-        all.details.push(Detail { key, tid: rows.raw(tid, row) as u32, requested, returned });
-        all.list.push((rows.raw(sock, row) as u32, send));
-    };
-    let fold = |all: &mut Sends, chunk: &Chunk| chunk.each().for_each(|row| each(all, chunk.rows(), row));
-    let all = scan.fold(Sends::default, fold, Sends::merge);
-    Ok((all.list, all.details, all.keys))
+/// The sends of one frame, by share; their groups are numbered within it.
+#[derive(Default)]
+struct Part {
+    shares: [ShareOfSends; SHARES],
+    keys: Numbers,
+    /// Per group of this part, its number.
+    numbers: Vec<u32>,
 }
 
-fn gather_receives(context: &Context) -> Result<Vec<(u32, Receive)>> {
-    // An answer may come after the span of its send.
-    let window = Window { from: context.window.from, to: context.trace.span.to };
-    let mut scan = Scan::new(context.trace, context.table("tcp_rx")?, window);
-    let [sock, ts, seq, ack, len] = columns(&mut scan, ["sock", "ts", "seq", "ack", "len"])?;
-    let each = |rows: &Rows, row: usize| {
-        let number = |column| rows.raw(column, row) as u32;
-        let receive = Receive {
-            ts: rows.raw(ts, row),
-            ack: number(ack),
-            end: number(seq).wrapping_add(number(len)),
-            len: number(len),
+#[derive(Default)]
+struct ShareOfSends {
+    /// By the sockets that sent.
+    sends: Vec<(u32, Send)>,
+    /// By the sockets at the other end, where that is known: peer, sender, send.
+    arrivals: Vec<(u32, u32, Send)>,
+}
+
+struct Sends<'s, 'g> {
+    scan: Scan<'s>,
+    grouping: &'g Grouping<'s>,
+    columns: [usize; 5],
+    requested: usize,
+    latency: usize,
+}
+
+impl<'s, 'g> Sends<'s, 'g> {
+    fn new(context: &Context<'s>, grouping: &'g Grouping<'s>) -> Result<Self> {
+        let mut scan = grouping.with_keys(&context.scan("sock_send")?);
+        let columns = columns(&mut scan, ["sock", "ret", "seq", "tid", "ts"])?;
+        let (requested, latency) = (scan.column_or_null("requested")?, scan.column_or_null("latency")?);
+        Ok(Self { scan, grouping, columns, requested, latency })
+    }
+
+    /// The frames by the earliest entry in each.
+    fn begins(&self) -> Vec<(u64, bool, &'s Frame)> {
+        let [.., ts] = self.columns;
+        let times = self.scan.bare().with([ts, self.latency]);
+        let frames = self.scan.frames();
+        let begin = |chunk: &Chunk| {
+            let rows = chunk.rows();
+            (0..rows.len()).map(|row| rows.raw(ts, row).saturating_sub(rows.raw(self.latency, row))).min()
         };
-        (number(sock), receive)
-    };
-    let fold = |all: &mut Vec<_>, chunk: &Chunk| all.extend(chunk.each().map(|row| each(chunk.rows(), row)));
-    Ok(scan.fold(Vec::new, fold, Extend::extend))
+        let begins = times.map(&frames, begin);
+        let read = frames.into_iter().zip(begins);
+        read.filter_map(|(frame, begin)| Some((begin??, true, frame))).collect()
+    }
+
+    fn read(&self, chunk: &Chunk, peers: &FastMap<u32, u32>) -> Part {
+        let mut part = Part::default();
+        let rows = chunk.rows();
+        let [sock, ret, seq, tid, ts] = self.columns;
+        for row in chunk.each() {
+            let sent = rows.get(ret, row).and_then(|ret| u32::try_from(ret).ok()).filter(|&sent| sent > 0);
+            let Some(sent) = sent else { continue }; // refused, or empty: nothing that could be acknowledged
+            let returned = rows.raw(ts, row);
+            let send = Send {
+                entry: returned - rows.get(self.latency, row).map_or(0, i64::cast_unsigned).min(returned),
+                returned,
+                end: (rows.raw(seq, row) as u32).wrapping_add(sent),
+                sent,
+                requested: rows.get(self.requested, row).map(|size| size as u32),
+                tid: rows.raw(tid, row) as u32,
+                key: part.keys.of(self.grouping.key(rows, row)),
+            };
+            let sock = rows.raw(sock, row) as u32;
+            part.shares[share_of(sock)].sends.push((sock, send));
+            if let Some(&peer) = peers.get(&sock) {
+                part.shares[share_of(peer)].arrivals.push((peer, sock, send));
+            }
+        }
+        part
+    }
+}
+
+struct Receives<'s>(Scan<'s>, [usize; 5]);
+
+impl<'s> Receives<'s> {
+    /// An answer may come after the span of its send.
+    fn new(context: &Context<'s>) -> Result<Self> {
+        let window = Window { from: context.window.from, to: context.trace.span.to };
+        let mut scan = Scan::new(context.trace, context.table("tcp_rx")?, window);
+        let columns = columns(&mut scan, ["sock", "ts", "seq", "ack", "len"])?;
+        Ok(Self(scan, columns))
+    }
+
+    fn read(&self, chunk: &Chunk) -> [Vec<(u32, Receive)>; SHARES] {
+        let mut shares: [Vec<(u32, Receive)>; SHARES] = Default::default();
+        let rows = chunk.rows();
+        let [sock, ts, seq, ack, len] = self.1;
+        for row in chunk.each() {
+            let number = |column| rows.raw(column, row) as u32;
+            let receive = Receive {
+                ts: rows.raw(ts, row),
+                ack: number(ack),
+                end: number(seq).wrapping_add(number(len)),
+                len: number(len),
+            };
+            shares[share_of(number(sock))].push((number(sock), receive));
+        }
+        shares
+    }
 }
 
 fn columns<const N: usize>(scan: &mut Scan, names: [&str; N]) -> Result<[usize; N]> {
@@ -177,23 +204,164 @@ fn columns<const N: usize>(scan: &mut Scan, names: [&str; N]) -> Result<[usize; 
     Ok(found)
 }
 
+/// What holds for every socket.
+struct Rules<'a> {
+    metrics: &'a [Metric],
+    gaps: Gaps,
+}
+
+/// Some of the sockets: what has been read and lies ahead, what they wait for, what was found.
+struct Share<S> {
+    sends: Vec<(u32, Send)>,
+    arrivals: Vec<(u32, u32, Send)>,
+    receives: Vec<(u32, Receive)>,
+    sockets: FastMap<u32, State>,
+    /// By the socket where sends arrive: from which socket, and which are on their way.
+    incoming: FastMap<u32, Vec<(u32, Incoming)>>,
+    sink: S,
+}
+
+/// A socket that sends.
+#[derive(Default)]
+struct State {
+    socket: Socket,
+    /// Group of its first send.
+    first: Option<u32>,
+    /// Per metric.
+    lost: [u64; Metric::ALL.len()],
+}
+
+/// What is on the way from one socket to another.
+#[derive(Default)]
+struct Incoming {
+    waiting: Waiting,
+    first: u32,
+    lost: u64,
+}
+
+impl<S: Sink> Share<S> {
+    fn new(sink: S) -> Self {
+        Self {
+            sends: Vec::new(),
+            arrivals: Vec::new(),
+            receives: Vec::new(),
+            sockets: FastMap::default(),
+            incoming: FastMap::default(),
+            sink,
+        }
+    }
+
+    fn take_sends(&mut self, from: &ShareOfSends, numbers: &[u32]) {
+        let numbered = |send: &Send| Send { key: numbers[send.key as usize], ..*send };
+        self.sends.extend(from.sends.iter().map(|(sock, send)| (*sock, numbered(send))));
+        let arrivals = from.arrivals.iter().map(|(peer, sock, send)| (*peer, *sock, numbered(send)));
+        self.arrivals.extend(arrivals);
+    }
+
+    /// Goes through everything before a moment.
+    fn run(&mut self, until: u64, rules: &Rules) {
+        let sends = before(&mut self.sends, until, |send| send.1.entry);
+        let arrivals = before(&mut self.arrivals, until, |send| send.2.entry);
+        let receives = before(&mut self.receives, until, |receive| receive.1.ts);
+        let (mut sends, mut arrivals) = (sends.into_iter().peekable(), arrivals.into_iter().peekable());
+        for (sock, receive) in receives {
+            while let Some((sock, send)) = sends.next_if(|send| send.1.entry <= receive.ts) {
+                self.send(sock, send, rules);
+            }
+            while let Some(arrival) = arrivals.next_if(|send| send.2.entry <= receive.ts) {
+                self.expect(arrival);
+            }
+            self.receive(sock, &receive, rules);
+        }
+        sends.for_each(|(sock, send)| self.send(sock, send, rules));
+        arrivals.for_each(|arrival| self.expect(arrival));
+    }
+
+    fn send(&mut self, sock: u32, send: Send, rules: &Rules) {
+        let state = self.sockets.entry(sock).or_default();
+        state.first.get_or_insert(send.key);
+        state.socket.send(send, rules.metrics);
+    }
+
+    fn expect(&mut self, (peer, sock, send): (u32, u32, Send)) {
+        let from = self.incoming.entry(peer).or_default();
+        let at = from.iter().position(|from| from.0 == sock).unwrap_or_else(|| {
+            from.push((sock, Incoming { first: send.key, ..Incoming::default() }));
+            from.len() - 1
+        });
+        from[at].1.waiting.push(send);
+    }
+
+    fn receive(&mut self, sock: u32, receive: &Receive, rules: &Rules) {
+        let Self { sockets, incoming, sink, .. } = self;
+        let State { socket, lost, .. } = sockets.entry(sock).or_default();
+        socket.receive(receive, |pair| {
+            if !rules.metrics.contains(&pair.metric) {
+            } else if rules.gaps.touch(pair.send.entry, pair.end) {
+                lost[pair.metric as usize] += 1;
+            } else {
+                sink.pair(sock, &pair);
+            }
+        });
+        for (from, Incoming { waiting, lost, .. }) in incoming.get_mut(&sock).into_iter().flatten() {
+            waiting.reach(receive.end, |send| {
+                if rules.gaps.touch(send.entry, receive.ts) {
+                    *lost += 1;
+                } else {
+                    let (metric, end, bytes) = (Metric::Delivery, receive.ts, send.sent.into());
+                    sink.pair(*from, &Pair { metric, send, end, bytes });
+                }
+            });
+        }
+    }
+
+    /// The recording is over: what waits now stays open.
+    fn finish(mut self, metrics: &[Metric]) -> S {
+        let mut say = |sock, metric, key, unpaired| {
+            if unpaired != Unpaired::default() {
+                self.sink.unpaired(sock, metric, key, unpaired);
+            }
+        };
+        for (&sock, state) in &self.sockets {
+            let Some(first) = state.first else { continue };
+            for &metric in metrics {
+                let (open, lost) = (state.socket.open(metric), state.lost[metric as usize]);
+                say(sock, metric, first, Unpaired { open, lost });
+            }
+        }
+        for (sock, from) in self.incoming.values().flatten() {
+            let unpaired = Unpaired { open: from.waiting.len() as u64, lost: from.lost };
+            say(*sock, Metric::Delivery, from.first, unpaired);
+        }
+        self.sink
+    }
+}
+
+/// Takes out what is before a moment, in the order of time; what is of one moment stays in its order.
+fn before<T>(list: &mut Vec<T>, until: u64, time: impl Fn(&T) -> u64) -> Vec<T> {
+    list.sort_by_key(&time);
+    let later = list.split_off(list.partition_point(|event| time(event) < until));
+    std::mem::replace(list, later)
+}
+
 /// The socket at the other end: addresses and ports swapped, in the same recording. Where a pair of
 /// ports was used again, the one that began nearest in time; the same network namespace first.
-fn peers(socks: &Identity) -> FastMap<u32, u32> {
+fn peers_of(socks: &Identity) -> FastMap<u32, u32> {
     let names = ["laddr", "lport", "raddr", "rport", "netns", "ts"];
     let [Some(laddr), Some(lport), Some(raddr), Some(rport), netns, ts] =
         names.map(|name| socks.column(name))
     else {
         return FastMap::default();
     };
+    let address = |column, row| <[u8; 16]>::try_from(socks.bytes(column, row)).unwrap_or_default();
     let ends = |row: u32, swap: bool| {
-        let local = (socks.bytes(laddr, row).to_vec(), socks.get(lport, row));
-        let remote = (socks.bytes(raddr, row).to_vec(), socks.get(rport, row));
+        let local = (address(laddr, row), socks.get(lport, row));
+        let remote = (address(raddr, row), socks.get(rport, row));
         if swap { (remote, local) } else { (local, remote) }
     };
     let ids: Vec<(u64, u32)> =
         socks.keys().filter_map(|key| Some((key, socks.find(key, u64::MAX)?))).collect();
-    let mut by_ends: std::collections::HashMap<_, Vec<(u64, u32)>> = std::collections::HashMap::new();
+    let mut by_ends: FastMap<_, Vec<(u64, u32)>> = FastMap::default();
     for &(key, row) in &ids {
         by_ends.entry(ends(row, false)).or_default().push((key, row));
     }

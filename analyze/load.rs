@@ -101,6 +101,19 @@ impl<'a> Scan<'a> {
         self.columns.push(column);
     }
 
+    /// All rows of the same frames, whatever the conditions, and none of the columns.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        Self { columns: Vec::new(), mask: None, keep: None, ..self.clone() }
+    }
+
+    /// Asks for columns by position.
+    #[must_use]
+    pub fn with(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
+        self.columns.extend(columns);
+        self
+    }
+
     /// The frames that can hold rows of the span, in file order.
     pub fn frames(&self) -> Vec<&'a Frame> {
         let touches = |frame: &&Frame| self.window.touches(frame.header.min_time, frame.header.max_time);

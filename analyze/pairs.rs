@@ -2,7 +2,10 @@
 //!
 //! Pairing is by socket and sequence number, never by thread: receives run in interrupt context,
 //! under whatever task happens to be current. All times are those of the event itself; a send counts
-//! from the entry of the call, since its ACK may well arrive before the call returns.
+//! from the entry of the call, since its ACK may well arrive before the call returns. What is kept of a
+//! socket is what still waits, so memory grows with sockets and open sends, not with events.
+
+use std::collections::VecDeque;
 
 /// What a latency is the time of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,16 +36,22 @@ impl Metric {
 }
 
 /// A send that was accepted in whole or part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Send {
     /// Entry of the call, ns.
     pub entry: u64,
+    /// When the call returned: the moment at which names are looked up.
+    pub returned: u64,
     /// Sequence number after its last byte.
     pub end: u32,
     /// Bytes accepted.
     pub sent: u32,
-    /// Row that it came from, for the caller.
-    pub row: u32,
+    /// Size that was asked for, if the trace has it.
+    pub requested: Option<u32>,
+    /// Thread that sent.
+    pub tid: u32,
+    /// Number of the group that it belongs to.
+    pub key: u32,
 }
 
 /// A segment.
@@ -63,11 +72,9 @@ pub(crate) struct Receive {
 pub(crate) struct Pair {
     /// Which.
     pub metric: Metric,
-    /// Position of the send among those of its socket; of a turn, its first.
-    pub send: usize,
-    /// Begin, ns.
-    pub start: u64,
-    /// End, ns.
+    /// The send; of a turn, its first.
+    pub send: Send,
+    /// End, ns; it begins with the entry of the send.
     pub end: u64,
     /// Bytes of the send, or of all sends of the turn.
     pub bytes: u64,
@@ -86,7 +93,8 @@ pub(crate) struct Unpaired {
 pub(crate) struct Gaps(pub Vec<(u64, u64)>);
 
 impl Gaps {
-    fn touch(&self, start: u64, end: u64) -> bool {
+    /// Whether events were lost between two moments.
+    pub fn touch(&self, start: u64, end: u64) -> bool {
         let next = self.0.partition_point(|gap| gap.1 < start);
         self.0.get(next).is_some_and(|gap| gap.0 <= end)
     }
@@ -97,107 +105,92 @@ fn at_or_after(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() >= 0
 }
 
-/// One socket's events, each list in order of time.
-pub(crate) struct Socket<'a> {
-    /// Its sends, by entry.
-    pub sends: &'a [Send],
-    /// Its segments.
-    pub receives: &'a [Receive],
-    /// The segments of the socket at the other end, where the recording has it.
-    pub peer: Option<&'a [Receive]>,
+/// Sends that wait until a position is reached, by entry.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    sends: VecDeque<Send>,
+    /// Ends mostly grow, and then the first one that has to wait on tells for all; two writers may swap.
+    swapped: bool,
 }
 
-impl Socket<'_> {
-    /// Pairs by one metric. Pairs that cross a gap are dropped and counted.
-    pub fn pair(&self, metric: Metric, gaps: &Gaps, to: &mut Vec<Pair>) -> Unpaired {
-        let first = to.len();
-        let mut unpaired = match metric {
-            Metric::Ack => self.covered(metric, self.receives, |receive| receive.ack, to),
-            Metric::Delivery => self
-                .peer
-                .map_or_else(Unpaired::default, |peer| self.covered(metric, peer, |receive| receive.end, to)),
-            Metric::Response => self.turns(to),
-            Metric::FirstSegment => self.first_segments(to),
-        };
-        let all = to.len();
-        let mut kept = first;
-        for at in first..all {
-            if !gaps.touch(to[at].start, to[at].end) {
-                to[kept] = to[at];
-                kept += 1;
-            }
-        }
-        to.truncate(kept);
-        unpaired.lost += (all - kept) as u64;
-        unpaired
+impl Waiting {
+    /// A send whose entry is not before those that wait already.
+    pub fn push(&mut self, send: Send) {
+        self.swapped |= self.sends.back().is_some_and(|last| !at_or_after(send.end, last.end));
+        self.sends.push_back(send);
     }
 
-    /// For each send the first segment at or after its entry whose `position` has reached its end.
-    fn covered(
-        &self,
-        metric: Metric,
-        receives: &[Receive],
-        position: impl Fn(&Receive) -> u32,
-        to: &mut Vec<Pair>,
-    ) -> Unpaired {
-        let (mut unpaired, mut at, mut from, mut before) = (Unpaired::default(), 0, 0, None);
-        for (index, send) in self.sends.iter().enumerate() {
-            while receives.get(from).is_some_and(|receive| receive.ts < send.entry) {
-                from += 1;
-            }
-            // Ends mostly grow, and then the search goes on where it stood; two writers may swap.
-            let grown = before.is_none_or(|before| at_or_after(send.end, before));
-            at = if grown { at.max(from) } else { from };
-            before = Some(send.end);
-            while receives.get(at).is_some_and(|receive| !at_or_after(position(receive), send.end)) {
-                at += 1;
-            }
-            match receives.get(at) {
-                Some(receive) => to.push(pair(metric, index, send, receive, send.sent.into())),
-                None => unpaired.open += 1,
-            }
-        }
-        unpaired
-    }
-
-    /// A turn is all sends up to the next segment that brings new data.
-    fn turns(&self, to: &mut Vec<Pair>) -> Unpaired {
-        let mut sends = self.sends.iter().enumerate().peekable();
-        let mut turn: Option<(usize, u64)> = None;
-        let mut newest = None;
-        for receive in self.receives {
-            while let Some((index, send)) = sends.next_if(|(_, send)| send.entry <= receive.ts) {
-                let turn = turn.get_or_insert((index, 0));
-                turn.1 += u64::from(send.sent);
-            }
-            let news = receive.len > 0 && newest.is_none_or(|newest| !at_or_after(newest, receive.end));
-            if news {
-                newest = Some(receive.end);
-                if let Some((index, bytes)) = turn.take() {
-                    to.push(pair(Metric::Response, index, &self.sends[index], receive, bytes));
+    /// Hands out the sends that end at a position or before it.
+    pub fn reach(&mut self, position: u32, mut take: impl FnMut(Send)) {
+        if self.swapped {
+            self.sends.retain(|&send| {
+                let reached = at_or_after(position, send.end);
+                if reached {
+                    take(send);
                 }
-            }
+                !reached
+            });
+            self.swapped = self.sends.len() > 1;
+            return;
         }
-        Unpaired { open: u64::from(turn.is_some() || sends.next().is_some()), lost: 0 }
+        while let Some(&send) = self.sends.front().filter(|send| at_or_after(position, send.end)) {
+            take(send);
+            self.sends.pop_front();
+        }
     }
 
-    fn first_segments(&self, to: &mut Vec<Pair>) -> Unpaired {
-        let mut sends = self.sends.iter().enumerate().peekable();
-        let mut last = None;
-        for receive in self.receives {
-            while let Some(send) = sends.next_if(|(_, send)| send.entry <= receive.ts) {
-                last = Some(send);
-            }
-            if let Some((index, send)) = last.take() {
-                to.push(pair(Metric::FirstSegment, index, send, receive, send.sent.into()));
-            }
-        }
-        Unpaired { open: u64::from(last.is_some() || sends.next().is_some()), lost: 0 }
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.sends.len()
     }
 }
 
-fn pair(metric: Metric, index: usize, send: &Send, receive: &Receive, bytes: u64) -> Pair {
-    Pair { metric, send: index, start: send.entry, end: receive.ts, bytes }
+/// What a socket's sends still wait for. Its events come in the order of time, sends by their entry and
+/// before segments of the same moment.
+#[derive(Debug, Default)]
+pub(crate) struct Socket {
+    acks: Waiting,
+    /// First send of the turn, and bytes of all of them.
+    turn: Option<(Send, u64)>,
+    last: Option<Send>,
+    /// End of the newest data that came.
+    newest: Option<u32>,
+}
+
+impl Socket {
+    /// A send.
+    pub fn send(&mut self, send: Send, metrics: &[Metric]) {
+        if metrics.contains(&Metric::Ack) {
+            self.acks.push(send);
+        }
+        self.turn.get_or_insert((send, 0)).1 += u64::from(send.sent);
+        self.last = Some(send);
+    }
+
+    /// A segment, which may end some latencies. A turn is all sends up to the next segment with new data.
+    pub fn receive(&mut self, receive: &Receive, mut take: impl FnMut(Pair)) {
+        let mut pair = |metric, send: Send, bytes| take(Pair { metric, send, end: receive.ts, bytes });
+        self.acks.reach(receive.ack, |send| pair(Metric::Ack, send, send.sent.into()));
+        if receive.len > 0 && self.newest.is_none_or(|newest| !at_or_after(newest, receive.end)) {
+            self.newest = Some(receive.end);
+            if let Some((send, bytes)) = self.turn.take() {
+                pair(Metric::Response, send, bytes);
+            }
+        }
+        if let Some(send) = self.last.take() {
+            pair(Metric::FirstSegment, send, send.sent.into());
+        }
+    }
+
+    /// What nothing has answered; deliveries are the peer's.
+    pub fn open(&self, metric: Metric) -> u64 {
+        match metric {
+            Metric::Ack => self.acks.len() as u64,
+            Metric::Response => self.turn.is_some().into(),
+            Metric::FirstSegment => self.last.is_some().into(),
+            Metric::Delivery => 0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -205,30 +198,34 @@ mod tests {
     use super::*;
 
     fn send(entry: u64, end: u32) -> Send {
-        Send { entry, end, sent: 100, row: 0 }
+        Send { entry, end, sent: 100, ..Send::default() }
     }
 
     fn segment(ts: u64, ack: u32, end: u32, len: u32) -> Receive {
         Receive { ts, ack, end, len }
     }
 
-    fn times(socket: &Socket, metric: Metric, gaps: &Gaps) -> (Vec<(u64, u64)>, Unpaired) {
-        let mut pairs = Vec::new();
-        let unpaired = socket.pair(metric, gaps, &mut pairs);
-        (pairs.iter().map(|pair| (pair.start, pair.end - pair.start)).collect(), unpaired)
+    /// Begin and length of each latency, and what stays open.
+    fn times(sends: &[Send], receives: &[Receive], metric: Metric) -> (Vec<(u64, u64)>, u64) {
+        let (mut socket, mut found) = (Socket::default(), Vec::new());
+        let mut sends = sends.iter().peekable();
+        for receive in receives {
+            while let Some(&send) = sends.next_if(|send| send.entry <= receive.ts) {
+                socket.send(send, &Metric::ALL);
+            }
+            socket.receive(receive, |pair| found.push(pair));
+        }
+        sends.for_each(|&send| socket.send(send, &Metric::ALL));
+        let times = found.iter().filter(|pair| pair.metric == metric);
+        (times.map(|pair| (pair.send.entry, pair.end - pair.send.entry)).collect(), socket.open(metric))
     }
-
-    const NO_GAPS: Gaps = Gaps(Vec::new());
 
     #[test]
     fn each_send_waits_for_the_ack_of_its_own_end() {
         // Two sends, one ACK for both, across the wrap of the sequence space.
         let sends = [send(10, u32::MAX - 50), send(20, 49), send(400, 149)];
         let receives = [segment(15, u32::MAX - 150, 0, 0), segment(100, 49, 0, 0)];
-        let socket = Socket { sends: &sends, receives: &receives, peer: None };
-        let (ack, unpaired) = times(&socket, Metric::Ack, &NO_GAPS);
-        assert_eq!(ack, [(10, 90), (20, 80)]);
-        assert_eq!(unpaired, Unpaired { open: 1, lost: 0 });
+        assert_eq!(times(&sends, &receives, Metric::Ack), (vec![(10, 90), (20, 80)], 1));
     }
 
     #[test]
@@ -240,36 +237,14 @@ mod tests {
             segment(55, 200, 1010, 10), // the same data again
             segment(90, 300, 1020, 10),
         ];
-        let socket = Socket { sends: &sends, receives: &receives, peer: None };
-        assert_eq!(times(&socket, Metric::Response, &NO_GAPS).0, [(10, 20), (50, 40)]);
-        assert_eq!(times(&socket, Metric::FirstSegment, &NO_GAPS).0, [(12, 8), (50, 5)]);
-    }
-
-    #[test]
-    fn the_peer_tells_when_data_was_delivered() {
-        let sends = [send(10, 100), send(11, 200)];
-        let peer = [segment(13, 0, 150, 150), segment(14, 0, 200, 50)];
-        let socket = Socket { sends: &sends, receives: &[], peer: Some(&peer) };
-        assert_eq!(times(&socket, Metric::Delivery, &NO_GAPS).0, [(10, 3), (11, 3)]);
-        let alone = Socket { peer: None, ..socket };
-        assert_eq!(times(&alone, Metric::Delivery, &NO_GAPS), (vec![], Unpaired::default()));
-    }
-
-    #[test]
-    fn pairs_across_a_gap_are_dropped_and_counted() {
-        let sends = [send(10, 100), send(30, 200), send(60, 300)];
-        let receives = [segment(20, 100, 0, 0), segment(50, 200, 0, 0), segment(61, 300, 0, 0)];
-        let socket = Socket { sends: &sends, receives: &receives, peer: None };
-        let (ack, unpaired) = times(&socket, Metric::Ack, &Gaps(vec![(40, 45)]));
-        assert_eq!(ack, [(10, 10), (60, 1)]);
-        assert_eq!(unpaired, Unpaired { open: 0, lost: 1 });
+        assert_eq!(times(&sends, &receives, Metric::Response), (vec![(10, 20), (50, 40)], 0));
+        assert_eq!(times(&sends, &receives, Metric::FirstSegment), (vec![(12, 8), (50, 5)], 0));
     }
 
     #[test]
     fn two_writers_whose_entries_swapped_keep_their_own_acks() {
-        let sends = [send(10, 200), send(11, 100)];
-        let receives = [segment(20, 100, 0, 0), segment(30, 200, 0, 0)];
-        let socket = Socket { sends: &sends, receives: &receives, peer: None };
-        assert_eq!(times(&socket, Metric::Ack, &NO_GAPS).0, [(10, 20), (11, 9)]);
+        let sends = [send(10, 200), send(11, 100), send(12, 300)];
+        let receives = [segment(20, 100, 0, 0), segment(30, 200, 0, 0), segment(40, 300, 0, 0)];
+        assert_eq!(times(&sends, &receives, Metric::Ack).0, [(11, 9), (10, 20), (12, 28)]);
     }
 }

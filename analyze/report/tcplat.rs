@@ -29,15 +29,18 @@
 use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::{Answer, Body};
 use crate::analyze::error::Failure;
-use crate::analyze::group::{Group, Merge};
-use crate::analyze::latency::{Found, Latencies};
-use crate::analyze::pairs::{Metric, Unpaired};
+use crate::analyze::group::{Group, Key, Merge};
+use crate::analyze::hash::FastMap;
+use crate::analyze::identity::Identity;
+use crate::analyze::latency::{self, Sink};
+use crate::analyze::pairs::{Metric, Pair, Send, Unpaired};
 use crate::analyze::quantile::{Log2, inverse_cdf, supported};
-use crate::analyze::rows::Value;
-use crate::analyze::table::{Builder, Output};
+use crate::analyze::rows::{Value, named};
+use crate::analyze::table::{Builder, Output, Table};
 use crate::analyze::trace::Trace;
 use anyhow::Result;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Latency from a send to its answer.
 pub static REPORT: Report = Report {
@@ -87,21 +90,27 @@ fn run(context: &Context) -> Result<Answer> {
     let metrics = metrics(context.flag("metric"))?;
     let scan = context.scan("sock_send")?;
     let grouping = context.grouping(&scan)?;
-    let latencies = Latencies::gather(context, &grouping)?;
-    let found = latencies.pair(context, &metrics);
     let mut answer = if context.flag("each").is_some() {
-        Answer { events: true, sort: Some("time"), ..Answer::of(each(context, &latencies, &found)?) }
+        let (found, _) = latency::fold(context, &grouping, &metrics, Lines::default)?;
+        let mut histograms = Histograms::default();
+        found.iter().flat_map(|lines| &lines.0).for_each(|(_, pair)| histograms.add(pair));
+        let mut answer = Answer::of(each(context, found)?);
+        (answer.events, answer.sort) = (true, Some("time"));
+        context.flag("hist").into_iter().for_each(|_| histograms.show(&mut answer));
+        answer
     } else {
         let sides = Sides::of(context.trace);
-        let parts = found.iter().flat_map(|found| series(&latencies, &sides, found));
+        let (found, keys) = latency::fold(context, &grouping, &metrics, || All::new(&sides))?;
+        let mut histograms = Histograms::default();
+        found.iter().for_each(|all| histograms.merge(&all.histograms));
+        let parts = found.into_iter().flat_map(|all| all.groups(&keys));
         let groups = expand(grouping.collect(parts));
         let mut table = context.keys(&grouping, &groups);
         fill(context, &mut table, &groups);
-        Answer::of(table.build()?)
+        let mut answer = Answer::of(table.build()?);
+        context.flag("hist").into_iter().for_each(|_| histograms.show(&mut answer));
+        answer
     };
-    if context.flag("hist").is_some() {
-        histograms(&metrics, &found, &mut answer);
-    }
     if scan.def.column("latency").is_some_and(|at| !scan.def.columns[at].absent.is_empty()) {
         answer = answer
             .note("this trace has no entry times of sends: latencies count from the return of the call");
@@ -127,57 +136,135 @@ struct Series {
     unpaired: Unpaired,
 }
 
+impl Merge for Series {
+    fn merge(&mut self, later: Self) {
+        self.values.extend(later.values);
+        self.bytes += later.bytes;
+        self.unpaired.open += later.unpaired.open;
+        self.unpaired.lost += later.unpaired.lost;
+    }
+}
+
 /// All series of a group, by metric and side.
 #[derive(Default)]
-struct All(BTreeMap<(Metric, Value), Series>);
+struct BySide(BTreeMap<(Metric, Value), Series>);
 
-impl Merge for All {
+impl Merge for BySide {
     fn merge(&mut self, later: Self) {
-        for (key, series) in later.0 {
-            let to = self.0.entry(key).or_default();
-            to.values.extend(series.values);
-            to.bytes += series.bytes;
-            to.unpaired.open += series.unpaired.open;
-            to.unpaired.lost += series.unpaired.lost;
-        }
+        later.0.into_iter().for_each(|(key, series)| self.0.entry(key).or_default().merge(series));
     }
 }
 
 /// Which side of its connection a socket is.
-struct Sides<'a>(&'a Trace);
+struct Sides<'a> {
+    trace: &'a Trace,
+    socks: Option<(Arc<Identity>, usize)>,
+}
 
 impl<'a> Sides<'a> {
     fn of(trace: &'a Trace) -> Self {
-        Self(trace)
+        let socks = trace.identity("sock");
+        Self { trace, socks: socks.and_then(|socks| socks.column("side").map(|side| (socks, side))) }
     }
 
-    fn side(&self, sock: u32) -> Value {
-        self.0
-            .identity("sock")
-            .map_or(Value::Null, |socks| socks.look_up(self.0, sock.into(), u64::MAX, "side"))
+    /// As a number.
+    fn of_socket(&self, sock: u32) -> Option<i64> {
+        let (socks, side) = self.socks.as_ref()?;
+        socks.get(*side, socks.find(sock.into(), u64::MAX)?)
+    }
+
+    fn name(&self, side: Option<i64>) -> Value {
+        let def = self.trace.table("sock").and_then(|def| def.columns.iter().find(|column| column.name == "side"));
+        side.zip(def).map_or(Value::Null, |(side, def)| named(self.trace.labels(), &def.enumeration, side))
     }
 }
 
-/// The latencies of a socket, by the groups of their sends.
-fn series(latencies: &Latencies, sides: &Sides, found: &Found) -> Vec<(crate::analyze::group::Key, All)> {
-    let side = sides.side(found.sock);
-    let mut by_key: BTreeMap<u32, Series> = BTreeMap::new();
-    for &(pair, row) in &found.pairs {
-        let series = by_key.entry(latencies.details[row as usize].key).or_default();
-        series.values.push(pair.end - pair.start);
+type SeriesKey = (u32, Metric, Option<i64>);
+
+/// The series of some sockets, by group, metric and side.
+struct All<'a> {
+    sides: &'a Sides<'a>,
+    numbers: FastMap<SeriesKey, usize>,
+    list: Vec<(SeriesKey, Series)>,
+    histograms: Histograms,
+}
+
+impl<'a> All<'a> {
+    fn new(sides: &'a Sides<'a>) -> Self {
+        Self { sides, numbers: FastMap::default(), list: Vec::new(), histograms: Histograms::default() }
+    }
+
+    fn series(&mut self, sock: u32, metric: Metric, key: u32) -> &mut Series {
+        let key = (key, metric, self.sides.of_socket(sock));
+        let next = self.list.len();
+        let at = *self.numbers.entry(key).or_insert(next);
+        if at == next {
+            self.list.push((key, Series::default()));
+        }
+        &mut self.list[at].1
+    }
+
+    fn groups(self, keys: &[Key]) -> impl Iterator<Item = (Key, BySide)> {
+        let one = |((key, metric, side), series): (SeriesKey, Series)| {
+            let named = BTreeMap::from([((metric, self.sides.name(side)), series)]);
+            (keys[key as usize], BySide(named))
+        };
+        self.list.into_iter().map(one)
+    }
+}
+
+impl Sink for All<'_> {
+    fn pair(&mut self, sock: u32, pair: &Pair) {
+        self.histograms.add(pair);
+        let series = self.series(sock, pair.metric, pair.send.key);
+        series.values.push(pair.end - pair.send.entry);
         series.bytes += pair.bytes;
     }
-    if found.unpaired != Unpaired::default() {
-        by_key.entry(latencies.details[found.first as usize].key).or_default().unpaired = found.unpaired;
+
+    fn unpaired(&mut self, sock: u32, metric: Metric, key: u32, unpaired: Unpaired) {
+        self.series(sock, metric, key).merge(Series { unpaired, ..Series::default() });
     }
-    let all = |series| All(BTreeMap::from([((found.metric, side.clone()), series)]));
-    by_key.into_iter().map(|(key, series)| (latencies.keys[key as usize], all(series))).collect()
+}
+
+/// Every latency with its socket.
+#[derive(Default)]
+struct Lines(Vec<(u32, Pair)>);
+
+impl Sink for Lines {
+    fn pair(&mut self, sock: u32, pair: &Pair) {
+        self.0.push((sock, *pair));
+    }
+
+    fn unpaired(&mut self, _: u32, _: Metric, _: u32, _: Unpaired) {}
+}
+
+/// By metric.
+#[derive(Default)]
+struct Histograms([Log2; Metric::ALL.len()]);
+
+impl Histograms {
+    fn add(&mut self, pair: &Pair) {
+        self.0[pair.metric as usize].add((pair.end - pair.send.entry) / 1000);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(to, from)| to.merge(from));
+    }
+
+    fn show(&self, answer: &mut Answer) {
+        for (metric, histogram) in Metric::ALL.into_iter().zip(&self.0) {
+            if !histogram.slots().is_empty() {
+                let body = Body::Histogram(Box::new(histogram.clone()), "usecs");
+                answer.section(metric.name(), metric.name(), body);
+            }
+        }
+    }
 }
 
 type Line = Group<((Metric, Value), Series)>;
 
 /// A row per metric and side, values sorted.
-fn expand(groups: Vec<Group<All>>) -> Vec<Line> {
+fn expand(groups: Vec<Group<BySide>>) -> Vec<Line> {
     let lines = groups.into_iter().flat_map(|group| {
         let Group { bin, keys, state } = group;
         state.0.into_iter().map(move |state| Group { bin, keys: keys.clone(), state })
@@ -211,31 +298,24 @@ fn fill(context: &Context, table: &mut Builder, lines: &[Line]) {
 }
 
 /// A row for each latency, in the order of time.
-fn each(context: &Context, latencies: &Latencies, found: &[Found]) -> Result<crate::analyze::table::Table> {
+fn each(context: &Context, found: Vec<Lines>) -> Result<Table> {
     let trace = context.trace;
-    let mut lines: Vec<_> = found
-        .iter()
-        .flat_map(|found| {
-            found.pairs.iter().map(move |&(pair, row)| (pair.start, found.sock, found.metric, pair, row))
-        })
-        .collect();
-    lines.sort_unstable_by_key(|line| (line.0, line.1, line.2));
+    let mut lines: Vec<(u32, Pair)> = found.into_iter().flat_map(|lines| lines.0).collect();
+    lines.sort_unstable_by_key(|(sock, pair)| (pair.send.entry, *sock, pair.metric, pair.end, pair.send.end));
     let (tasks, socks) = (trace.identity("task"), trace.identity("sock"));
-    let detail = |row: u32| latencies.details[row as usize];
-    let task = |row: u32, name: &str| {
-        tasks.as_ref().map_or(Value::Null, |tasks| {
-            tasks.look_up(trace, detail(row).tid.into(), detail(row).returned, name)
-        })
+    let task = |send: &Send, name: &str| {
+        let looked_up = |tasks: &Arc<Identity>| tasks.look_up(trace, send.tid.into(), send.returned, name);
+        tasks.as_ref().map_or(Value::Null, looked_up)
     };
     let sock = |id: u32, name: &str| {
         socks.as_ref().map_or(Value::Null, |socks| socks.look_up(trace, id.into(), u64::MAX, name))
     };
     let mut table = Builder::default();
-    table.time(6, lines.iter().map(|line| trace.clock.wall(line.0)));
-    table.key("metric", "", true, lines.iter().map(|line| Value::Text(line.2.name().into())));
-    table.key("side", "", true, lines.iter().map(|line| sock(line.1, "side")));
-    table.values(context.output("pid"), false, lines.iter().map(|line| task(line.4, "tgid")));
-    table.values(context.output("comm"), true, lines.iter().map(|line| task(line.4, "comm")));
+    table.time(6, lines.iter().map(|line| trace.clock.wall(line.1.send.entry)));
+    table.key("metric", "", true, lines.iter().map(|line| Value::Text(line.1.metric.name().into())));
+    table.key("side", "", true, lines.iter().map(|line| sock(line.0, "side")));
+    table.values(context.output("pid"), false, lines.iter().map(|line| task(&line.1.send, "tgid")));
+    table.values(context.output("comm"), true, lines.iter().map(|line| task(&line.1.send, "comm")));
     for (name, text) in [
         ("family", true),
         ("laddr", true),
@@ -244,24 +324,13 @@ fn each(context: &Context, latencies: &Latencies, found: &[Found]) -> Result<cra
         ("rport", false),
         ("netns", false),
     ] {
-        table.values(context.output(name), text, lines.iter().map(|line| sock(line.1, name)));
+        table.values(context.output(name), text, lines.iter().map(|line| sock(line.0, name)));
     }
-    table.ints(context.output("size"), lines.iter().map(|line| detail(line.4).requested.map(u64::from)));
-    table.ints(context.output("sent"), lines.iter().map(|line| Some(line.3.bytes)));
+    table.ints(context.output("size"), lines.iter().map(|line| line.1.send.requested.map(u64::from)));
+    table.ints(context.output("sent"), lines.iter().map(|line| Some(line.1.bytes)));
     table.floats(
         context.output("latency_us"),
-        lines.iter().map(|line| Some((line.3.end - line.3.start) as f64 / 1000.0)),
+        lines.iter().map(|line| Some((line.1.end - line.1.send.entry) as f64 / 1000.0)),
     );
     table.build()
-}
-
-fn histograms(metrics: &[Metric], found: &[Found], answer: &mut Answer) {
-    for &metric in metrics {
-        let mut histogram = Log2::default();
-        let pairs = found.iter().filter(|found| found.metric == metric).flat_map(|found| &found.pairs);
-        pairs.for_each(|(pair, _)| histogram.add((pair.end - pair.start) / 1000));
-        if !histogram.slots().is_empty() {
-            answer.section(metric.name(), metric.name(), Body::Histogram(Box::new(histogram), "usecs"));
-        }
-    }
 }
