@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kernels dist bench bench-capture fixtures fuzz lint borders schema
+.PHONY: help build demo test test-kernels dist bench bench-capture bench-analyze fixtures fuzz lint borders schema
 
 # Off Linux there is no recorder: traces are read there, not made.
 ifeq ($(shell uname -s),Linux)
@@ -54,6 +54,12 @@ bench-capture: ## what recording costs, side by side with a minimal recorder and
 	contrib/setup.sh --tests
 	cargo build --release $(call only,capture) --bin capture
 	benches/capture/run.py
+
+bench-analyze: ## reports against hand-written folds, bare zstd, DuckDB and polars (EVENTS=100000000 FLOWS=1000000 to choose)
+	contrib/setup.sh
+	test -x target/bench-venv/bin/python || python3 -m venv target/bench-venv
+	target/bench-venv/bin/python -c 'import duckdb, polars' 2>/dev/null || target/bench-venv/bin/pip install --quiet duckdb polars
+	BENCH_PYTHON=target/bench-venv/bin/python cargo bench --bench analyze -- $(EVENTS) $(FLOWS)
 
 fixtures: ## record the fixtures anew (root, BPF), and rewrite the goldens: read the difference
 	fixtures/record.sh

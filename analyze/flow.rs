@@ -1,8 +1,8 @@
 //! What is added up for a connection: bytes and calls each way, counters, latencies.
 
 use super::group::Merge;
+use super::hash::FastMap;
 use super::quantile::{Samples, inverse_cdf};
-use std::collections::BTreeMap;
 
 /// What one direction moved.
 #[derive(Default)]
@@ -12,7 +12,7 @@ pub(crate) struct Way {
 }
 
 /// The latest that a socket's counters said.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Counters {
     pub retrans: Option<u64>,
     /// Time and value.
@@ -31,7 +31,31 @@ pub(crate) struct Flow {
     /// Inside `tcp_sendmsg`, ns.
     pub latencies: Samples,
     /// By socket.
-    pub sockets: BTreeMap<u64, Counters>,
+    pub sockets: Sockets,
+}
+
+/// The counters of a group's sockets. Most groups are one socket, whose counters are met in every segment.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    first: Option<(u64, Counters)>,
+    others: FastMap<u64, Counters>,
+}
+
+impl Sockets {
+    /// Takes over what is larger or later.
+    pub fn merge(&mut self, sock: u64, counters: &Counters) {
+        match &mut self.first {
+            Some((first, known)) if *first == sock => known.merge(counters),
+            Some(_) => self.others.entry(sock).or_default().merge(counters),
+            None => self.first = Some((sock, *counters)),
+        }
+    }
+
+    /// In no order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Counters)> {
+        let first = self.first.iter().map(|(sock, counters)| (*sock, counters));
+        first.chain(self.others.iter().map(|(&sock, counters)| (sock, counters)))
+    }
 }
 
 impl Way {
@@ -61,9 +85,7 @@ impl Merge for Flow {
             self.see(last);
         }
         self.latencies.merge(later.latencies);
-        for (sock, counters) in later.sockets {
-            self.sockets.entry(sock).or_default().merge(&counters);
-        }
+        later.sockets.iter().for_each(|(sock, counters)| self.sockets.merge(sock, counters));
     }
 }
 
@@ -81,13 +103,13 @@ impl Flow {
 
     /// Segments that were sent again, where that is known.
     pub fn retrans(&self) -> Option<u64> {
-        self.sockets.values().filter_map(|counters| counters.retrans).reduce(|sum, more| sum + more)
+        self.sockets.iter().filter_map(|(_, counters)| counters.retrans).reduce(|sum, more| sum + more)
     }
 
     /// The last round-trip time, of several sockets the median.
     pub fn srtt(&self) -> Option<u64> {
         let mut values: Vec<u64> =
-            self.sockets.values().filter_map(|counters| Some(counters.srtt?.1)).collect();
+            self.sockets.iter().filter_map(|(_, counters)| Some(counters.srtt?.1)).collect();
         values.sort_unstable();
         inverse_cdf(&values, 0.5)
     }

@@ -5,13 +5,15 @@
 
 use super::bins::Bins;
 use super::error::Failure;
-use super::hash::FastMap;
+use super::hash::{FastMap, Mixer};
 use super::input::{Input, Link, Source};
 use super::load::{Chunk, Scan};
 use super::rows::{Rows, Value, address, named};
 use super::trace::Trace;
 use crate::schema::ColumnType;
+use hashbrown::HashTable;
 use rayon::prelude::*;
+use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 /// Something that can be added up. Merging must be associative.
@@ -25,8 +27,20 @@ const MOST: usize = 4;
 /// Stands for "not known".
 const UNKNOWN: u64 = u64::MAX;
 
-/// Interval and ids of a group.
-pub(crate) type Key = (u32, [u64; MOST]);
+/// Interval and ids of a group; ids that nothing needs are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Key {
+    bin: u32,
+    ids: [u64; MOST],
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        to.write_u64(self.ids[0] ^ u64::from(self.bin) << 40);
+        // Most groups have one id or two, and each word costs as much as the rest of a row.
+        self.ids[1..].iter().filter(|&&id| id != 0).for_each(|&id| to.write_u64(id));
+    }
+}
 
 /// How to group the rows of a table.
 pub(crate) struct Grouping<'a> {
@@ -83,23 +97,33 @@ pub(crate) struct Group<A> {
 
 /// States by key, in the order in which keys were met.
 struct Groups<A> {
-    index: FastMap<Key, usize>,
+    /// Positions in `states`: the keys are there, so they need not be here too.
+    index: HashTable<u32>,
     states: Vec<(Key, A)>,
     last: usize,
 }
 
 impl<A> Default for Groups<A> {
     fn default() -> Self {
-        Self { index: FastMap::default(), states: Vec::new(), last: 0 }
+        Self { index: HashTable::new(), states: Vec::new(), last: 0 }
     }
+}
+
+fn hash(key: &Key) -> u64 {
+    let mut mixer = Mixer::default();
+    key.hash(&mut mixer);
+    mixer.finish()
 }
 
 impl<A: Default> Groups<A> {
     fn state(&mut self, key: Key) -> &mut A {
         // Neighbours are often of one group.
         if self.states.get(self.last).is_none_or(|last| last.0 != key) {
-            let next = self.states.len();
-            self.last = *self.index.entry(key).or_insert(next);
+            let states = &self.states;
+            let same = |&at: &u32| states[at as usize].0 == key;
+            let of = |&at: &u32| hash(&states[at as usize].0);
+            let next = states.len();
+            self.last = *self.index.entry(hash(&key), same, of).or_insert(next as u32).get() as usize;
             if self.last == next {
                 self.states.push((key, A::default()));
             }
@@ -186,7 +210,7 @@ impl<'a> Grouping<'a> {
                 Id::Row(link) => link.find(rows, row).map_or(UNKNOWN, u64::from),
             };
         }
-        (self.bins.of(ts), ids)
+        Key { bin: self.bins.of(ts), ids }
     }
 
     /// Groups by name, in the order of interval and names. Each id is named once, and names are compared
@@ -198,7 +222,7 @@ impl<'a> Grouping<'a> {
         let mut keyed: Vec<((u32, Vec<u32>), A)> = groups
             .states
             .into_iter()
-            .map(|((bin, key), state)| {
+            .map(|(Key { bin, ids: key }, state)| {
                 let positions: Vec<usize> =
                     ids.iter().zip(key).map(|(ids, id)| ids.positions[&id] as usize).collect();
                 let rank = |(names, &id): (&Names, &usize)| names.ranks[positions[id]];
@@ -270,10 +294,10 @@ impl Id {
 impl Ids {
     fn of<A>(states: &[(Key, A)], id: usize) -> Self {
         let mut ids = Self { positions: FastMap::default(), list: Vec::new() };
-        for ((_, key), _) in states {
+        for (key, _) in states {
             let next = ids.list.len() as u32;
-            if *ids.positions.entry(key[id]).or_insert(next) == next {
-                ids.list.push(key[id]);
+            if *ids.positions.entry(key.ids[id]).or_insert(next) == next {
+                ids.list.push(key.ids[id]);
             }
         }
         ids

@@ -74,18 +74,22 @@ fn share_of(sock: u32) -> usize {
 /// Groups as they are met.
 #[derive(Default)]
 struct Numbers {
-    numbers: FastMap<Key, u32>,
+    by_key: FastMap<Key, u32>,
     keys: Vec<Key>,
+    last: u32,
 }
 
 impl Numbers {
     fn of(&mut self, key: Key) -> u32 {
-        let next = self.keys.len() as u32;
-        let number = *self.numbers.entry(key).or_insert(next);
-        if number == next {
-            self.keys.push(key);
+        // Neighbours are often of one group.
+        if self.keys.get(self.last as usize) != Some(&key) {
+            let next = self.keys.len() as u32;
+            self.last = *self.by_key.entry(key).or_insert(next);
+            if self.last == next {
+                self.keys.push(key);
+            }
         }
-        number
+        self.last
     }
 
     fn number(&mut self, part: &mut Part) {

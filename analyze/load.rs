@@ -121,6 +121,17 @@ impl<'a> Scan<'a> {
         self.trace.reader.frames_of(self.def.number).filter(|frame| !timed || touches(frame)).collect()
     }
 
+    /// How many rows there can be: what headers know, and a condition where there is one.
+    pub fn most_rows(&self) -> u64 {
+        let rows = |frame: &Frame| match &self.mask {
+            None => frame.header.rows.into(),
+            Some(mask) => mask
+                .bits(frame.offset)
+                .map_or(0, |bits| bits.iter().map(|word| u64::from(word.count_ones())).sum()),
+        };
+        self.frames().into_iter().map(rows).sum()
+    }
+
     /// Decodes a frame and gives it to `each`.
     pub fn visit(&self, frame: &Frame, scratch: &mut Scratch, each: impl FnOnce(&Chunk)) {
         let header = &frame.header;

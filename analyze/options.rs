@@ -89,9 +89,32 @@ pub(crate) struct Options {
     /// Threads that decode [default: as many as there are processors]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub threads: usize,
+    /// What values may take before percentiles come from histograms, and say so [default: 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub memory: Option<u64>,
+}
+
+/// `2GiB`, `512M`, `1000000`; decimal units are not guessed at: M and `MiB` are both 2^20.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 =
+        text[..digits].parse().map_err(|_| "expected a size such as 2GiB or 512M".to_owned())?;
+    let shift = match text[digits..].trim_end_matches('B').trim_end_matches('i') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        other => return Err(format!("unit '{other}': expected K, M or G")),
+    };
+    number.checked_mul(1 << shift).ok_or_else(|| "more than any machine has".to_owned())
 }
 
 impl Options {
+    /// What values may take, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory.unwrap_or(2 << 30)
+    }
+
     /// The interval: as asked for, else the report's; `None`: all is one.
     pub fn interval(&self, default: Option<&str>) -> Result<Option<u64>, Failure> {
         match self.interval.as_deref().or(default) {

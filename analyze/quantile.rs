@@ -2,8 +2,12 @@
 //!
 //! A quantile is the inverse CDF: the value of rank ceil(q × n), a value that occurred. It always
 //! goes with n, and n can be too small for it: p99.9 of 200 values is just their maximum.
+//!
+//! Values are kept as they are while `--memory` has room for as many as there can be, which frame
+//! headers tell before any is read; else as counts per bucket, and the answer says so.
 
 use super::group::Merge;
+use crate::schema::histogram::{bucket, lower_bound};
 use std::fmt::Write as _;
 
 /// The quantiles that latency reports print.
@@ -11,8 +15,12 @@ pub(crate) const USUAL: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 
 
 /// The value of rank ceil(q × n) of sorted values; `None` without values.
 pub(crate) fn inverse_cdf<T: Copy>(sorted: &[T], q: f64) -> Option<T> {
-    let rank = (sorted.len() as f64 * q.clamp(0.0, 1.0)).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
+    sorted.get(rank(sorted.len(), q)).copied()
+}
+
+/// Where the value of rank ceil(q × n) stands, from 0.
+fn rank(n: usize, q: f64) -> usize {
+    ((n as f64 * q.clamp(0.0, 1.0)).ceil() as usize).clamp(1, n.max(1)) - 1
 }
 
 /// Whether n values say more about this quantile than that it is near their maximum: at least one lies beyond it.
@@ -20,43 +28,153 @@ pub(crate) fn supported(n: usize, q: f64) -> bool {
     n as f64 * (1.0 - q) >= 1.0 - 1e-9
 }
 
-/// Values whose exact quantiles are asked for.
+/// What is kept of values: [`super::report::Context::keep`] decides by how many there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// All of them: quantiles are exact.
+    All,
+    /// Where a group has many, how many there are in each bucket of a log-linear histogram.
+    Buckets,
+}
+
+/// With [`Keep::Buckets`] a group of so many values is still exact: it takes less memory than buckets.
+const FEW: usize = 64;
+
+/// Values whose quantiles are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Samples(Vec<u64>);
+pub(crate) struct Samples {
+    values: Vec<u64>,
+    buckets: Option<Box<Buckets>>,
+}
+
+/// Counts from the first bucket that was hit to the last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Buckets {
+    first: u32,
+    counts: Vec<u64>,
+    n: u64,
+    least: u64,
+    most: u64,
+}
 
 impl Samples {
     /// One more.
-    pub fn add(&mut self, value: u64) {
-        self.0.push(value);
+    pub fn add(&mut self, value: u64, keep: Keep) {
+        if let Some(buckets) = &mut self.buckets {
+            return buckets.add(value);
+        }
+        self.values.push(value);
+        if keep == Keep::Buckets && self.values.len() > FEW {
+            self.pour();
+        }
     }
 
-    /// The values in order, once all of them are there.
-    pub fn sorted(&mut self) -> &[u64] {
-        self.0.sort_unstable();
-        &self.0
+    /// From values to counts.
+    fn pour(&mut self) -> &mut Buckets {
+        let buckets = self.buckets.get_or_insert_default();
+        for value in std::mem::take(&mut self.values) {
+            buckets.add(value);
+        }
+        buckets
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len() + self.buckets.as_ref().map_or(0, |buckets| buckets.n as usize)
+    }
+
+    /// The smallest.
+    pub fn min(&self) -> Option<u64> {
+        let known = self.buckets.as_ref().map(|buckets| buckets.least);
+        self.values.iter().copied().min().into_iter().chain(known).min()
+    }
+
+    /// The largest.
+    pub fn max(&self) -> Option<u64> {
+        let known = self.buckets.as_ref().map(|buckets| buckets.most);
+        self.values.iter().copied().max().max(known)
+    }
+
+    /// The value of rank ceil(q × n), or the lower end of its bucket, at most 1/32 below it. Values are
+    /// put in order only as far as that needs.
+    pub fn quantile(&mut self, q: f64) -> Option<u64> {
+        let rank = rank(self.len(), q);
+        match &self.buckets {
+            Some(buckets) => buckets.at(rank as u64),
+            None if self.values.is_empty() => None,
+            None => Some(*self.values.select_nth_unstable(rank).1),
+        }
+    }
+
+    /// The same in microseconds; `None` where n says no more than the maximum does.
+    pub fn us(&mut self, q: f64) -> Option<f64> {
+        let known = q <= 0.5 || supported(self.len(), q);
+        self.quantile(q).filter(|_| known).map(us)
+    }
+}
+
+impl Buckets {
+    fn add(&mut self, value: u64) {
+        self.least = if self.n == 0 { value } else { self.least.min(value) };
+        self.most = self.most.max(value);
+        self.n += 1;
+        *self.count(bucket(value)) += 1;
+    }
+
+    fn count(&mut self, bucket: u32) -> &mut u64 {
+        if self.counts.is_empty() {
+            self.first = bucket;
+        }
+        if bucket < self.first {
+            let more = (self.first - bucket) as usize;
+            self.counts.splice(0..0, std::iter::repeat_n(0, more));
+            self.first = bucket;
+        }
+        let at = (bucket - self.first) as usize;
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        &mut self.counts[at]
+    }
+
+    fn merge(&mut self, later: &Self) {
+        self.least = if self.n == 0 { later.least } else { self.least.min(later.least) };
+        self.most = self.most.max(later.most);
+        self.n += later.n;
+        for (bucket, count) in (later.first..).zip(&later.counts) {
+            *self.count(bucket) += count;
+        }
+    }
+
+    /// By rank from 0.
+    fn at(&self, rank: u64) -> Option<u64> {
+        let mut seen = 0;
+        let reached = |count: &u64| {
+            seen += count;
+            seen > rank
+        };
+        let at = self.counts.iter().position(reached)?;
+        Some(lower_bound(self.first + at as u32).max(self.least))
     }
 }
 
 impl Merge for Samples {
     fn merge(&mut self, later: Self) {
-        // Most states have seen nothing when the first values come.
-        if self.0.is_empty() {
-            self.0 = later.0;
-        } else {
-            self.0.extend(later.0);
+        if let Some(buckets) = &later.buckets {
+            self.pour().merge(buckets);
+        }
+        match &mut self.buckets {
+            Some(buckets) => later.values.into_iter().for_each(|value| buckets.add(value)),
+            // Most states have seen nothing when the first values come.
+            None if self.values.is_empty() => self.values = later.values,
+            None => self.values.extend(later.values),
         }
     }
 }
 
-/// A quantile in microseconds of sorted nanoseconds; `None` where n says no more than the maximum does.
-pub(crate) fn us(sorted: &[u64], q: f64) -> Option<f64> {
-    let known = q <= 0.5 || supported(sorted.len(), q);
-    inverse_cdf(sorted, q).filter(|_| known).map(|ns| ns as f64 / 1e3)
+/// Microseconds.
+pub(crate) fn us(ns: u64) -> f64 {
+    ns as f64 / 1e3
 }
 
 /// Counts per power of two, as bcc's histograms have them: slot 0 holds 0 and 1, slot i holds 2^i to 2^(i+1) - 1.
@@ -130,6 +248,33 @@ mod tests {
             (Some(1), Some(100), Some(180), Some(198), Some(200), Some(200))
         );
         assert_eq!(inverse_cdf::<u64>(&[], 0.5), None);
+    }
+
+    #[test]
+    fn buckets_are_near_and_merge_in_any_grouping() {
+        let values: Vec<u64> = (1..5000u64).map(|n| n * n % 100_003 + 40).collect();
+        let samples = |values: &[u64], keep| {
+            let mut samples = Samples::default();
+            for &value in values {
+                samples.add(value, keep);
+            }
+            samples
+        };
+        let mut exact = samples(&values, Keep::All);
+        let mut whole = samples(&values, Keep::Buckets);
+        for cut in [1, 30, 2000, 4990] {
+            let mut parts = samples(&values[..cut], Keep::Buckets);
+            parts.merge(samples(&values[cut..], Keep::Buckets));
+            assert!(
+                (0..=10).all(|q| parts.quantile(f64::from(q) / 10.0) == whole.quantile(f64::from(q) / 10.0))
+            );
+            assert_eq!((parts.len(), parts.min(), parts.max()), (values.len(), exact.min(), exact.max()));
+        }
+        for q in [0.0, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0] {
+            let (exact, near) = (exact.quantile(q).expect("a value"), whole.quantile(q).expect("a value"));
+            assert!(near <= exact && exact - near <= exact / 32, "{q}: {near} for {exact}");
+        }
+        assert_eq!(samples(&values[..FEW], Keep::Buckets), samples(&values[..FEW], Keep::All));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Decoded rows of one table, and what is in a cell.
 
 use super::escape;
-use crate::schema::{Batch, Column, ColumnType, TableDef};
+use crate::schema::{Batch, Column, ColumnDef, ColumnType, TableDef};
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -42,6 +42,17 @@ pub(crate) struct Rows {
     starts: Vec<Vec<u32>>,
     /// Position of the moment; looked up once, since folds ask for it in every row.
     time: Option<usize>,
+    /// Per column, what turns its raw number into the number, in one place for the same reason.
+    cells: Vec<Cell>,
+}
+
+/// How a column's numbers are read.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    absent: bool,
+    null: Option<u64>,
+    /// Bits above a signed number.
+    shift: u32,
 }
 
 impl Rows {
@@ -49,7 +60,16 @@ impl Rows {
     pub fn new(def: Arc<TableDef>, batch: Batch) -> Self {
         let starts = batch.columns.iter().map(starts).collect();
         let time = def.time();
-        Self { def, batch, starts, time }
+        let cell = |(def, column): (&ColumnDef, &Column)| Cell {
+            absent: !def.absent.is_empty() || matches!(column, Column::Absent),
+            null: def.null,
+            shift: match def.kind {
+                ColumnType::Number { width, signed: true } => 64 - 8 * u32::from(width.clamp(1, 8)),
+                _ => 0,
+            },
+        };
+        let cells = def.columns.iter().zip(&batch.columns).map(cell).collect();
+        Self { def, batch, starts, time, cells }
     }
 
     /// The rows as the reader decoded them.
@@ -83,20 +103,12 @@ impl Rows {
     /// The number; `None` where this row or this trace has none.
     #[inline]
     pub fn get(&self, column: usize, row: usize) -> Option<i64> {
-        let def = &self.def.columns[column];
+        let Cell { absent, null, shift } = self.cells[column];
         let raw = self.raw(column, row);
-        if def.null == Some(raw)
-            || !def.absent.is_empty()
-            || matches!(self.batch.columns[column], Column::Absent)
-        {
+        if absent || null == Some(raw) {
             return None;
         }
-        Some(match def.kind {
-            ColumnType::Number { width: 1, signed: true } => i64::from(raw as i8),
-            ColumnType::Number { width: 2, signed: true } => i64::from(raw as i16),
-            ColumnType::Number { width: 4, signed: true } => i64::from(raw as i32),
-            _ => raw.cast_signed(),
-        })
+        Some((raw << shift).cast_signed() >> shift)
     }
 
     /// The bytes of a text or an address; empty for numbers.

@@ -31,6 +31,7 @@ use crate::analyze::report::tcptop::PEEK;
 use crate::analyze::rows::Rows;
 use crate::analyze::table::{Builder, Output, Show};
 use anyhow::Result;
+use rayon::prelude::*;
 
 /// The flow table.
 pub static REPORT: Report = Report {
@@ -87,11 +88,12 @@ fn run(context: &Context) -> Result<Answer> {
 fn sends(context: &Context) -> Result<Vec<Group<Flow>>> {
     let mut scan = context.scan("sock_send")?;
     let (ts, ret, latency) = (scan.column("ts")?, scan.column("ret")?, scan.column_or_null("latency")?);
+    let keep = context.keep(&[&scan]);
     fold(context, &scan, move |flow, rows, row| {
         flow.see(rows.raw(ts, row));
         flow.sent.add(rows.get(ret, row));
         if let Some(latency) = rows.get(latency, row) {
-            flow.latencies.add(latency.cast_unsigned());
+            flow.latencies.add(latency.cast_unsigned(), keep);
         }
     })
 }
@@ -117,9 +119,9 @@ fn states(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
     fold(context, &scan, move |flow, rows, row| {
         let ts = rows.raw(ts, row);
         flow.see(ts);
-        let counters = flow.sockets.entry(rows.raw(sock, row)).or_default();
         let number = |column| rows.get(column, row).map(i64::cast_unsigned);
-        counters.merge(&Counters { retrans: number(retrans), srtt: measured(ts, number(srtt)) });
+        let counters = Counters { retrans: number(retrans), srtt: measured(ts, number(srtt)) };
+        flow.sockets.merge(rows.raw(sock, row), &counters);
     })
 }
 
@@ -131,7 +133,7 @@ fn segments(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
         let ts = rows.raw(ts, row);
         flow.see(ts);
         let srtt = measured(ts, rows.get(srtt, row).map(i64::cast_unsigned));
-        flow.sockets.entry(rows.raw(sock, row)).or_default().merge(&Counters { retrans: None, srtt });
+        flow.sockets.merge(rows.raw(sock, row), &Counters { retrans: None, srtt });
     })
 }
 
@@ -145,13 +147,12 @@ fn fold(
 
 fn fill(context: &Context, table: &mut Builder, groups: &mut [Group<Flow>]) {
     let clock = &context.trace.clock;
-    let quantiles: Vec<[Option<f64>; 4]> = groups
-        .iter_mut()
-        .map(|group| {
-            let sorted = group.state.latencies.sorted();
-            [us(sorted, 0.5), us(sorted, 0.9), us(sorted, 0.99), sorted.last().map(|&ns| ns as f64 / 1e3)]
-        })
-        .collect();
+    let of = |group: &mut Group<Flow>| {
+        let latencies = &mut group.state.latencies;
+        [latencies.us(0.5), latencies.us(0.9), latencies.us(0.99), latencies.max().map(us)]
+    };
+    let quantiles: Vec<[Option<f64>; 4]> =
+        context.trace.install(|| groups.par_iter_mut().map(of).collect());
     let flows = || groups.iter().map(|group| &group.state);
     let moment = |ts: Option<u64>| ts.map(|ts| clock.wall(ts));
     let duration = |(first, last): (u64, u64)| (last - first) as f64 / 1e6;
@@ -231,6 +232,22 @@ mod tests {
         assert_eq!(exit, 3);
         let line = out.lines().nth(1).expect("a row");
         assert!(line.contains("≥5000") && line.contains("  85.000") && line.contains("  1.500"), "{out}");
+    }
+
+    #[test]
+    fn little_memory_makes_percentiles_near_ones_and_is_said() {
+        let mut tape = tape();
+        for at in 0..1000 {
+            tape.send((20 + at) * MS, 80, 2, 10, 10);
+        }
+        let quantiles = |args: &[&str]| csv(&tape, args)[0].split(',').map(str::to_owned).collect::<Vec<_>>()[19..].to_vec();
+        let (exact, near) = (quantiles(&[]), quantiles(&["--memory", "1K"]));
+        let number = |text: &String| text.parse::<f64>().expect("a number");
+        assert!(exact.len() == 5 && exact.iter().zip(&near).all(|(exact, near)| {
+            number(near) <= number(exact) && number(near) >= number(exact) * 31.0 / 32.0
+        }), "{exact:?} {near:?}");
+        assert!(tape.run(&["flows", "--memory", "1K"]).1.contains("at most 1/32 too small"));
+        assert!(!tape.run(&["flows", "--memory", "17K"]).1.contains("1/32"));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use super::ledger::overlap;
 use super::load::Scan;
 use super::mask::Mask;
 use super::options::{Align, Options};
+use super::quantile::Keep;
 use super::table::{Builder, Output};
 use super::trace::Trace;
 use super::window::Window;
@@ -159,6 +160,24 @@ impl<'a> Context<'a> {
                 None
             }
         }
+    }
+
+    /// What to keep of values of which each row of some scans has one: all of them where `--memory` holds
+    /// them twice, since merging copies.
+    pub fn keep(&self, scans: &[&Scan]) -> Keep {
+        let rows: u64 = scans.iter().map(|scan| scan.most_rows()).sum();
+        if rows.saturating_mul(2 * size_of::<u64>() as u64) <= self.options.memory() {
+            return Keep::All;
+        }
+        let remark = format!(
+            "percentiles are at most 1/32 too small: up to {rows} values are more than --memory {} holds",
+            self.options.memory()
+        );
+        let mut remarks = self.remarks.borrow_mut();
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+        Keep::Buckets
     }
 
     /// What to know about tables that were not there.

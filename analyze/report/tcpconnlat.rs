@@ -27,7 +27,7 @@ use crate::analyze::error::Failure;
 use crate::analyze::group::{Group, Merge};
 use crate::analyze::listing::Listing;
 use crate::analyze::load::Scan;
-use crate::analyze::quantile::{Samples, us};
+use crate::analyze::quantile::{Keep, Samples, us};
 use crate::analyze::rows::Rows;
 use crate::analyze::table::Output;
 use crate::analyze::window::duration;
@@ -166,32 +166,33 @@ impl Merge for Handshakes {
 }
 
 impl Handshakes {
-    fn add(&mut self, (outcome, latency): (Outcome, u64)) {
+    fn add(&mut self, (outcome, latency): (Outcome, u64), keep: Keep) {
         match outcome {
-            Outcome::Established => self.latencies.add(latency),
+            Outcome::Established => self.latencies.add(latency, keep),
             Outcome::Refused => self.refused += 1,
             Outcome::Failed => self.failed += 1,
         }
     }
 }
 
-/// Something of sorted latencies, ns, in us.
-type Statistic = fn(&[u64]) -> Option<f64>;
+/// Something of latencies, ns, in us.
+type Statistic = fn(&mut Samples) -> Option<f64>;
 
 fn distribution(context: &Context, scan: &Scan, attempts: &Attempts) -> Result<Answer> {
     let grouping = context.grouping(scan)?;
+    let keep = context.keep(&[scan]);
     let mut groups: Vec<Group<Handshakes>> = grouping.fold(scan, |all: &mut Handshakes, rows, row| {
-        attempts.of(rows, row).into_iter().for_each(|outcome| all.add(outcome));
+        attempts.of(rows, row).into_iter().for_each(|outcome| all.add(outcome, keep));
     });
     let mut table = context.keys(&grouping, &groups);
     let values = |groups: &mut [Group<Handshakes>], of: Statistic| {
-        groups.iter_mut().map(|group| of(group.state.latencies.sorted())).collect::<Vec<_>>()
+        groups.iter_mut().map(|group| of(&mut group.state.latencies)).collect::<Vec<_>>()
     };
     let quantiles: [(&str, Statistic); 4] = [
-        ("p50_us", |sorted| us(sorted, 0.5)),
-        ("p90_us", |sorted| us(sorted, 0.9)),
-        ("p99_us", |sorted| us(sorted, 0.99)),
-        ("max_us", |sorted| sorted.last().map(|&ns| ns as f64 / 1e3)),
+        ("p50_us", |latencies| latencies.us(0.5)),
+        ("p90_us", |latencies| latencies.us(0.9)),
+        ("p99_us", |latencies| latencies.us(0.99)),
+        ("max_us", |latencies| latencies.max().map(us)),
     ];
     table
         .ints(context.output("n"), groups.iter().map(|group| Some(group.state.latencies.len() as u64)))

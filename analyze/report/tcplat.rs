@@ -34,11 +34,12 @@ use crate::analyze::hash::FastMap;
 use crate::analyze::identity::Identity;
 use crate::analyze::latency::{self, Sink};
 use crate::analyze::pairs::{Metric, Pair, Send, Unpaired};
-use crate::analyze::quantile::{Log2, inverse_cdf, supported};
+use crate::analyze::quantile::{Keep, Log2, Samples, us};
 use crate::analyze::rows::{Value, named};
 use crate::analyze::table::{Builder, Output, Table};
 use crate::analyze::trace::Trace;
 use anyhow::Result;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,13 +101,16 @@ fn run(context: &Context) -> Result<Answer> {
         answer
     } else {
         let sides = Sides::of(context.trace);
-        let (found, keys) = latency::fold(context, &grouping, &metrics, || All::new(&sides))?;
+        let keep = context.keep(&vec![&scan; metrics.len()]);
+        let (found, keys) = latency::fold(context, &grouping, &metrics, || All::new(&sides, keep))?;
         let mut histograms = Histograms::default();
-        found.iter().for_each(|all| histograms.merge(&all.histograms));
+        for all in &found {
+            histograms.merge(&all.histograms);
+        }
         let parts = found.into_iter().flat_map(|all| all.groups(&keys));
-        let groups = expand(grouping.collect(parts));
+        let mut groups = expand(grouping.collect(parts));
         let mut table = context.keys(&grouping, &groups);
-        fill(context, &mut table, &groups);
+        fill(context, &mut table, &mut groups);
         let mut answer = Answer::of(table.build()?);
         context.flag("hist").into_iter().for_each(|_| histograms.show(&mut answer));
         answer
@@ -131,14 +135,14 @@ fn metrics(words: Option<&str>) -> Result<Vec<Metric>, Failure> {
 /// Latencies of one metric and side.
 #[derive(Clone, Debug, Default)]
 struct Series {
-    values: Vec<u64>,
+    values: Samples,
     bytes: u64,
     unpaired: Unpaired,
 }
 
 impl Merge for Series {
     fn merge(&mut self, later: Self) {
-        self.values.extend(later.values);
+        self.values.merge(later.values);
         self.bytes += later.bytes;
         self.unpaired.open += later.unpaired.open;
         self.unpaired.lost += later.unpaired.lost;
@@ -184,24 +188,29 @@ type SeriesKey = (u32, Metric, Option<i64>);
 /// The series of some sockets, by group, metric and side.
 struct All<'a> {
     sides: &'a Sides<'a>,
+    keep: Keep,
+    /// Per metric the last one: neighbours are often of one series.
+    last: [usize; Metric::ALL.len()],
     numbers: FastMap<SeriesKey, usize>,
     list: Vec<(SeriesKey, Series)>,
     histograms: Histograms,
 }
 
 impl<'a> All<'a> {
-    fn new(sides: &'a Sides<'a>) -> Self {
-        Self { sides, numbers: FastMap::default(), list: Vec::new(), histograms: Histograms::default() }
+    fn new(sides: &'a Sides<'a>, keep: Keep) -> Self {
+        Self { sides, keep, last: [0; 4], numbers: FastMap::default(), list: Vec::new(), histograms: Histograms::default() }
     }
 
     fn series(&mut self, sock: u32, metric: Metric, key: u32) -> &mut Series {
         let key = (key, metric, self.sides.of_socket(sock));
-        let next = self.list.len();
-        let at = *self.numbers.entry(key).or_insert(next);
-        if at == next {
-            self.list.push((key, Series::default()));
+        let last = &mut self.last[metric as usize];
+        if self.list.get(*last).is_none_or(|series| series.0 != key) {
+            *last = *self.numbers.entry(key).or_insert(self.list.len());
+            if *last == self.list.len() {
+                self.list.push((key, Series::default()));
+            }
         }
-        &mut self.list[at].1
+        &mut self.list[*last].1
     }
 
     fn groups(self, keys: &[Key]) -> impl Iterator<Item = (Key, BySide)> {
@@ -216,8 +225,9 @@ impl<'a> All<'a> {
 impl Sink for All<'_> {
     fn pair(&mut self, sock: u32, pair: &Pair) {
         self.histograms.add(pair);
+        let keep = self.keep;
         let series = self.series(sock, pair.metric, pair.send.key);
-        series.values.push(pair.end - pair.send.entry);
+        series.values.add(pair.end - pair.send.entry, keep);
         series.bytes += pair.bytes;
     }
 
@@ -263,35 +273,29 @@ impl Histograms {
 
 type Line = Group<((Metric, Value), Series)>;
 
-/// A row per metric and side, values sorted.
+/// A row per metric and side.
 fn expand(groups: Vec<Group<BySide>>) -> Vec<Line> {
     let lines = groups.into_iter().flat_map(|group| {
         let Group { bin, keys, state } = group;
         state.0.into_iter().map(move |state| Group { bin, keys: keys.clone(), state })
     });
-    let mut lines: Vec<Line> = lines.collect();
-    for line in &mut lines {
-        line.state.1.values.sort_unstable();
-    }
-    lines
+    lines.collect()
 }
 
-fn fill(context: &Context, table: &mut Builder, lines: &[Line]) {
+fn fill(context: &Context, table: &mut Builder, lines: &mut [Line]) {
     let name = |line: &Line| Value::Text(line.state.0.0.name().into());
-    let series = || lines.iter().map(|line| &line.state.1);
-    let us = |ns: Option<u64>| ns.map(|ns| ns as f64 / 1000.0);
     table.key("metric", "", true, lines.iter().map(name));
     table.key("side", "", true, lines.iter().map(|line| line.state.0.1.clone()));
+    let quantiles = [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)];
+    let of = |line: &mut Line| quantiles.map(|(_, q)| line.state.1.values.us(q));
+    let found: Vec<[Option<f64>; 4]> = context.trace.install(|| lines.par_iter_mut().map(of).collect());
+    let series = || lines.iter().map(|line| &line.state.1);
     table.ints(context.output("n"), series().map(|series| Some(series.values.len() as u64)));
-    table.floats(context.output("min_us"), series().map(|series| us(series.values.first().copied())));
-    for (name, q) in [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)] {
-        let value = |series: &Series| {
-            let values = &series.values;
-            us(inverse_cdf(values, q).filter(|_| q <= 0.5 || supported(values.len(), q)))
-        };
-        table.floats(context.output(name), series().map(value));
+    table.floats(context.output("min_us"), series().map(|series| series.values.min().map(us)));
+    for (at, (name, _)) in quantiles.into_iter().enumerate() {
+        table.floats(context.output(name), found.iter().map(|found| found[at]));
     }
-    table.floats(context.output("max_us"), series().map(|series| us(series.values.last().copied())));
+    table.floats(context.output("max_us"), series().map(|series| series.values.max().map(us)));
     table.ints(context.output("bytes"), series().map(|series| Some(series.bytes)));
     table.ints(context.output("open"), series().map(|series| Some(series.unpaired.open)));
     table.ints(context.output("lost"), series().map(|series| Some(series.unpaired.lost)));

@@ -1,0 +1,149 @@
+//! How fast the analyzer is, against what limits it and against others, in one interleaved run:
+//! `make bench-analyze`, or
+//!
+//! ```text
+//! cargo bench --bench analyze -- [EVENTS [FLOWS]]
+//! ```
+//!
+//! Every contestant is a process of its own that reads the file anew, two threads each; the best of
+//! some rounds counts, and rounds alternate, so that a busy neighbour meets all of them.
+//!
+//! - `analyze`: the report as a user runs it;
+//! - `fold`: the same answer by a fold written for it alone, without names: the limit above;
+//! - `zstd`: only decompression of the same frames, with the tool and with our threads: the limit below;
+//! - `duckdb`, `polars`: the same question in SQL and as a lazy plan, on the same rows as Parquet, in the
+//!   order of time, zstd. They need `make bench-analyze`, which installs them from `PyPI`; otherwise they
+//!   are skipped, aloud.
+
+#[path = "../generator.rs"]
+mod generator;
+
+mod folds;
+mod peers;
+mod run;
+
+use run::{Usage, measure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROUNDS: usize = 3;
+
+fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let [child, what, file] = &words[..]
+        && child == "--child"
+    {
+        return folds::run(what, Path::new(file));
+    }
+    let number =
+        |at: usize, default: u64| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(default);
+    let (events, flows) = (number(0, 10_000_000), number(1, 20_000) as u32);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("analyze-{events}-{flows}"));
+    std::fs::create_dir_all(&folder)?;
+    let trace = folder.join("trace.bin");
+    let made = generator::make(std::fs::File::create(&trace)?, events, flows)?;
+    println!(
+        "{events} events, {flows} flows: {:.2} bytes per event, made in {:.1} s, {:.1} s of CPU",
+        made.bytes as f64 / events as f64,
+        made.wall,
+        made.cpu
+    );
+    let peers = peers::prepare(&trace, &folder)?;
+    for question in questions() {
+        contest(&question, &trace, &folder, events, peers.as_deref())?;
+    }
+    Ok(())
+}
+
+/// Something to ask of a trace.
+struct Question {
+    name: &'static str,
+    /// Verb and options; empty: there is no report of it.
+    report: &'static [&'static str],
+    /// Names in [`folds`].
+    folds: &'static [&'static str],
+    /// Whether `peers.py` knows it.
+    peers: bool,
+}
+
+fn questions() -> Vec<Question> {
+    let question = |name, report, folds, peers| Question { name, report, folds, peers };
+    vec![
+        question("decode all columns", &["check"], &["zstd", "zstd-1", "decode", "decode-1"], false),
+        question("sends per second", &["tcpsend"], &["sends"], false),
+        question("bytes by task", &["tcptop", "--interval", "all", "--by", "task"], &["tasks"], false),
+        question(
+            "bytes by socket",
+            &["tcptop", "--interval", "all", "--by", "sock"],
+            &["bytes", "bytes-1"],
+            true,
+        ),
+        question("flow table", &["flows", "--by", "sock", "--top", "10"], &["flows"], true),
+        question(
+            "one port, one second",
+            &["tcpsend", "--interval", "all", "--from", "5s", "--to", "6s", "--where", "lport = 10005"],
+            &[],
+            true,
+        ),
+        question("latencies", &["tcplat"], &[], false),
+        question("first page", &[], &[], false),
+    ]
+}
+
+fn contest(
+    question: &Question,
+    trace: &Path,
+    folder: &Path,
+    events: u64,
+    peers: Option<&Path>,
+) -> anyhow::Result<()> {
+    let mut contestants: Vec<(String, Command)> =
+        vec![("analyze".into(), analyze(trace, question.report, 2))];
+    contestants.push(("analyze, 1 thread".into(), analyze(trace, question.report, 1)));
+    for fold in question.folds {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--child", fold]).arg(trace);
+        contestants.push(((*fold).into(), command));
+    }
+    if question.name == "decode all columns" {
+        let mut command = Command::new("zstd");
+        command.arg("-dc").arg(trace);
+        contestants.push(("zstd -dc".into(), command));
+    }
+    for engine in peers.iter().filter(|_| question.peers).flat_map(|_| ["duckdb", "polars"]) {
+        contestants
+            .push((engine.into(), peers::command(peers.unwrap_or(folder), engine, question.name, folder)));
+    }
+    let mut best: Vec<Option<Usage>> = vec![None; contestants.len()];
+    for _ in 0..ROUNDS {
+        for ((name, command), best) in contestants.iter_mut().zip(&mut best) {
+            let usage = measure(command).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+            *best = Some(best.map_or(usage, |best| best.min(usage)));
+        }
+    }
+    println!("\n{}", question.name);
+    println!(
+        "  {:<18} {:>8} {:>8} {:>8} {:>9} {:>12} {:>12}",
+        "", "wall s", "CPU s", "M ev/s", "peak MiB", "wall ratio", "CPU ratio"
+    );
+    let ours = best[0].unwrap_or_default();
+    for ((name, _), usage) in contestants.iter().zip(best) {
+        let Usage { wall, cpu, rss } = usage.unwrap_or_default();
+        let rate = events as f64 / wall / 1e6;
+        println!(
+            "  {name:<18} {wall:>8.3} {cpu:>8.3} {rate:>8.1} {:>9.1} {:>12.2} {:>12.2}",
+            rss as f64 / 1024.0,
+            wall / ours.wall,
+            cpu / ours.cpu
+        );
+    }
+    Ok(())
+}
+
+fn analyze(trace: &Path, report: &[&str], threads: usize) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_analyze"));
+    command.arg(trace).args(report).args(["--threads", &threads.to_string()]);
+    // polars has threads of its own.
+    command.env("POLARS_MAX_THREADS", threads.to_string());
+    command
+}

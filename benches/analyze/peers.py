@@ -1,0 +1,70 @@
+"""The questions of the benchmark in DuckDB's SQL and as polars' lazy plans: peers.py ENGINE QUESTION FOLDER.
+
+Two threads each. Sizes of calls are 32-bit two's complement in the files, as in the records.
+"""
+
+import sys
+
+engine, question, folder = sys.argv[1:4]
+SEND, RECV, RX, SOCK = (f"{folder}/{name}.parquet" for name in ("sock_send", "sock_recv", "tcp_rx", "sock"))
+PORT = 10005
+
+if engine == "duckdb":
+    import duckdb
+
+    db = duckdb.connect()
+    db.execute("SET threads = 2")
+    size = "CASE WHEN ret < 2147483648 THEN ret ELSE 0 END"
+    sql = {
+        "bytes by socket": f"""
+            SELECT sock, sum(tx) AS tx, sum(rx) AS rx FROM (
+                SELECT sock, {size} AS tx, 0 AS rx FROM '{SEND}' UNION ALL
+                SELECT sock, 0, {size} FROM '{RECV}' WHERE flags & 2 = 0
+            ) GROUP BY sock ORDER BY tx + rx DESC LIMIT 20""",
+        "flow table": f"""
+            SELECT * FROM (
+                SELECT sock, count(*) AS tx_calls, sum({size}) AS tx, min(ts) AS first_tx, max(ts) AS last_tx,
+                    quantile_disc(latency, [0.5, 0.9, 0.99, 1.0]) AS q FROM '{SEND}' GROUP BY sock
+            ) FULL JOIN (
+                SELECT sock, count(*) AS rx_calls, sum({size}) AS rx, min(ts) AS first_rx, max(ts) AS last_rx
+                FROM '{RECV}' WHERE flags & 2 = 0 GROUP BY sock
+            ) USING (sock) FULL JOIN (
+                SELECT sock, min(ts) AS first, max(ts) AS last, arg_max(srtt, ts) AS srtt FROM '{RX}' GROUP BY sock
+            ) USING (sock) ORDER BY coalesce(tx, 0) + coalesce(rx, 0) DESC LIMIT 10""",
+        "one port, one second": f"""
+            SELECT count(*), sum({size}) FROM '{SEND}'
+            WHERE ts >= (SELECT min(ts) FROM '{SEND}') + 5000000000
+              AND ts < (SELECT min(ts) FROM '{SEND}') + 6000000000
+              AND sock IN (SELECT sock FROM '{SOCK}' WHERE lport = {PORT})""",
+    }
+    print(db.execute(sql[question]).fetchall())
+else:
+    import polars as pl
+
+    size = pl.when(pl.col("ret") < 2147483648).then(pl.col("ret")).otherwise(0).cast(pl.UInt64)
+    sends, receives, segments = (pl.scan_parquet(path) for path in (SEND, RECV, RX))
+    receives = receives.filter(pl.col("flags") & 2 == 0)
+    ts, latency = pl.col("ts"), pl.col("latency")
+    if question == "bytes by socket":
+        both = pl.concat([
+            sends.select("sock", tx=size, rx=pl.lit(0, pl.UInt64)),
+            receives.select("sock", tx=pl.lit(0, pl.UInt64), rx=size),
+        ])
+        plan = both.group_by("sock").agg(pl.col("tx").sum(), pl.col("rx").sum())
+        plan = plan.sort(pl.col("tx") + pl.col("rx"), descending=True).head(20)
+    elif question == "flow table":
+        quantiles = [latency.quantile(q, "equiprobable").alias(f"q{q}") for q in (0.5, 0.9, 0.99, 1.0)]
+        tx = sends.group_by("sock").agg(
+            pl.len().alias("tx_calls"), size.sum().alias("tx"), ts.min().alias("t0"), ts.max().alias("t1"), *quantiles)
+        rx = receives.group_by("sock").agg(
+            pl.len().alias("rx_calls"), size.sum().alias("rx"), ts.min().alias("r0"), ts.max().alias("r1"))
+        seg = segments.group_by("sock").agg(
+            ts.min().alias("s0"), ts.max().alias("s1"), pl.col("srtt").get(ts.arg_max()).alias("srtt"))
+        plan = tx.join(rx, on="sock", how="full", coalesce=True).join(seg, on="sock", how="full", coalesce=True)
+        plan = plan.sort(pl.col("tx").fill_null(0) + pl.col("rx").fill_null(0), descending=True).head(10)
+    else:
+        first = sends.select(ts.min()).collect(engine="streaming").item()
+        span = sends.filter((ts >= first + 5_000_000_000) & (ts < first + 6_000_000_000))
+        port = pl.scan_parquet(SOCK).filter(pl.col("lport") == PORT)
+        plan = span.join(port, on="sock", how="semi").select(pl.len(), size.sum().alias("tx"))
+    print(plan.collect(engine="streaming"))
