@@ -83,6 +83,18 @@ impl Samples {
         self.values.len() + self.buckets.as_ref().map_or(0, |buckets| buckets.n as usize)
     }
 
+    /// Each value, or each bucket's lower end, with how many there are; in no order.
+    pub fn each(&self, mut take: impl FnMut(u64, u64)) {
+        for &value in &self.values {
+            take(value, 1);
+        }
+        if let Some(buckets) = &self.buckets {
+            for (bucket, &count) in (buckets.first..).zip(&buckets.counts).filter(|bucket| *bucket.1 > 0) {
+                take(lower_bound(bucket), count);
+            }
+        }
+    }
+
     /// The smallest.
     pub fn min(&self) -> Option<u64> {
         let known = self.buckets.as_ref().map(|buckets| buckets.least);

@@ -29,7 +29,7 @@ use crate::analyze::answer::{Answer, Body};
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::group::{Group, Grouping, Merge, join};
 use crate::analyze::load::Scan;
-use crate::analyze::quantile::{Log2, Samples, supported, us};
+use crate::analyze::quantile::{Keep, Log2, Samples, supported};
 use crate::analyze::rows::Rows;
 use crate::analyze::table::{Output, TIME};
 use anyhow::Result;
@@ -112,7 +112,7 @@ impl Calls {
 
     fn quantile(&mut self, q: f64) -> Option<f64> {
         if self.slots.is_empty() {
-            return us(self.exact.sorted(), q);
+            return self.exact.us(q);
         }
         let timed = self.timed();
         if q > 0.5 && !supported(timed as usize, q) {
@@ -158,7 +158,8 @@ fn run(context: &Context) -> Result<Answer> {
 
 fn fold<'a>(context: &Context<'a>, table: &str) -> Result<(Grouping<'a>, Vec<Group<Calls>>)> {
     let mut scan = context.scan(table)?;
-    let add = if table == "syscall" { each(&mut scan)? } else { sums(&mut scan)? };
+    let keep = context.keep(&[&scan]);
+    let add = if table == "syscall" { each(&mut scan, keep)? } else { sums(&mut scan)? };
     if context.flag("failed").is_some() {
         let errno = scan.column("errno")?;
         scan = scan.keeping(move |rows, row| rows.raw(errno, row) != 0);
@@ -169,7 +170,7 @@ fn fold<'a>(context: &Context<'a>, table: &str) -> Result<(Grouping<'a>, Vec<Gro
     Ok((grouping, groups))
 }
 
-fn each(scan: &mut Scan) -> Result<Add> {
+fn each(scan: &mut Scan, keep: Keep) -> Result<Add> {
     let [errno, open, latency] = columns(scan, ["errno", "open", "latency"])?;
     Ok(Box::new(move |calls, rows, row| {
         if rows.raw(open, row) == 1 {
@@ -181,7 +182,7 @@ fn each(scan: &mut Scan) -> Result<Add> {
         if let Some(latency) = rows.get(latency, row).map(i64::cast_unsigned) {
             calls.total += latency;
             calls.longest = calls.longest.max(latency);
-            calls.exact.add(latency);
+            calls.exact.add(latency, keep);
         }
     }))
 }
@@ -238,8 +239,8 @@ fn fill(context: &Context, grouping: &Grouping, mut groups: Vec<Group<Calls>>) -
 
 fn histogram(groups: Vec<Group<Calls>>) -> Log2 {
     let mut histogram = Log2::default();
-    for mut calls in groups.into_iter().map(|group| group.state) {
-        calls.exact.sorted().iter().for_each(|&latency| histogram.add(latency));
+    for calls in groups.into_iter().map(|group| group.state) {
+        calls.exact.each(|latency, calls| histogram.add_slot(latency.max(1).ilog2() as usize, calls));
         calls.slots.iter().for_each(|(&slot, sums)| histogram.add_slot(slot as usize, sums.0));
     }
     histogram
