@@ -11,8 +11,8 @@
  *  - it starts with EVENT or TASK_EVENT, is tagged __event or __identity, and has no padding
  *    that is not a named __skip member (a test checks this);
  *  - fields are integers of 1, 2, 4 or 8 bytes, enums (whose names go into table `enum`: what follows
- *    the first `_` of each), char arrays (text up to the first NUL), ip6_t, or str_t for text of any
- *    length that trails the struct;
+ *    the first `_` of each), char arrays (text up to the first NUL), ip6_t, str_t for text of any
+ *    length that trails the struct, or stack_id for frames that do;
  *  - units, references and "no value" markers come from the typedefs or are tagged in place.
  */
 #ifndef TAPEDECK_EVENT_H
@@ -46,6 +46,8 @@ typedef __u32 file_id __ref("file");      /* ours, never used twice */
 typedef __u32 seq_t __by("sock");         /* TCP sequence number */
 typedef struct { __u8 byte[16]; } ip6_t __unit("ip");
 typedef struct { __u16 off, len; } str_t __tag("trailing");
+/* Frames that trail the struct; the recorder numbers each distinct stack once. See stack.bpf.h. */
+typedef struct { __u16 off, len; } stack_id __tag("stack") __ref("stack") __null(0);
 
 /* `table` picks the table of the record (filled in by EMIT from the struct's BTF id). */
 #define EVENT                                                     \
@@ -323,5 +325,16 @@ struct syscall_agg {
 	ns_t total __doc("sum of their latencies");
 	ns_t longest __doc("the longest latency");
 } __event __doc("system calls of one process, number, error and power of two of latency in an interval");
+
+/* ---- group cpu ---- */
+
+struct cpu_sample {
+	TASK_EVENT;
+	stack_id kstack __doc("kernel functions, innermost first; null: it ran in user mode");
+	stack_id ustack __doc("user functions, innermost first; null: a kernel thread");
+	ns_t period __doc("CPU time that the sample stands for");
+	__u32 runnable __null(4294967295) __doc("tasks that ran or waited for this processor");
+	__u32 unused __skip;
+} __event __doc("what a processor was doing when the sampling clock ticked; idle processors are filtered out");
 
 #endif

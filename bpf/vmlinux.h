@@ -38,6 +38,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_F_USER_STACK = 1 << 8 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -152,6 +153,15 @@ struct thread_info {
 	unsigned long flags;
 	u32 status;
 };
+struct rq {
+	unsigned int nr_running;
+};
+struct cfs_rq {
+	struct rq *rq;
+};
+struct sched_entity {
+	struct cfs_rq *cfs_rq;
+};
 struct task_struct {
 	struct thread_info thread_info;
 	int pid, tgid;
@@ -159,6 +169,7 @@ struct task_struct {
 	int exit_code;
 	u64 start_time, utime, stime;
 	char comm[16];
+	struct sched_entity se;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct nsproxy *nsproxy;
@@ -242,6 +253,9 @@ struct msghdr {
 };
 
 /* ---- contexts ---- */
+struct bpf_perf_event_data {
+	u64 sample_period;
+};
 struct trace_entry {
 	unsigned short type;
 };

@@ -2,6 +2,7 @@
 
 use super::governor::{parse_rate, parse_share};
 use super::limit::{Limit, parse_duration, parse_interval, parse_limit, parse_size};
+use super::sampling;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -116,6 +117,14 @@ pub struct Args {
     /// Leave the arguments of commands out
     #[arg(long)]
     pub no_args: bool,
+
+    /// Samples per second on each processor (group cpu)
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = sampling::DEFAULT_HZ, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub frequency: u32,
+
+    /// Do not look up names of functions at the end: `analyze --symbols` can do so later
+    #[arg(long)]
+    pub no_symbols: bool,
 
     /// Run COMMAND as this user
     #[arg(long, value_name = "NAME", requires = "command")]

@@ -5,6 +5,7 @@
 //! it holds enough or is old enough.
 
 use super::layout::{Field, FieldKind, Layout};
+use super::stacks::Stacks;
 use crate::schema::{Batch, Column, ColumnType, Role, Text};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub enum Sealed {
 pub struct Batcher {
     tables: Vec<Builder>,
     identity: Vec<u8>,
+    stacks: Option<Arc<Stacks>>,
     opened: Option<Instant>,
     malformed: u64,
 }
@@ -41,7 +43,21 @@ impl Batcher {
     pub fn new(layouts: &Arc<Vec<Layout>>, stream: u16) -> Self {
         let builder = |index| Builder::new(Arc::clone(layouts), index, stream);
         let tables = (0..layouts.len()).map(builder).collect();
-        Self { tables, identity: Vec::new(), opened: None, malformed: 0 }
+        Self { tables, identity: Vec::new(), stacks: None, opened: None, malformed: 0 }
+    }
+
+    /// With what numbers the stacks in its records.
+    #[must_use]
+    pub fn numbering(mut self, stacks: Option<Arc<Stacks>>) -> Self {
+        self.stacks = stacks;
+        self
+    }
+
+    /// To be called before records are read: what they refer to in memory has not changed later than now.
+    pub fn prepare(&self) {
+        if let Some(stacks) = &self.stacks {
+            stacks.update();
+        }
     }
 
     /// Takes one record as a probe left it. True: something should be sealed.
@@ -59,7 +75,12 @@ impl Batcher {
             push_framed(&mut self.identity, record);
             return self.identity.len() >= SEAL_BYTES;
         }
-        if !builder.push(record) {
+        let identity = &mut self.identity;
+        let number = |ts, stack: &[u8]| {
+            let stacks = self.stacks.as_ref().filter(|_| !stack.is_empty());
+            stacks.map_or(0, |stacks| stacks.number(ts, stack, |row| push_framed(identity, &row)))
+        };
+        if !builder.push_with(record, number) {
             self.malformed += 1;
         }
         builder.bytes >= SEAL_BYTES
@@ -128,14 +149,24 @@ impl Builder {
         &self.layouts[self.index]
     }
 
-    /// Takes one record; false if it is too short for the table.
+    /// Takes one record without stacks; false if it is too short for the table.
     pub fn push(&mut self, record: &[u8]) -> bool {
+        self.push_with(record, |_, _| 0)
+    }
+
+    /// Takes one record, whose stacks at that time `number` numbers; false if it is too short for the table.
+    fn push_with(&mut self, record: &[u8], mut number: impl FnMut(u64, &[u8]) -> u32) -> bool {
         let layout = &self.layouts[self.index];
         let Some(fixed) = record.get(..layout.size) else { return false };
         self.tile.extend_from_slice(fixed);
         for (field, column) in layout.fields.iter().zip(&mut self.columns) {
-            if let (FieldKind::Trailing, Column::Text(text)) = (field.kind, column) {
-                text.push(trailing(record, field.offset));
+            match (field.kind, column) {
+                (FieldKind::Trailing, Column::Text(text)) => text.push(trailing(record, field.offset)),
+                (FieldKind::Stack, Column::U32(ids)) => {
+                    let ts = u64::from_le_bytes(*record.first_chunk().expect("it has a time"));
+                    ids.push(number(ts, trailing(record, field.offset)));
+                }
+                _ => {}
             }
         }
         self.rows += 1;
@@ -190,6 +221,7 @@ fn strided<const WIDTH: usize>(tile: &[u8], size: usize, offset: usize) -> impl 
 fn append(tile: &[u8], size: usize, field: Field, to: &mut Column) {
     let at = field.offset;
     match to {
+        _ if field.kind == FieldKind::Stack => {} // done in push_with()
         Column::U8(to) => to.extend(strided::<1>(tile, size, at).map(|b| b[0])),
         Column::U16(to) => to.extend(strided(tile, size, at).map(u16::from_le_bytes)),
         Column::U32(to) => to.extend(strided(tile, size, at).map(u32::from_le_bytes)),
@@ -199,7 +231,7 @@ fn append(tile: &[u8], size: usize, field: Field, to: &mut Column) {
             FieldKind::Chars(length) => {
                 tile.chunks_exact(size).for_each(|record| to.push(until_nul(&record[at..at + length])));
             }
-            FieldKind::Trailing | FieldKind::Number(_) => {} // done in push()
+            _ => {} // done in push_with()
         },
         Column::Absent => {}
     }
@@ -210,7 +242,7 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
 }
 
 /// The text that the `str_t` at `at` points to; empty where it points outside.
-fn trailing(record: &[u8], at: usize) -> &[u8] {
+pub(crate) fn trailing(record: &[u8], at: usize) -> &[u8] {
     let Some([o0, o1, l0, l1]) = record.get(at..at + 4).and_then(|bytes| bytes.first_chunk()) else {
         return &[];
     };

@@ -2,7 +2,7 @@
 
 use super::knobs::{Fact, Knobs, Variables, set_knobs};
 use super::probes::{Choice, Outcome};
-use super::{kretprobe, refusal};
+use super::{kretprobe, refusal, sampling};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, ProgramMut};
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ impl Family {
                     continue;
                 }
             };
-            match attach(&loaded, &choice) {
+            match attach(&loaded, &choice, sampling::frequency(knobs)) {
                 Ok(attached) => {
                     share(&loaded, maps)?;
                     return Ok(Self {
@@ -114,8 +114,8 @@ impl Family {
     /// # Errors
     /// When reading one fails.
     pub fn run_iterators(&self, moment: Moment) -> Result<()> {
-        let due = |attached: &&Attached| attached.program.ends_with(moment.suffix());
-        for Attached { program, link, .. } in self.attached.iter().filter(due) {
+        let due = self.attached.iter().filter(|attached| attached.program.ends_with(moment.suffix()));
+        for (program, link) in due.flat_map(|a| a.links.iter().map(|link| (&a.program, link))) {
             let mut iterator = libbpf_rs::Iter::new(link).with_context(|| format!("start {program}"))?;
             std::io::copy(&mut iterator, &mut std::io::sink()).with_context(|| format!("run {program}"))?;
         }
@@ -126,7 +126,7 @@ impl Family {
     pub fn detach(&mut self) -> HashMap<String, u64> {
         let mut missed = HashMap::new();
         for attached in self.attached.drain(..) {
-            *missed.entry(attached.program).or_default() += missed_by(&attached.link);
+            *missed.entry(attached.program).or_default() += attached.links.iter().map(missed_by).sum::<u64>();
         }
         for program in self.object.progs() {
             let name = program.name().to_string_lossy().into_owned();
@@ -207,12 +207,13 @@ fn refuse(choice: &mut Choice, program: &str, reason: &str) -> Result<()> {
 /// An attached program.
 struct Attached {
     program: String,
-    link: Link,
+    /// One, or one per processor.
+    links: Vec<Link>,
     /// What the link hangs on, if that is ours to remove. Last: it must go after the link.
     _event: Option<kretprobe::Event>,
 }
 
-fn attach(object: &Object, choice: &Choice) -> std::result::Result<Vec<Attached>, (String, String)> {
+fn attach(object: &Object, choice: &Choice, hz: u32) -> std::result::Result<Vec<Attached>, (String, String)> {
     let wanted = choice.programs();
     let mut attached = Vec::new();
     for program in object.progs_mut() {
@@ -220,22 +221,26 @@ fn attach(object: &Object, choice: &Choice) -> std::result::Result<Vec<Attached>
         if !wanted.contains(&name.as_str()) {
             continue;
         }
-        match attach_program(&program) {
-            Ok((link, event)) => attached.push(Attached { program: name, link, _event: event }),
+        match attach_program(&program, hz) {
+            Ok((links, event)) => attached.push(Attached { program: name, links, _event: event }),
             Err(error) => return Err((name.clone(), refusal::attach_reason(choice.kind_of(&name), &error))),
         }
     }
     Ok(attached)
 }
 
-fn attach_program(program: &ProgramMut) -> libbpf_rs::Result<(Link, Option<kretprobe::Event>)> {
+fn attach_program(program: &ProgramMut, hz: u32) -> libbpf_rs::Result<(Vec<Link>, Option<kretprobe::Event>)> {
     let section = program.section().to_string_lossy();
+    if section == "perf_event" {
+        let other = |error: anyhow::Error| libbpf_rs::Error::from(std::io::Error::other(error));
+        return Ok((sampling::attach(program, hz).map_err(other)?, None));
+    }
     if let Some(function) = section.strip_prefix("kretprobe/").filter(|_| refusal::has_kprobes())
         && let Ok((link, event)) = kretprobe::attach(program, function)
     {
-        return Ok((link, Some(event)));
+        return Ok((vec![link], Some(event)));
     }
-    Ok((program.attach()?, None))
+    Ok((vec![program.attach()?], None))
 }
 
 fn share(object: &Object, maps: &mut SharedMaps) -> Result<()> {

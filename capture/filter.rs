@@ -2,6 +2,7 @@
 
 use super::args::{Args, Syscalls};
 use super::knobs::Knobs;
+use super::sampling;
 use anyhow::{Context as _, Result, bail};
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -27,6 +28,7 @@ impl Filter {
     pub fn new(args: &Args, command: Option<u32>) -> Result<Self> {
         let mut filter = Self::default();
         filter.knob("self_tgid", std::process::id());
+        filter.knob(sampling::KNOB, args.frequency);
         filter.select_tasks(args, command)?;
         if let Some(port) = args.port {
             filter.knobs.insert("want_port", port.to_ne_bytes().to_vec());

@@ -4,7 +4,8 @@
 //! to reach the file, followed transitively (a socket's owner, a task's ancestors): names survive
 //! filters, and nobody else's leak. Each epoch repeats what it uses, so that it can be read alone.
 
-use super::layout::{FieldKind, Layout};
+use super::batch::trailing;
+use super::layout::{Field, FieldKind, Layout};
 use crate::schema::{Batch, Role};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Identity {
 struct Reference {
     column: usize,
     offset: usize,
+    /// Text is a list of ids, four bytes each.
+    kind: FieldKind,
     table: usize,
     null: Option<u64>,
 }
@@ -63,7 +66,8 @@ impl Identity {
             let columns = layout.def.columns.iter().enumerate();
             let reference = columns.filter_map(|(column, def)| {
                 let table = identity(&def.references)?;
-                Some(Reference { column, offset: layout.fields[column].offset, table, null: def.null })
+                let Field { offset, kind } = layout.fields[column];
+                Some(Reference { column, offset, kind, table, null: def.null })
             });
             reference.collect()
         });
@@ -137,11 +141,13 @@ impl Identity {
     /// What an identity row itself refers to is used too.
     fn follow(&mut self, table: usize, record: &[u8]) {
         for reference in &self.references[table] {
-            let id = number(record, reference.offset, FieldKind::Number(4));
-            let (Some(id), Some(store)) = (id, self.stores.get_mut(&reference.table)) else { continue };
-            if Some(id) != reference.null {
-                store.mark(id);
-            }
+            let Some(store) = self.stores.get_mut(&reference.table) else { continue };
+            let ids = match reference.kind {
+                FieldKind::Trailing => trailing(record, reference.offset),
+                _ => record.get(reference.offset..reference.offset + 4).unwrap_or(&[]),
+            };
+            let ids = ids.chunks_exact(4).map(|id| u32::from_le_bytes(id.try_into().expect("four")).into());
+            ids.filter(|&id| Some(id) != reference.null).for_each(|id| store.mark(id));
         }
     }
 

@@ -5,17 +5,16 @@
 //! `recv()` would lose nearly all of them. The usual way to attach, a perf event of the kprobe kind,
 //! cannot ask for more; a kprobe event in tracefs can, and a program attaches to it all the same.
 
-use anyhow::{Context as _, Result, ensure};
+use super::perf_event;
+use anyhow::{Context as _, Result};
 use libbpf_rs::{Link, ProgramMut};
 use std::fs;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::path::Path;
 
 /// Calls that one probe follows at a time: the most that the kernel allows, about half a megabyte.
 const CALLS: u32 = 4096;
-/// `PERF_FLAG_FD_CLOEXEC`.
-const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
 const TRACEFS: &str = "/sys/kernel/tracing";
 const GROUP: &str = "tapedeck_";
 
@@ -39,7 +38,9 @@ pub fn attach(program: &ProgramMut, function: &str) -> Result<(Link, Event)> {
     command(&format!("r{CALLS}:{name} {function}"))?;
     let event = Event(name);
     let id = fs::read_to_string(format!("{TRACEFS}/events/{}/id", event.0)).context("the event's id")?;
-    let opened = open(id.trim().parse().context("the event's id is a number")?)?;
+    let id = id.trim().parse().context("the event's id is a number")?;
+    // For a kprobe event one open is enough, whichever processor it names.
+    let opened = perf_event::open(&perf_event::attributes(libbpf_sys::PERF_TYPE_TRACEPOINT, id), 0)?;
     let link = program.attach_perf_event(opened.as_raw_fd())?;
     let _ = opened.into_raw_fd(); // the link closes it
     Ok((link, event))
@@ -62,20 +63,4 @@ fn remove_left_over() {
             let _ = command(&format!("-:{}", name.1)); // busy: its recorder lives in another pid namespace
         }
     }
-}
-
-/// The event on all processors: for a kprobe event one open is enough, whichever processor it names.
-fn open(id: u64) -> Result<OwnedFd> {
-    let mut attributes = libbpf_sys::perf_event_attr {
-        type_: libbpf_sys::PERF_TYPE_TRACEPOINT,
-        size: u32::try_from(size_of::<libbpf_sys::perf_event_attr>()).expect("a small struct"),
-        config: id,
-        ..Default::default()
-    };
-    // SAFETY: the attributes are valid for the call; of the other arguments none is an address.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw mut attributes, -1, 0, -1, CLOSE_ON_EXEC) };
-    ensure!(fd >= 0, "open the kprobe event: {}", std::io::Error::last_os_error());
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
 }

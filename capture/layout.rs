@@ -22,6 +22,8 @@ pub enum FieldKind {
     Ip,
     /// Two `u16`: offset and length of text that trails the record.
     Trailing,
+    /// The same of a stack; the value is the number that [`super::stacks`] gives it.
+    Stack,
 }
 
 /// One field of a record; the column of the same position in the definition.
@@ -177,6 +179,9 @@ fn storage(btf: &Btf, ty: &BtfType, tags: &[String]) -> Result<(FieldKind, Colum
     if tags.iter().any(|tag| tag == "trailing") {
         return Ok((FieldKind::Trailing, ColumnType::Text, 4));
     }
+    if tags.iter().any(|tag| tag == "stack") {
+        return Ok((FieldKind::Stack, ColumnType::Number { width: 4, signed: false }, 4));
+    }
     if tags.iter().any(|tag| tag == "unit:ip") {
         return Ok((FieldKind::Ip, ColumnType::Ip, 16));
     }
@@ -194,7 +199,10 @@ fn storage(btf: &Btf, ty: &BtfType, tags: &[String]) -> Result<(FieldKind, Colum
             return Ok((FieldKind::Chars(array.capacity()), ColumnType::Text, array.capacity()));
         }
     }
-    bail!("a {:?} cannot be a column: use an integer, an enum, a char array, ip6_t or str_t", ty.kind())
+    bail!(
+        "a {:?} cannot be a column: use an integer, an enum, a char array, ip6_t, str_t or stack_id",
+        ty.kind()
+    )
 }
 
 fn number(width: usize, signed: bool) -> Result<(FieldKind, ColumnType, usize)> {
@@ -207,7 +215,8 @@ fn number(width: usize, signed: bool) -> Result<(FieldKind, ColumnType, usize)> 
     }
 }
 
-fn column_def(name: &str, kind: ColumnType, tags: &[String]) -> ColumnDef {
+/// A column as tags describe it.
+pub(crate) fn column_def(name: &str, kind: ColumnType, tags: &[String]) -> ColumnDef {
     let value = |prefix: &str| tags.iter().find_map(|tag| tag.strip_prefix(prefix)).unwrap_or("").to_owned();
     let has = |name: &str| tags.iter().any(|tag| tag == name);
     ColumnDef {

@@ -26,8 +26,8 @@ pub fn list() -> Result<()> {
             let _ = writeln!(text, "  table {:<14} {}", layout.def.name, layout.def.doc);
         }
         let choice = Choice::new(family.probes.clone(), |_| true, &BTreeMap::new());
-        let rings = Rings::plan(64);
-        match Family::load(family.group, family.object, &Knobs::new(), rings.count, &mut maps, choice) {
+        let rings = Rings::plan(64, true);
+        match Family::load(family.group, family.object, &Knobs::new(), rings.total(), &mut maps, choice) {
             Ok(loaded) => loaded.outcomes.iter().for_each(|outcome| write_outcome(&mut text, outcome)),
             Err(error) => {
                 let reason = format!("{error:#}");

@@ -4,7 +4,8 @@
 //! the program's own type information); [`source`] hands it out of its ring; [`batch`] turns records
 //! into columns; [`recorder`] gives them, and the [`identity`] of what they refer to, to
 //! [`crate::schema::TraceWriter`]. [`session`] starts and ends all this; [`plan`], [`probes`] and
-//! [`family`] decide what is attached and how; [`ledger`] closes the books.
+//! [`family`] decide what is attached and how; [`ledger`] closes the books. [`stacks`] numbers the stacks of records, with what [`mappings`] knows of address spaces;
+//! [`function_names`] names them at the end.
 
 pub mod aggregate;
 pub mod args;
@@ -17,6 +18,7 @@ pub mod dumps;
 pub mod family;
 pub mod filter;
 pub mod flight;
+pub mod function_names;
 pub mod governor;
 pub mod host;
 pub mod identity;
@@ -26,9 +28,12 @@ pub mod layout;
 pub mod ledger;
 pub mod limit;
 pub mod list;
+pub mod mappings;
 pub mod medium;
 pub mod names;
 pub mod output;
+pub mod perf_event;
+pub mod perf_ring;
 pub mod plan;
 pub mod preface;
 pub mod privilege;
@@ -37,10 +42,12 @@ pub mod record;
 pub mod recorder;
 pub mod refusal;
 pub mod rings;
+pub mod sampling;
 pub mod session;
 pub mod set;
 pub mod signals;
 pub mod source;
+pub mod stacks;
 pub mod summary;
 pub mod target;
 pub mod trigger;

@@ -3,6 +3,7 @@
 use super::layout::Layout;
 use super::probes::{FAMILIES, Outcome, Probe, probes_of};
 use super::record::Own;
+use super::sampling;
 use crate::schema::Role;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,12 @@ impl FamilyPlan {
     #[must_use]
     pub fn needs(&self, probe: &Probe) -> bool {
         self.enabled || probe.keeps.is_some()
+    }
+
+    /// Whether its programs run in the interrupt of a sampling clock: they then write to rings of their own.
+    #[must_use]
+    pub fn samples(&self) -> bool {
+        self.enabled && self.probes.iter().flat_map(|probe| &probe.variants).any(|v| v.kind == sampling::KIND)
     }
 }
 
@@ -71,7 +78,9 @@ impl Plan {
                 plan.add(group, object, enabled(group), tables, probes);
             }
         }
-        for own in Own::ALL {
+        let stacks = plan.layouts.iter().flat_map(|layout| &layout.def.columns);
+        let stacks = stacks.clone().any(|column| column.references == Own::Stack.name());
+        for own in Own::ALWAYS.iter().chain(Own::OF_STACKS.iter().filter(|_| stacks)) {
             plan.number(own.layout());
         }
         Ok(plan)

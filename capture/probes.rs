@@ -15,7 +15,7 @@ include!(concat!(env!("OUT_DIR"), "/families.rs"));
 /// One way to attach a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
-    /// fentry, kprobe, tracepoint or iterator.
+    /// fentry, kprobe, tracepoint, iterator or perf-event.
     pub kind: String,
     /// Names of the programs that work together.
     pub programs: Vec<String>,
@@ -217,7 +217,9 @@ mod tests {
     fn every_probe_has_a_way_from_tracepoints_alone() {
         for (group, object) in FAMILIES {
             for probe in probes_of(group, object).expect("tags are well formed") {
-                let plain = |variant: &Variant| variant.kind == "tracepoint" || variant.kind == "iterator";
+                let plain = |variant: &Variant| {
+                    ["tracepoint", "iterator", "perf-event"].contains(&variant.kind.as_str())
+                };
                 assert!(probe.variants.iter().any(plain), "{}", probe.name);
             }
         }

@@ -1,10 +1,11 @@
 //! The recorder's own tables: clocks, losses, probes, names of numbers, cost. Same shape, same path
 //! as events, only that their records are built here.
 
-use super::layout::{Field, FieldKind, Layout};
-use crate::schema::{ColumnDef, ColumnType, Role, TableDef};
+use super::layout::{Field, FieldKind, Layout, column_def};
+use crate::schema::{ColumnType, Role, TableDef};
 
-/// A field of a table of ours: name, storage (0: text, else bytes of an unsigned number), unit, meaning.
+/// A field of a table of ours: name, storage (0: text, else bytes of an unsigned number), unit, meaning. In place of a
+/// unit, tags as `bpf/event.h` has them, such as `key` or `ref:task`, separated by spaces.
 type Spec = (&'static str, u8, &'static str, &'static str);
 
 const TS: Spec = ("ts", 8, "mono_ns", "when this was so");
@@ -24,12 +25,22 @@ pub enum Own {
     Cost,
     /// What was left out to keep the recording within its bounds, from when on.
     Governor,
+    /// Identity: lists of frames.
+    Stack,
+    /// Identity: places in code.
+    Frame,
+    /// Identity: files that code was in.
+    Mapping,
+    /// Names of frames.
+    Symbol,
 }
 
 impl Own {
-    /// All of them.
-    pub const ALL: [Self; 6] =
+    /// Those of every recording.
+    pub const ALWAYS: [Self; 6] =
         [Self::Clock, Self::Ledger, Self::Probe, Self::Enum, Self::Cost, Self::Governor];
+    /// Those of recordings with stacks.
+    pub const OF_STACKS: [Self; 4] = [Self::Stack, Self::Frame, Self::Mapping, Self::Symbol];
 
     /// The table's name.
     #[must_use]
@@ -41,6 +52,10 @@ impl Own {
             Self::Enum => "enum",
             Self::Cost => "cost",
             Self::Governor => "governor",
+            Self::Stack => "stack",
+            Self::Frame => "frame",
+            Self::Mapping => "mapping",
+            Self::Symbol => "symbol",
         }
     }
 
@@ -54,6 +69,10 @@ impl Own {
             Self::Enum => ("names of numbers, as the recording kernel means them", ENUM),
             Self::Cost => ("what the recording itself took since its start", COST),
             Self::Governor => ("from when on a group recorded only some flows or tasks, and why", GOVERNOR),
+            Self::Stack => ("a list of frames, innermost first", STACK),
+            Self::Frame => ("a place in code, in a file or in the kernel", FRAME),
+            Self::Mapping => ("what a process had mapped as code, as first seen", MAPPING),
+            Self::Symbol => ("functions of frames, as known when the recording ended", SYMBOL),
         }
     }
 
@@ -65,15 +84,15 @@ impl Own {
             def: TableDef {
                 number: 0,
                 name: self.name().to_owned(),
-                role: Role::Record,
+                role: if specs.iter().any(|spec| spec.2 == "key") { Role::Identity } else { Role::Record },
                 group: String::new(),
                 doc: doc.to_owned(),
                 columns: Vec::new(),
             },
             size: 0,
+            renewed: false,
             fields: Vec::new(),
             labels: Vec::new(),
-            renewed: false,
         };
         for spec in specs {
             layout.add(spec);
@@ -86,21 +105,31 @@ impl Layout {
     fn add(&mut self, &(name, width, unit, doc): &Spec) {
         let (kind, column, size) = match width {
             0 => (FieldKind::Trailing, ColumnType::Text, 4),
+            _ if unit == SKIP => {
+                self.size += usize::from(width);
+                return;
+            }
             _ => (
                 FieldKind::Number(width.into()),
                 ColumnType::Number { width, signed: false },
                 usize::from(width),
             ),
         };
-        self.def.columns.push(ColumnDef {
-            unit: unit.to_owned(),
-            doc: doc.to_owned(),
-            ..ColumnDef::new(name, column)
+        let tags = unit.split(' ').map(|word| match word {
+            "key" | "ends" => word.to_owned(),
+            tag if tag.contains(':') => tag.to_owned(),
+            unit => format!("unit:{unit}"),
         });
+        let tags: Vec<String> = tags.chain([format!("doc:{doc}")]).collect();
+        self.def.columns.push(column_def(name, column, &tags));
         self.fields.push(Field { offset: self.size, kind });
         self.size += size;
     }
 }
+
+/// Where every identity record has the number of its table: layout only.
+const SKIP: &str = "skip";
+const TABLE: Spec = ("table", 2, SKIP, "");
 
 const CLOCK: &[Spec] = &[
     TS,
@@ -159,6 +188,42 @@ const GOVERNOR: &[Spec] = &[
     ("one_of", 8, "", "one of so many flows or tasks is recorded; 1: all, 0: none"),
     ("why", 0, "", "what the bound was"),
 ];
+const STACK: &[Spec] = &[
+    TS,
+    TABLE,
+    ("cut", 2, "", "1: as deep as stacks are followed, so outer frames may be missing"),
+    ("stack", 4, "key", ""),
+    ("ended", 4, "ends", ""),
+    ("frames", 0, "ref:frame", "numbers of frames, four bytes each, innermost first"),
+];
+const FRAME: &[Spec] = &[
+    TS,
+    TABLE,
+    ("kernel", 2, "", "1: the kernel's"),
+    ("frame", 4, "key", ""),
+    ("mapping", 4, "ref:mapping null:0", "where its code comes from; null: the kernel, or not known"),
+    ("offset", 8, "", "in the file, of the instruction or of the call; an address where there is no file"),
+];
+const MAPPING: &[Spec] = &[
+    TS,
+    TABLE,
+    ("unused", 2, SKIP, ""),
+    ("mapping", 4, "key", ""),
+    ("pid", 4, "ref:task", "process that it was first seen in"),
+    ("start", 8, "", "its first address there"),
+    ("end", 8, "", "the address after its last there"),
+    ("offset", 8, "", "where in the file it begins"),
+    ("build_id", 0, "", "of the file, hexadecimal"),
+    ("path", 0, "", "of the file, as the process saw it; //anon: no file, as just-in-time compilers use"),
+];
+const SYMBOL: &[Spec] = &[
+    TS,
+    ("frame", 4, "ref:frame", ""),
+    ("level", 4, "", "0 is innermost; each higher level is what the one before was inlined into"),
+    ("line", 8, "", "in the source file, or 0"),
+    ("function", 0, "", "demangled name"),
+    ("file", 0, "", "source file, or empty"),
+];
 
 /// Builds one record, field by field in the order of the table.
 #[derive(Debug, Default)]
@@ -181,6 +246,13 @@ impl Row {
         self
     }
 
+    /// A four-byte number.
+    #[must_use]
+    pub fn u32(mut self, value: u32) -> Self {
+        self.fixed.extend(value.to_le_bytes());
+        self
+    }
+
     /// A two-byte number.
     #[must_use]
     pub fn u16(mut self, value: u16) -> Self {
@@ -190,9 +262,14 @@ impl Row {
 
     /// Text, cut to what a record can refer to.
     #[must_use]
-    pub fn text(mut self, value: &str) -> Self {
-        let length = value.len().min(8000);
-        self.texts.push((self.fixed.len(), value.as_bytes()[..length].to_vec()));
+    pub fn text(self, value: &str) -> Self {
+        self.data(value.as_bytes())
+    }
+
+    /// Bytes, cut likewise.
+    #[must_use]
+    pub fn data(mut self, value: &[u8]) -> Self {
+        self.texts.push((self.fixed.len(), value[..value.len().min(8000)].to_vec()));
         self.fixed.extend([0; 4]);
         self
     }

@@ -6,6 +6,7 @@ use super::host::possible_cpus;
 use super::layout::Layout;
 use super::recorder::Message;
 use super::source::{EventSource, Ring};
+use super::stacks::Stacks;
 use anyhow::{Context as _, Result};
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -24,15 +25,32 @@ pub struct Rings {
     pub count: u32,
     /// Bytes of each, a power of two.
     pub size: u32,
+    /// As many again, for programs that sample.
+    pub sampling: bool,
 }
+
+/// A ring for samples need not be larger: at 49 a second and 2 KiB each it then has room for two seconds and a half.
+const SAMPLING_SIZE: u32 = 256 << 10;
 
 impl Rings {
     /// One per processor, up to 64; both numbers are powers of two, as the kernel wants them.
     #[must_use]
-    pub fn plan(total_kib: u32) -> Self {
+    pub fn plan(total_kib: u32, sampling: bool) -> Self {
         let count = u32::try_from(possible_cpus()).unwrap_or(1).next_power_of_two().min(64);
         let size = (total_kib.saturating_mul(1024) / count).max(4096);
-        Self { count, size: 1 << size.ilog2() }
+        Self { count, size: 1 << size.ilog2(), sampling }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        if self.sampling { 2 * self.count } else { self.count }
+    }
+
+    /// Bytes of one.
+    #[must_use]
+    pub fn size_of(&self, index: u32) -> u32 {
+        if index < self.count { self.size } else { self.size.min(SAMPLING_SIZE) }
     }
 
     /// Makes the rings and puts them in their places.
@@ -41,13 +59,14 @@ impl Rings {
     /// When the kernel refuses.
     pub fn create(&self, maps: &SharedMaps) -> Result<()> {
         let table = maps.get("rings").context("the table of rings")?;
-        for index in 0..self.count {
+        for index in 0..self.total() {
             let options = libbpf_sys::bpf_map_create_opts {
                 sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
                 ..Default::default()
             };
-            let ring = MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, self.size, &options)
-                .with_context(|| format!("create a ring of {} bytes", self.size))?;
+            let size = self.size_of(index);
+            let ring = MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, size, &options)
+                .with_context(|| format!("create a ring of {size} bytes"))?;
             let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
             table.update(&index.to_ne_bytes(), &fd, MapFlags::ANY).context("put a ring in its place")?;
         }
@@ -62,18 +81,20 @@ impl Rings {
         &self,
         maps: &SharedMaps,
         layouts: &Arc<Vec<Layout>>,
+        stacks: Option<&Arc<Stacks>>,
         to: &SyncSender<Message>,
         draining: &Arc<AtomicBool>,
         stall: Option<Duration>,
     ) -> Result<Vec<JoinHandle<u64>>> {
         let table = maps.get("rings").context("the table of rings")?;
         let mut threads = Vec::new();
-        for index in 0..self.count {
+        for index in 0..self.total() {
             let id = table.lookup(&index.to_ne_bytes(), MapFlags::ANY)?.context("a ring is in its place")?;
             let id = u32::from_ne_bytes(id[..4].try_into().context("a map id")?);
             let map = MapHandle::from_map_id(id).context("open a ring")?;
-            let ring = Ring::open(map.as_fd(), self.size as usize)?;
+            let ring = Ring::open(map.as_fd(), self.size_of(index) as usize)?;
             let batcher = Batcher::new(layouts, u16::try_from(index).context("ring number")?);
+            let batcher = batcher.numbering(stacks.map(Arc::clone));
             let (to, draining) = (to.clone(), Arc::clone(draining));
             let work = move || drain(ring, batcher, &to, &draining, stall);
             threads.push(std::thread::Builder::new().name(format!("ring {index}")).spawn(work)?);
@@ -97,6 +118,7 @@ pub fn drain(
     }
     loop {
         let last = !draining.load(Ordering::Relaxed);
+        batcher.prepare();
         let bytes = source.drain(&mut |record| {
             if batcher.push(record) {
                 batcher.seal(false, send);

@@ -8,6 +8,7 @@ use super::cost::Cost;
 use super::dumps::Dumps;
 use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
+use super::function_names;
 use super::governor::{Governor, Reading};
 use super::host::{describe, now};
 use super::ledger::{self, Ledger};
@@ -18,6 +19,7 @@ use super::record::{Own, Row};
 use super::recorder::{Message, Recorder, Rules, Written, clock_row};
 use super::rings::Rings;
 use super::signals::Signals;
+use super::stacks::Stacks;
 use super::summary::{Progress, Summary};
 use super::target::{Target, free_if_low};
 use super::trigger::Triggers;
@@ -83,6 +85,8 @@ struct Session {
     recorder: Option<Recorder>,
     drains: Vec<JoinHandle<u64>>,
     draining: Arc<AtomicBool>,
+    /// Where names of functions are to be looked up.
+    stacks: Option<Arc<Stacks>>,
     ledger: Ledger,
     aggregates: Aggregates,
     cost: Cost,
@@ -100,7 +104,7 @@ struct Session {
 impl Session {
     /// Attaches everything behind a closed gate, takes stock of what is there, and opens the gate.
     fn start(args: &Args, mut plan: Plan, filter: &Filter, target: Target) -> Result<Self> {
-        let rings = Rings::plan(args.rings);
+        let rings = Rings::plan(args.rings, plan.families.iter().any(FamilyPlan::samples));
         let mut maps = SharedMaps::default();
         let forced = forced_kinds(&plan, &args.attach)?;
         let mut families = Vec::new();
@@ -120,7 +124,8 @@ impl Session {
         let recorder = Recorder::start(medium, &layouts, rules(args, &mut triggers))?;
         let control = control(args, &recorder)?;
         let draining = Arc::new(AtomicBool::new(true));
-        let drains = rings.drain(&maps, &layouts, &recorder.to, &draining, args.stall)?;
+        let stacks = Stacks::new(&layouts);
+        let drains = rings.drain(&maps, &layouts, stacks.as_ref(), &recorder.to, &draining, args.stall)?;
         for family in &families {
             family.run_iterators(Moment::Start)?;
         }
@@ -139,6 +144,7 @@ impl Session {
             recorder: Some(recorder),
             drains,
             draining,
+            stacks: stacks.filter(|_| !args.no_symbols),
             ledger,
             aggregates,
             cost,
@@ -324,6 +330,9 @@ impl Session {
             outcomes.iter().map(|(outcome, missed)| probe_row(outcome, *missed)).collect(),
         );
         self.account_for_discarded();
+        if let Some(stacks) = &self.stacks {
+            self.send_rows(Own::Symbol, function_names::rows(&stacks.take_places()));
+        }
         if self.triggers.end {
             self.ask_for_dump(format!("the recording ended: {reason}"), true);
         }
@@ -421,8 +430,10 @@ fn load(
     knobs.insert("table_number", family.table_number.clone());
     knobs.insert("group_enabled", vec![family.enabled.into()]);
     knobs.insert("ring_mask", (rings.count - 1).to_ne_bytes().to_vec());
-    knobs.insert("wake_mask", u64::from(rings.size / 4 - 1).to_ne_bytes().to_vec());
-    Family::load(family.group, family.object, &knobs, rings.count, maps, choice)
+    let first = if family.samples() { rings.count } else { 0 };
+    knobs.insert("ring_first", first.to_ne_bytes().to_vec());
+    knobs.insert("wake_mask", u64::from(rings.size_of(first) / 4 - 1).to_ne_bytes().to_vec());
+    Family::load(family.group, family.object, &knobs, rings.total(), maps, choice)
 }
 
 fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {

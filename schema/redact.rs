@@ -30,6 +30,7 @@ impl Secret {
         match column.kind {
             ColumnType::Ip => Some(Self::Address),
             ColumnType::Text if def.role == Role::Record => None,
+            ColumnType::Text if !column.references.is_empty() => None, // a list of ids
             ColumnType::Text if column.name == "args" => Some(Self::Arguments),
             ColumnType::Text => Some(Self::Name),
             ColumnType::Number { .. } => None,
