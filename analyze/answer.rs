@@ -14,6 +14,8 @@ pub(crate) struct Answer {
     pub table: Option<Table>,
     /// What goes with it.
     pub sections: Vec<Section>,
+    /// Lines for other programs, in place of a page.
+    pub plain: Option<String>,
     /// What to know when reading it.
     pub notes: Vec<String>,
     /// Its rows are single events: `--top` cuts the whole, since no two are of one interval.

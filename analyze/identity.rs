@@ -7,6 +7,7 @@ use super::distinct;
 use super::hash::FastMap;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
+use crate::schema::ColumnType;
 use rayon::prelude::*;
 
 /// One identity table.
@@ -139,6 +140,14 @@ impl Identity {
     /// The bytes of a text or an address of a row.
     pub fn bytes(&self, column: usize, row: u32) -> &[u8] {
         self.rows.bytes(column, row as usize)
+    }
+
+    /// The ids in a column that refers to an identity table: one, or a list of four bytes each in a text.
+    pub fn ids(&self, column: usize, row: u32) -> impl Iterator<Item = u64> {
+        let one = self.get(column, row).map(i64::cast_unsigned);
+        let list = self.bytes(column, row).chunks_exact(4);
+        let list = list.map(|id| u32::from_le_bytes(id.try_into().expect("four bytes")).into());
+        one.filter(|_| self.rows.def.columns[column].kind != ColumnType::Text).into_iter().chain(list)
     }
 
     /// The key of a row.

@@ -203,7 +203,9 @@ impl<'a> Inputs<'a> {
         let (Some(between), Some(of)) = (Lazy::of(self.trace, table), self.trace.table(table)) else {
             return;
         };
-        for (column, def) in of.columns.iter().enumerate().filter(|(_, def)| def.references != table) {
+        // A text with references is a list of ids: which of them would that be?
+        let one = |def: &ColumnDef| def.references != table && def.kind != ColumnType::Text;
+        for (column, def) in of.columns.iter().enumerate().filter(|(_, def)| one(def)) {
             let to = &def.references;
             let (Some(identity), Some(behind)) = (Lazy::of(self.trace, to), self.trace.table(to)) else {
                 continue;

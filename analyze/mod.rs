@@ -33,6 +33,7 @@ mod error;
 mod escape;
 mod expected;
 mod export;
+mod flame;
 mod flow;
 mod group;
 mod hash;
@@ -57,6 +58,7 @@ mod rewrite;
 mod rows;
 mod run;
 mod shape;
+mod stacks;
 mod table;
 #[cfg(test)]
 mod testkit;

@@ -101,9 +101,10 @@ fn answer(
     if let Some(file) = &call.options.check {
         return compare(file, &page, call.options.update, out);
     }
-    let text = match context.as_ref().filter(|_| call.options.compat) {
-        Some(context) => compat(context, &answer)?,
-        None => render(&page, call.options.format(), terminal && call.options.output.is_none())?,
+    let text = match (context.as_ref().filter(|_| call.options.compat), &answer.plain) {
+        (Some(context), _) => compat(context, &answer)?,
+        (None, Some(lines)) => lines.clone().into_bytes(),
+        (None, None) => render(&page, call.options.format(), terminal && call.options.output.is_none())?,
     };
     write(call, &text, out)?;
     report_losses(&losses, messages)

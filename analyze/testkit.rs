@@ -4,6 +4,7 @@
 mod cell;
 mod define;
 mod files;
+mod stacks;
 mod tcp;
 
 use super::clock::SECOND;

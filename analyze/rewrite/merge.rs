@@ -166,6 +166,13 @@ fn add(batch: &mut Batch, column: usize, by: u64, null: Option<u64>) {
                 .filter(|id| Some(u64::from(**id)) != null)
                 .for_each(|id| *id = id.wrapping_add(by as u32));
         }
+        // A list of ids, four bytes each.
+        Column::Text(lists) => {
+            for id in lists.bytes.chunks_exact_mut(4) {
+                let moved = u32::from_le_bytes(id.try_into().expect("four bytes")).wrapping_add(by as u32);
+                id.copy_from_slice(&moved.to_le_bytes());
+            }
+        }
         Column::U64(ids) => {
             ids.iter_mut().filter(|id| Some(**id) != null).for_each(|id| *id = id.wrapping_add(by));
         }

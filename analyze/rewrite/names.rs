@@ -57,7 +57,7 @@ impl Names {
                 };
                 for (column, to) in references(trace, def) {
                     let rows = ids.iter().flat_map(|&id| identity.versions(id));
-                    let found = rows.filter_map(|&row| identity.get(column, row)).map(i64::cast_unsigned);
+                    let found = rows.flat_map(|&row| identity.ids(column, row));
                     next.entry(to).or_default().extend(found);
                 }
             }

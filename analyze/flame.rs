@@ -1,0 +1,356 @@
+//! Answers about stacks: top functions, folded lines, flame graphs, and bcc's layout.
+//!
+//! A report adds up a weight per pair of stacks (samples, or time that was waited) and hands the groups over;
+//! the rest is the same for all: `--folded`, `--svg`, `--user`, `--kernel`, `--symbols`.
+
+use super::answer::Answer;
+use super::error::Failure;
+use super::group::{Group, Grouping, Merge};
+use super::hash::FastMap;
+use super::report::{Context, Flag};
+use super::rows::Value;
+use super::stacks::{Function, Stacks};
+use super::table::Output;
+use anyhow::{Context as _, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The options of every report about stacks.
+pub(crate) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "folded",
+        value: None,
+        doc: "Print one line per stack: names from the outermost on, separated by ';', and the weight",
+    },
+    Flag { name: "svg", value: Some("FILE"), doc: "Write a flame graph as well" },
+    Flag { name: "user", value: None, doc: "User functions only" },
+    Flag { name: "kernel", value: None, doc: "Kernel functions only" },
+    Flag {
+        name: "symbols",
+        value: Some("DIR"),
+        doc: "Name functions by the files with debug information in this directory, matched by build id",
+    },
+];
+
+/// The columns of the table of functions.
+pub(crate) const OUTPUTS: [Output; 6] = [
+    Output::new("function", "", "function, or the file that it is in, in brackets"),
+    Output::new("binary", "", "file that the code is in"),
+    Output::count("self", "", "in the function itself"),
+    Output::count(
+        "total",
+        "",
+        "in the function and what it called; once per stack, also if it called itself",
+    ),
+    Output::measure("self_pct", "%", 1, "share of the interval's sum"),
+    Output::measure("total_pct", "%", 1, "share of the interval's sum"),
+];
+
+/// Kernel stack and user stack; 0: none.
+pub(crate) type Pair = (u32, u32);
+
+/// What was added up per pair of stacks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Weights(FastMap<Pair, u64>);
+
+impl Weights {
+    /// Adds a weight.
+    pub fn add(&mut self, pair: Pair, weight: u64) {
+        *self.0.entry(pair).or_default() += weight;
+    }
+
+    /// In the order of stacks.
+    pub fn sorted(&self) -> BTreeMap<Pair, u64> {
+        self.0.iter().map(|(&pair, &weight)| (pair, weight)).collect()
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+impl Merge for Weights {
+    fn merge(&mut self, later: Self) {
+        later.0.into_iter().for_each(|(pair, weight)| self.add(pair, weight));
+    }
+}
+
+/// What a report about stacks is about.
+pub(crate) struct Subject {
+    /// Of the flame graph.
+    pub title: &'static str,
+    /// Of the weights.
+    pub unit: &'static str,
+}
+
+/// The groups of a report, and the names of their functions.
+pub(crate) struct Flame<'a> {
+    context: &'a Context<'a>,
+    groups: &'a [Group<Weights>],
+    stacks: Stacks,
+    /// User functions, kernel functions.
+    shown: (bool, bool),
+}
+
+/// Whether the answer is lines of stacks, which are told apart by program unless `--by` says otherwise.
+pub(crate) fn wants_lines(context: &Context) -> bool {
+    context.flag("folded").is_some() || context.flag("svg").is_some()
+}
+
+impl<'a> Flame<'a> {
+    /// Looks names up.
+    pub fn new(context: &'a Context<'a>, groups: &'a [Group<Weights>]) -> Result<Self> {
+        let directory = context.flag("symbols").map(Path::new);
+        if let Some(missing) = directory.filter(|directory| !directory.is_dir()) {
+            return Err(Failure::usage(format!("--symbols {}: not a directory", missing.display())).into());
+        }
+        let stacks = Stacks::load(context.trace, directory);
+        let (user, kernel) = (context.flag("user").is_some(), context.flag("kernel").is_some());
+        if user && kernel {
+            return Err(Failure::usage("--user and --kernel exclude each other").into());
+        }
+        Ok(Self { context, groups, stacks, shown: (!kernel, !user) })
+    }
+
+    /// As the options ask.
+    pub fn answer(&self, grouping: &Grouping, subject: &Subject) -> Result<Answer> {
+        let mut answer = match self.context.flag("folded") {
+            Some(_) => Answer { plain: Some(self.folded().concat()), ..Answer::default() },
+            None => self.top(grouping)?,
+        };
+        if let Some(file) = self.context.flag("svg") {
+            self.write_svg(file, subject)?;
+            answer = answer.note(format!("flame graph written to {file}"));
+        }
+        answer.notes.extend(self.remarks(subject.unit));
+        Ok(answer)
+    }
+
+    /// The functions of a pair of stacks that are shown, innermost first.
+    pub fn functions(&self, pair: Pair) -> impl Iterator<Item = &Arc<Function>> {
+        let kernel = self.stacks.functions(pair.0).filter(|_| self.shown.1);
+        kernel.chain(self.stacks.functions(pair.1).filter(|_| self.shown.0))
+    }
+
+    fn top(&self, grouping: &Grouping) -> Result<Answer> {
+        let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut rows: Vec<Group<()>> = Vec::new();
+        let mut found: Vec<(Arc<Function>, u64, u64)> = Vec::new();
+        for group in self.groups {
+            *sums.entry(group.bin).or_default() += group.state.sum();
+            for (function, (own, total)) in self.by_function(&group.state) {
+                rows.push(Group { bin: group.bin, keys: group.keys.clone(), state: () });
+                found.push((function, own, total));
+            }
+        }
+        let context = self.context;
+        let mut table = context.keys(grouping, &rows);
+        let texts = |of: fn(&Function) -> &str| found.iter().map(move |row| Value::Text(of(&row.0).into()));
+        let share = |part: u64, bin| 100.0 * part as f64 / sums.get(&bin).copied().unwrap_or(0).max(1) as f64;
+        let bins = || rows.iter().map(|row| row.bin);
+        table
+            .ints(context.output("self"), found.iter().map(|row| Some(row.1)))
+            .ints(context.output("total"), found.iter().map(|row| Some(row.2)))
+            .floats(
+                context.output("self_pct"),
+                found.iter().zip(bins()).map(|(row, bin)| Some(share(row.1, bin))),
+            )
+            .floats(
+                context.output("total_pct"),
+                found.iter().zip(bins()).map(|(row, bin)| Some(share(row.2, bin))),
+            );
+        // Last, since names can be long.
+        table.key("binary", "", true, texts(|function| &function.binary));
+        table.key("function", "", true, texts(|function| &function.name));
+        Ok(Answer::of(table.build()?))
+    }
+
+    /// Weights of each function by itself and with what it called.
+    fn by_function(&self, weights: &Weights) -> BTreeMap<Arc<Function>, (u64, u64)> {
+        let mut sums: HashMap<Arc<Function>, (u64, u64)> = HashMap::new();
+        for (pair, weight) in weights.sorted() {
+            let mut seen = BTreeSet::new();
+            for (depth, function) in self.functions(pair).enumerate() {
+                let function = Arc::new(Function { inlined: false, ..Function::clone(function) });
+                let sum = sums.entry(Arc::clone(&function)).or_default();
+                sum.0 += if depth == 0 { weight } else { 0 };
+                sum.1 += if seen.insert(function) { weight } else { 0 };
+            }
+        }
+        sums.into_iter().collect()
+    }
+
+    /// Lines as flame graph tools read them, in order.
+    fn folded(&self) -> Vec<String> {
+        let mut lines: BTreeMap<String, u64> = BTreeMap::new();
+        for group in self.groups {
+            let root: Vec<String> = group.keys.iter().map(label).collect();
+            for (pair, weight) in group.state.sorted() {
+                let mut names: Vec<String> = self.functions(pair).map(|function| frame(function)).collect();
+                if self.shown.0 && pair.1 != 0 && !self.stacks.is_whole(pair.1) {
+                    names.push("[incomplete]".to_owned());
+                }
+                names.extend(root.iter().rev().cloned());
+                names.reverse();
+                *lines.entry(names.join(";")).or_default() += weight;
+            }
+        }
+        lines
+            .into_iter()
+            .filter(|line| line.1 > 0)
+            .map(|(stack, weight)| format!("{stack} {weight}\n"))
+            .collect()
+    }
+
+    fn write_svg(&self, file: &str, subject: &Subject) -> Result<()> {
+        let mut options = inferno::flamegraph::Options::default();
+        subject.title.clone_into(&mut options.title);
+        subject.unit.clone_into(&mut options.count_name);
+        options.deterministic = true;
+        let lines = self.folded();
+        if lines.is_empty() {
+            return Err(Failure::cannot(format!("--svg {file}: there is no stack to draw")).into());
+        }
+        let mut svg = Vec::new();
+        inferno::flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
+        std::fs::write(file, svg).with_context(|| format!("--svg {file}"))
+    }
+
+    /// What is missing from stacks, so that nobody takes the end of one for its beginning.
+    fn remarks(&self, unit: &str) -> Vec<String> {
+        let mut pairs: BTreeMap<Pair, u64> = BTreeMap::new();
+        for (pair, weight) in self.groups.iter().flat_map(|group| group.state.sorted()) {
+            *pairs.entry(pair).or_default() += weight;
+        }
+        let sum = |wanted: &dyn Fn(Pair) -> bool| -> u64 {
+            pairs.iter().filter(|(pair, _)| wanted(**pair)).map(|(_, weight)| weight).sum()
+        };
+        let user = sum(&|pair| pair.1 != 0);
+        let incomplete = sum(&|pair| pair.1 != 0 && !self.stacks.is_whole(pair.1));
+        let cut = sum(&|pair| self.stacks.is_cut(pair.0) || self.stacks.is_cut(pair.1));
+        let mut remarks = Vec::new();
+        if incomplete > 0 && self.shown.0 {
+            remarks.push(format!(
+                "{incomplete} of {user} {unit} have a user stack that ends before its thread's first function: code \
+                 without frame pointers, or not named; outer callers are missing ([incomplete])"
+            ));
+        }
+        if cut > 0 {
+            remarks.push(format!("{cut} {unit} have a stack that is deeper than stacks are followed"));
+        }
+        remarks
+    }
+}
+
+fn label(key: &Value) -> String {
+    match key {
+        Value::Null => "-".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::Text(text) => plain(text),
+    }
+}
+
+/// What separates names must not be in them.
+fn plain(name: &str) -> String {
+    name.replace(';', ":").replace(['\n', '\r'], " ")
+}
+
+/// As flame graph tools colour them: kernel functions and inlined ones are marked.
+fn frame(function: &Function) -> String {
+    let mark = if function.kernel {
+        "_[k]"
+    } else if function.inlined {
+        "_[i]"
+    } else {
+        ""
+    };
+    format!("{}{mark}", plain(&function.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    /// Programs `web` and `db` in the same functions: kernel `read` (frame 1), user `work` (2) called by `main` (3), which
+    /// `_start` (4) called, and a frame without a name (5). `work` is inlined into `run`.
+    fn tape() -> Tape {
+        let mut tape = Tape::new();
+        tape.stacks();
+        tape.table(
+            "cpu_sample",
+            &["ts:u64", "cpu:u16", "tid:u32>task", "kstack:u32~stack", "ustack:u32~stack"],
+        );
+        tape.task(0, 7, 7, "web").task(0, 8, 8, "db");
+        tape.mapping(1, "/usr/bin/web").mapping(2, "/usr/lib/libc.so.6");
+        tape.frame(1, true, 0, "read").frame(2, false, 1, "work;run").frame(3, false, 1, "main");
+        tape.frame(4, false, 2, "_start").frame(5, false, 2, "");
+        tape.stack(1, &[1]).stack(2, &[2, 3, 4]).stack(3, &[5, 3]).stack(4, &[3, 3, 4]);
+        for (at, tid, kernel, user) in [(1, 7, 0, 2), (2, 7, 1, 2), (3, 8, 0, 3), (4, 8, 0, 4), (5, 8, 0, 4)]
+        {
+            tape.event("cpu_sample", at, [tid, kernel, user]);
+        }
+        tape
+    }
+
+    fn csv(words: &[&str]) -> Vec<String> {
+        let (exit, out, messages) = tape().run(&[&["profile", "--format", "csv"], words].concat());
+        assert_eq!((exit, messages.as_str()), (0, ""));
+        out.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_function_counts_once_per_stack_and_inlined_ones_count_too() {
+        let rows = csv(&[]);
+        let expected = [
+            "false,2,5,40.0,100.0,web,main",
+            "false,1,2,20.0,40.0,web,work",
+            "false,1,1,20.0,20.0,[kernel],read",
+            "false,1,1,20.0,20.0,libc.so.6,[libc.so.6]",
+            "false,0,4,0.0,80.0,libc.so.6,_start",
+            "false,0,2,0.0,40.0,web,run",
+        ];
+        assert_eq!(rows, expected);
+        assert_eq!(csv(&["--kernel"]).len(), 1);
+        assert_eq!(csv(&["--user", "--by", "comm", "--top", "1"]), ["db,false,2,3,40.0,60.0,web,main"]);
+    }
+
+    #[test]
+    fn lines_are_folded_by_program_and_say_what_is_incomplete() {
+        let (exit, out, _) = tape().run(&["profile", "--folded"]);
+        let expected = "db;[incomplete];main;[libc.so.6] 1\ndb;_start;main;main 2\n\
+                        web;_start;main;run;work_[i] 1\nweb;_start;main;run;work_[i];read_[k] 1\n";
+        assert_eq!((exit, out.as_str()), (0, expected));
+        let page = tape().run(&["profile"]).1;
+        assert!(page.contains("1 of 5 samples have a user stack that ends before"), "{page}");
+    }
+
+    #[test]
+    fn a_flame_graph_is_a_picture_of_the_folded_lines() {
+        let file = std::env::temp_dir().join(format!("tapedeck-flame-{}.svg", std::process::id()));
+        let name = file.to_str().expect("UTF-8");
+        assert_eq!(tape().run(&["profile", "--svg", name]).0, 0);
+        let svg = std::fs::read_to_string(&file).expect("written");
+        std::fs::remove_file(&file).expect("our own file");
+        assert!(svg.contains("<svg") && svg.contains("work (2 samples"), "{svg}");
+        let (exit, _, messages) = tape().run(&["profile", "--where", "cpu = 9", "--svg", name]);
+        assert!(exit == 6 && messages.contains("no stack to draw"), "{messages}");
+    }
+
+    #[test]
+    fn the_layout_of_bcc_has_the_innermost_function_first_and_the_largest_count_last() {
+        let out = tape().run(&["profile", "--compat"]).1;
+        let last = "    main\n    main\n    _start\n    -                db (8)\n        2\n\n";
+        assert!(out.ends_with(last), "{out}");
+        let kernel =
+            "    read\n    work\n    run\n    main\n    _start\n    -                web (7)\n        1\n";
+        assert!(out.contains(kernel), "{out}");
+    }
+
+    #[test]
+    fn wrong_options_are_explained() {
+        assert_eq!(tape().run(&["profile", "--user", "--kernel"]).0, 2);
+        let (exit, _, messages) = tape().run(&["profile", "--symbols", "/nonexistent"]);
+        assert!(exit == 2 && messages.contains("not a directory"), "{messages}");
+    }
+}

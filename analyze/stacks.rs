@@ -1,0 +1,222 @@
+//! Stacks by name: from the number in an event to functions, with what was inlined where.
+//!
+//! `stack` lists frames, `frame` says where in a file each is, and `symbol` what function that was when the
+//! recording ended. A directory of files with debug information (`--symbols`) says it instead for the files that it
+//! has, matched by build id. A frame without a name is called after its file: `[libc.so.6]`.
+
+use super::hash::FastMap;
+use super::identity::Identity;
+use super::rows::Value;
+use super::trace::Trace;
+use crate::symbols::{Symbols, build_id};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the first function of a thread is, so far as its frames can be followed.
+const FIRST: &[&str] = &[
+    "_start",
+    "__libc_start_main",
+    "__libc_start_call_main",
+    "start_thread",
+    "clone",
+    "clone3",
+    "__clone",
+    "__clone3",
+    "_dl_start",
+    "_dl_start_user",
+    "_dl_runtime_resolve_xsave",
+];
+
+/// A function in a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Function {
+    /// Its name, or its file's in brackets.
+    pub name: Arc<str>,
+    /// The file that its code is in, without directories; `[kernel]`.
+    pub binary: Arc<str>,
+    /// Part of the kernel.
+    pub kernel: bool,
+    /// Inlined into the function that follows.
+    pub inlined: bool,
+}
+
+/// All stacks of a trace.
+pub(crate) struct Stacks {
+    stacks: Option<Arc<Identity>>,
+    /// Per frame, innermost inlined function first.
+    functions: FastMap<u64, Vec<Arc<Function>>>,
+}
+
+impl Stacks {
+    /// Reads names; those from files in `symbols` go before those in the trace.
+    pub fn load(trace: &Trace, symbols: Option<&Path>) -> Self {
+        let mut names = recorded(trace);
+        let frames = Frames::load(trace);
+        if let Some(directory) = symbols {
+            names.extend(frames.iter().flat_map(|frames| frames.look_up(directory)));
+        }
+        let mut functions: FastMap<u64, Vec<Arc<Function>>> = FastMap::default();
+        for (key, frame) in frames.iter().flat_map(|frames| &frames.list) {
+            let named = names.remove(key).unwrap_or_default();
+            let last = named.len().saturating_sub(1);
+            let function = |(at, name): (usize, &Arc<str>)| Function {
+                name: Arc::clone(name),
+                binary: Arc::clone(&frame.binary),
+                kernel: frame.kernel,
+                inlined: at < last,
+            };
+            let list = if named.is_empty() { vec![frame.unnamed()] } else { named };
+            functions.insert(*key, list.iter().enumerate().map(|part| Arc::new(function(part))).collect());
+        }
+        Self { stacks: trace.identity("stack"), functions }
+    }
+
+    /// The functions of a stack, innermost first; none for stack 0 and for stacks that are not in the trace.
+    pub fn functions(&self, stack: u32) -> impl Iterator<Item = &Arc<Function>> {
+        self.frames(stack).filter_map(|frame| self.functions.get(&frame)).flatten()
+    }
+
+    fn frames(&self, stack: u32) -> impl Iterator<Item = u64> {
+        let row = self.stacks.as_ref().and_then(|stacks| stacks.find(stack.into(), 0));
+        let found = self.stacks.as_ref().zip(row);
+        let ids = found.and_then(|(stacks, row)| Some(stacks.ids(stacks.column("frames")?, row)));
+        ids.into_iter().flatten()
+    }
+
+    /// Whether a stack was deeper than stacks are followed.
+    pub fn is_cut(&self, stack: u32) -> bool {
+        let Some(stacks) = &self.stacks else { return false };
+        let found = stacks.find(stack.into(), 0).zip(stacks.column("cut"));
+        found.is_some_and(|(row, column)| stacks.get(column, row) == Some(1))
+    }
+
+    /// Whether a user stack reaches the function that its thread began with. If not, code without frame
+    /// pointers is in it, and callers are missing.
+    pub fn is_whole(&self, stack: u32) -> bool {
+        self.functions(stack).last().is_some_and(|first| FIRST.contains(&&*first.name))
+    }
+}
+
+/// A place in code.
+struct Frame {
+    mapping: u64,
+    offset: u64,
+    binary: Arc<str>,
+    kernel: bool,
+}
+
+impl Frame {
+    fn unnamed(&self) -> Arc<str> {
+        if self.binary.starts_with('[') {
+            Arc::clone(&self.binary)
+        } else {
+            format!("[{}]", self.binary).into()
+        }
+    }
+}
+
+/// All of them, by number.
+struct Frames {
+    list: BTreeMap<u64, Frame>,
+    build_ids: HashMap<u64, String>,
+}
+
+impl Frames {
+    fn load(trace: &Trace) -> Option<Self> {
+        let frames = trace.identity("frame")?;
+        let mappings = trace.identity("mapping");
+        let text = |key: u64, column: &str| match mappings.as_ref()?.look_up(trace, key, 0, column) {
+            Value::Text(text) => Some(text),
+            Value::Int(_) | Value::Null => None,
+        };
+        let columns = ["mapping", "offset", "kernel"].map(|name| frames.column(name));
+        let [Some(mapping), Some(offset), Some(kernel)] = columns else { return None };
+        let number = |column, row| frames.get(column, row).map_or(0, i64::cast_unsigned);
+        let (mut list, mut build_ids) = (BTreeMap::new(), HashMap::new());
+        for &row in frames.all() {
+            let (mapping, kernel) = (number(mapping, row), number(kernel, row) == 1);
+            let path = text(mapping, "path");
+            let file = path.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path).to_owned());
+            let binary = match (kernel, file) {
+                (true, _) => "[kernel]".into(),
+                (false, Some(file)) => file.into(),
+                (false, None) => "[unknown]".into(),
+            };
+            build_ids
+                .entry(mapping)
+                .or_insert_with(|| text(mapping, "build_id").unwrap_or_default().to_string());
+            list.insert(frames.key(row), Frame { mapping, offset: number(offset, row), binary, kernel });
+        }
+        Some(Self { list, build_ids })
+    }
+
+    /// Names from the files of a directory, matched by build id.
+    fn look_up(&self, directory: &Path) -> Vec<(u64, Vec<Arc<str>>)> {
+        let mut by_mapping: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        for (&number, frame) in &self.list {
+            by_mapping.entry(frame.mapping).or_default().push((number, frame.offset));
+        }
+        let files = Files::new(directory);
+        let (symbols, mut found) = (Symbols::default(), Vec::new());
+        for (mapping, frames) in by_mapping {
+            let id = self.build_ids.get(&mapping).map_or("", String::as_str);
+            let Some(file) = files.find(id) else { continue };
+            let offsets: Vec<u64> = frames.iter().map(|frame| frame.1).collect();
+            for ((number, _), names) in frames.iter().zip(symbols.of_file(&file, &offsets)) {
+                let names: Vec<Arc<str>> = names.into_iter().map(|name| name.function.into()).collect();
+                found.extend((!names.is_empty()).then_some((*number, names)));
+            }
+        }
+        found
+    }
+}
+
+/// The files with debug information in a directory.
+struct Files<'a> {
+    directory: &'a Path,
+    by_id: HashMap<String, PathBuf>,
+}
+
+impl<'a> Files<'a> {
+    fn new(directory: &'a Path) -> Self {
+        let mut by_id = HashMap::new();
+        let mut queue = vec![directory.to_owned()];
+        while let Some(folder) = queue.pop() {
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+            paths.sort();
+            for path in paths {
+                match path.symlink_metadata() {
+                    Ok(meta) if meta.is_dir() => queue.push(path),
+                    Ok(meta) if meta.is_file() => {
+                        by_id.entry(build_id(&path)).or_insert(path);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Self { directory, by_id }
+    }
+
+    /// As debuggers lay them out (`.build-id/ab/cdef.debug`), or under any name.
+    fn find(&self, id: &str) -> Option<PathBuf> {
+        let (first, rest) = id.split_at_checked(2)?;
+        let usual = self.directory.join(".build-id").join(first).join(format!("{rest}.debug"));
+        if usual.exists() { Some(usual) } else { self.by_id.get(id).cloned() }
+    }
+}
+
+/// Names that the trace has, innermost first.
+fn recorded(trace: &Trace) -> HashMap<u64, Vec<Arc<str>>> {
+    let mut names: HashMap<u64, BTreeMap<u64, Arc<str>>> = HashMap::new();
+    let Some(rows) = trace.gather("symbol") else { return HashMap::new() };
+    let columns = ["frame", "level", "function"].map(|name| rows.def.column(name));
+    let [Some(frame), Some(level), Some(function)] = columns else { return HashMap::new() };
+    // Parts that were merged again have the same rows twice.
+    for row in 0..rows.len() {
+        let Value::Text(name) = Value::text(rows.bytes(function, row)) else { continue };
+        names.entry(rows.raw(frame, row)).or_default().insert(rows.raw(level, row), name);
+    }
+    names.into_iter().map(|(frame, names)| (frame, names.into_values().collect())).collect()
+}
