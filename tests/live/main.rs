@@ -18,6 +18,7 @@ mod observers;
 mod odd;
 mod output;
 mod privacy;
+mod profile;
 mod receive;
 mod sends;
 mod state;
