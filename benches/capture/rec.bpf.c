@@ -281,6 +281,51 @@ int BPF_PROG(on_ret, struct pt_regs *regs, long ret)
 	return 0;
 }
 
+/* One record for both hooks, which is what the recorder makes of a call. */
+SEC("tp_btf/sys_enter")
+int BPF_PROG(on_paired_call, struct pt_regs *regs, long nr)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct note *p, fresh = {};
+
+	if (!is_wanted())
+		return 0;
+	p = bpf_map_lookup_elem(&notes, &tid);
+	if (!p) {
+		bpf_map_update_elem(&notes, &tid, &fresh, BPF_ANY);
+		p = bpf_map_lookup_elem(&notes, &tid);
+	}
+	if (!p)
+		return 0;
+	p->size = nr;
+	p->ts = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_paired_ret, struct pt_regs *regs, long ret)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct rec_syscall *e;
+	struct note *p;
+
+	if (!is_wanted())
+		return 0;
+	p = bpf_map_lookup_elem(&notes, &tid);
+	if (!p || !p->ts)
+		return 0;
+	e = reserve(14, sizeof(*e));
+	if (!e)
+		return 0;
+	e->latency = e->ts - p->ts;
+	e->ret = ret;
+	e->nr = p->size;
+	e->errno = ret < 0 && ret >= -4095 ? -ret : 0;
+	SUBMIT(e);
+	p->ts = 0;
+	return 0;
+}
+
 /* Either side of the switch may be a wanted one. */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)

@@ -28,6 +28,7 @@ struct rec_switch { HEAD; __u32 next, state; };
 struct rec_wakeup { HEAD; __u32 wakee, target; };
 struct rec_fork { HEAD; __u32 child, flags; };
 struct rec_exec { HEAD; __u32 argc, unused; char file[64]; };
+struct rec_syscall { HEAD; __u64 latency; __s64 ret; __u32 nr; __u16 errno, unused; };
 struct rec_accept { HEAD; __u32 fd, unused; };
 struct rec_exit { HEAD; __u64 age, utime, stime; __u32 code, unused; };
 

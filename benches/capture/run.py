@@ -39,9 +39,12 @@ LIMIT = 120  # seconds: nothing here takes a fourth of it
 class Workload:
     """What runs, how often, and what each recorder must be told to see its events."""
 
-    def __init__(self, count, groups, rec, points, calls=None, server=False):
+    def __init__(self, count, groups, rec, points, calls=None, server=False, paired=False):
         self.count, self.groups, self.server = count, groups, server
         self.rec, self.points, self.calls = rec, points, calls
+        # An event is a call: some recorders have one record for it, others one for each of its two ends.
+        self.paired = paired
+        self.options = ["--syscalls", "each"] if paired else []
 
     def command(self, built, name, count=None):
         program = HERE / "server.sh" if self.server else built / "workload"
@@ -54,13 +57,13 @@ NET = ("net", "recv,send_start,send,state,accept,accept4",
 RECV = ("net", "recv,accept,accept4", "sock:sock_recv_length", "recvfrom")
 PROC = ("proc", "fork,exec,exit,exec_failed",
         "sched:sched_process_fork,sched:sched_process_exec,sched:sched_process_exit", "vfork,clone,execve,exit_group")
-SYS = ("syscalls", "call,ret", "raw_syscalls:sys_enter,raw_syscalls:sys_exit", "all")
+SYS = ("syscalls", "paired_call,paired_ret", "raw_syscalls:sys_enter,raw_syscalls:sys_exit", "all")
 SCHED = ("sched", "switch,waking,wakeup", "sched:sched_switch,sched:sched_waking,sched:sched_wakeup", None)
 WORKLOADS = {
     "recv-storm": Workload(1_000_000, *RECV),
     "recv-paced": Workload(30_000, *RECV),
-    "sys-storm": Workload(150_000, *SYS),
-    "sys-paced": Workload(20_000, *SYS),
+    "sys-storm": Workload(150_000, *SYS, paired=True),
+    "sys-paced": Workload(20_000, *SYS, paired=True),
     "tcp": Workload(60_000, *NET),
     "pipe": Workload(60_000, *SCHED),
     "spawn": Workload(600, *PROC),
@@ -120,7 +123,7 @@ def recorders(built, capture):
     return [
         Recorder("rec", built / "rec", lambda w, file, command: [str(built / "rec"), file, w.rec, *command], from_json),
         Recorder("capture", capture,
-                 lambda w, file, command: [str(capture), "-o", file, "--force", "-g", w.groups, "--", *command], from_capture),
+                 lambda w, file, command: [str(capture), "-o", file, "--force", "-g", w.groups, *w.options, "--", *command], from_capture),
         Recorder("splice", sys.executable,
                  lambda w, file, command: [sys.executable, str(HERE / "splice.py"), file, w.points, *command], from_json),
         Recorder("perf", "perf", perf("-m8M"), from_perf),
@@ -136,6 +139,7 @@ def recorders(built, capture):
     ]
 
 
+ONCE_PER_CALL = {"rec", "capture", "strace"}
 SLOW = {"bpftrace", "strace"}  # they stop or wake for each event: a tenth of the rounds is enough
 
 
@@ -200,6 +204,8 @@ class Bench:
         bare = self.run(command, workload)
         with_it = self.run(recorder.words(workload, file, command), workload)
         recorded = recorder.counted(with_it.said, file) if recorder.counted else None
+        if recorded and workload.paired and recorder.name not in ONCE_PER_CALL:
+            recorded //= 2
         size = os.path.getsize(file)
         os.remove(file)
         return bare, with_it, recorded, size

@@ -201,8 +201,8 @@ static const struct kind {
 	void (*run)(long);
 	int events; /* per round */
 } kinds[] = {
-	{ "recv-storm", recv_storm, 1 }, { "recv-paced", recv_paced, 4 }, { "sys-storm", sys_storm, 8 },
-	{ "sys-paced", sys_paced, 8 },	 { "tcp", tcp, 4 },		  { "pipe", pipes, 4 },
+	{ "recv-storm", recv_storm, 1 }, { "recv-paced", recv_paced, 4 }, { "sys-storm", sys_storm, 4 },
+	{ "sys-paced", sys_paced, 4 },	 { "tcp", tcp, 4 },		  { "pipe", pipes, 4 },
 	{ "spawn", spawn, 3 },		 { "idle", idle, 0 },
 };
 
