@@ -30,6 +30,14 @@
 			   __value;                                                      \
 		   }))
 
+/* The value of a pointer as a number, which it must be where a function of its own takes it. */
+#define ADDRESS(src, a, ...)                                            \
+	({                                                              \
+		__u64 __address = 0;                                    \
+		BPF_CORE_READ_INTO(&__address, (src), a, ##__VA_ARGS__); \
+		__address;                                              \
+	})
+
 /*
  * A probe is a question that a family can answer ("which sends happen?"); a variant is one way to
  * attach it: a set of programs with the same probe name and rank. The loader takes the variant of
@@ -334,10 +342,13 @@ static __always_inline __u64 ancestor_cgroup(__u32 level)
 	return id;
 }
 
-/* Everything but --port, which is a matter of the socket. */
-static __always_inline bool current_wanted(void)
+/*
+ * Everything but --port, which is a matter of the socket. `who` is what bpf_get_current_pid_tgid() says:
+ * who needs it again asks once, since a helper's call costs more than all these tests.
+ */
+static __always_inline bool wanted(__u64 who)
 {
-	__u32 tgid = current_tgid();
+	__u32 tgid = who >> 32;
 
 	if (tgid == self_tgid)
 		return false;
@@ -352,6 +363,11 @@ static __always_inline bool current_wanted(void)
 	if (want_netns && task_netns((struct task_struct *)bpf_get_current_task()) != want_netns)
 		return false;
 	return !filter_comm || comm_wanted();
+}
+
+static __always_inline bool current_wanted(void)
+{
+	return wanted(bpf_get_current_pid_tgid());
 }
 
 #endif

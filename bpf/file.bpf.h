@@ -196,8 +196,7 @@ __attribute__((noinline)) file_id file_at(__u64 dentry, __u64 mnt, __u64 address
 
 static __always_inline file_id id_of_file(const struct file *file)
 {
-	return file_at((__u64)BPF_CORE_READ(file, f_path.dentry), (__u64)BPF_CORE_READ(file, f_path.mnt),
-		       (__u64)BPF_CORE_READ(file, f_inode));
+	return file_at(ADDRESS(file, f_path.dentry), ADDRESS(file, f_path.mnt), ADDRESS(file, f_inode));
 }
 
 /* The descriptor walk; null: no such descriptor (any more). */
@@ -229,7 +228,7 @@ static __always_inline file_id id_of_base(__s32 fd)
 	if (fd != AT_FDCWD)
 		return id_of_fd(fd);
 	dentry = BPF_CORE_READ(task, fs, pwd.dentry);
-	return file_at((__u64)dentry, (__u64)BPF_CORE_READ(task, fs, pwd.mnt), (__u64)BPF_CORE_READ(dentry, d_inode));
+	return file_at(ADDRESS(task, fs, pwd.dentry), ADDRESS(task, fs, pwd.mnt), ADDRESS(dentry, d_inode));
 }
 
 #endif

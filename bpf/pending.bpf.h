@@ -23,11 +23,14 @@ struct {
 	__type(value, struct pending_call);
 } pending_calls SEC(".maps");
 
+static __always_inline struct pending_call *pending_call_of(__u32 tid)
+{
+	return bpf_map_lookup_elem(&pending_calls, &tid);
+}
+
 static __always_inline struct pending_call *pending_call(void)
 {
-	__u32 tid = current_tid();
-
-	return bpf_map_lookup_elem(&pending_calls, &tid);
+	return pending_call_of(current_tid());
 }
 
 /* A call begins in the thread's entry `p`, made if there is none; null when the map is full. */
@@ -66,14 +69,19 @@ static __always_inline void count_unreturned(const struct pending_call *p)
 }
 
 /* The entry of the call on `sk` that now ends, or null if its start was not seen. */
-static __always_inline struct pending_call *end_call(const void *sk)
+static __always_inline struct pending_call *end_call_of(__u32 tid, const void *sk)
 {
-	struct pending_call *p = pending_call();
+	struct pending_call *p = pending_call_of(tid);
 
 	if (!p || p->sk != (__u64)sk)
 		return 0;
 	p->sk = 0;
 	return p;
+}
+
+static __always_inline struct pending_call *end_call(const void *sk)
+{
+	return end_call_of(current_tid(), sk);
 }
 
 #endif

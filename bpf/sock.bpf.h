@@ -250,13 +250,27 @@ static __always_inline struct sock_entry *sock_used_by(const struct sock *sk, __
 	return entry;
 }
 
-/* The filters for a call of the current task: the socket to record it with, or null, counted as filtered. */
-#define WANTED_SOCK(entry, table, sk)                                             \
+/* A socket of which an event of a task, wanted or not, tells nothing new: that is nearly always so. */
+static __always_inline struct sock_entry *known_sock(const struct sock *sk, bool wanted)
+{
+	struct sock_entry *entry = find_sock(sk);
+
+	if (!entry || !entry->owner || !entry->lport || !entry->rport || entry->wanted < wanted)
+		return 0;
+	return entry;
+}
+
+/*
+ * The filters for a call of the current task, `who`: the socket to record it with, or null, counted as
+ * filtered.
+ */
+#define WANTED_SOCK(entry, table, sk, who)                                        \
 	struct sock_entry *entry = 0;                                             \
-	bool current = current_wanted();                                          \
+	bool current = wanted(who);                                               \
 	if (!current && task_filter) {                                            \
 		FILTERED(table);                                                  \
-	} else if (!(entry = sock_used_by(sk, current_tgid(), current))) {        \
+	} else if (!(entry = known_sock(sk, current)) &&                          \
+		   !(entry = sock_used_by(sk, who >> 32, current))) {             \
 		STATE_FULL(table);                                                \
 	} else if (!gate || !group_enabled) {                                     \
 		entry = 0;                                                        \

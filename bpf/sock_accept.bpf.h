@@ -11,7 +11,7 @@ static __always_inline int accepted(const struct sock *sk, int fd)
 
 	if (!sk || !is_tcp(sk))
 		return 0;
-	WANTED_SOCK(entry, sock_accept, sk);
+	WANTED_SOCK(entry, sock_accept, sk, bpf_get_current_pid_tgid());
 	if (!entry)
 		return 0;
 	if (entry->side != SIDE_SERVER) {

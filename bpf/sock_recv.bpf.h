@@ -10,15 +10,16 @@ const volatile __u32 params_of_tcp_recvmsg = 0;
 
 static __always_inline int recv_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct sock_recv *e;
 
-	WANTED_SOCK(entry, sock_recv, sk);
+	WANTED_SOCK(entry, sock_recv, sk, who);
 	if (!entry)
 		return 0;
 	e = RESERVE(sock_recv);
 	if (!e)
 		return 0;
-	e->tid = current_tid();
+	e->tid = who;
 	e->sock = entry->id;
 	e->ret = ret;
 	e->flags = flags;

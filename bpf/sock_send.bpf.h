@@ -37,17 +37,18 @@ static __always_inline void fill_send(struct sock_send *e, const struct sock *sk
 static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p,
 				    bool noted)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct sock_send *e;
 
-	WANTED_SOCK(entry, sock_send, sk);
+	WANTED_SOCK(entry, sock_send, sk, who);
 	if (!entry)
 		return 0;
 	if (noted)
-		p = end_call(sk);
+		p = end_call_of(who, sk);
 	e = RESERVE(sock_send);
 	if (!e)
 		return 0;
-	e->tid = current_tid();
+	e->tid = who;
 	e->sock = entry->id;
 	e->ret = ret;
 	e->flags = flags;
@@ -103,11 +104,12 @@ int BPF_KRETPROBE(send__kretprobe, int ret)
 SEC("tp_btf/tcp_sendmsg_locked") __probe(sock_send, 2, "tracepoint") __notes
 int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct pending_call *p;
 
-	if (!gate || !group_enabled || !is_tcp(sk) || !current_wanted())
+	if (!gate || !group_enabled || !is_tcp(sk) || !wanted(who))
 		return 0;
-	p = pending_call();
+	p = pending_call_of(who);
 	if (p && p->sk == (__u64)sk)
 		return 0;
 	p = begin_call(p, sk);
