@@ -56,7 +56,11 @@ impl Bins {
     }
 
     /// The bin of a moment inside the span.
+    #[inline]
     pub fn of(&self, moment: u64) -> u32 {
+        if self.starts.len() == 1 {
+            return 0;
+        }
         let after = self.edges.partition_point(|&edge| edge <= moment);
         after.saturating_sub(1).min(self.len() - 1) as u32
     }

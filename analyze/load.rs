@@ -139,6 +139,8 @@ impl<'a> Scan<'a> {
         let wanted: Vec<usize> = self.columns.iter().copied().chain(ts).collect();
         let mask = match self.mask.as_ref().map(|mask| mask.bits(frame.offset)) {
             None => None,
+            // Nothing is wanted here, so nothing more is decoded.
+            Some(Some(bits)) if bits.iter().all(|&word| word == 0) => return,
             Some(Some(bits)) => Some(bits),
             // The condition could not be evaluated here, because the frame is damaged.
             Some(None) => return,

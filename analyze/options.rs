@@ -89,6 +89,9 @@ pub(crate) struct Options {
     /// Threads that decode [default: as many as there are processors]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub threads: usize,
+    /// The first page without what would have to be decoded: at once, whatever the size of the file
+    #[arg(long)]
+    pub quick: bool,
     /// What values may take before percentiles come from histograms, and say so [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub memory: Option<u64>,

@@ -1,7 +1,7 @@
 //! `analyze TRACE`: what happened, in one page, and where to look next.
 //!
 //! Counts and sizes come from frame headers and the latency line from the footer's histogram, so only
-//! the top lists decode anything.
+//! the top lists and the response times decode anything, and `--quick` leaves those out.
 
 use super::answer::{Answer, Body};
 use super::args::Call;
@@ -27,7 +27,7 @@ const RESPONSES_ROWS: u64 = 20_000_000;
 const TOP: usize = 5;
 
 /// The page.
-pub(crate) fn answer(trace: &Trace, window: Window) -> Result<Answer> {
+pub(crate) fn answer(trace: &Trace, window: Window, quick: bool) -> Result<Answer> {
     let mut answer = Answer::default();
     answer.section("host", "", Body::Facts(info::host(trace)));
     let probes: Vec<String> = trace
@@ -43,10 +43,14 @@ pub(crate) fn answer(trace: &Trace, window: Window) -> Result<Answer> {
     if let Some(cost) = cost(trace) {
         answer.section("cost", "Cost of the recording (an estimate)", Body::Lines(vec![cost]));
     }
-    top_tasks(trace, window, &mut answer)?;
-    top_flows(trace, window, &mut answer)?;
-    if let Some(responses) = responses(trace, window)? {
-        answer.section("responses", "TCP response latency", Body::Table(responses));
+    if quick {
+        answer = answer.note("busiest processes, largest flows and response latency are left out by --quick");
+    } else {
+        top_tasks(trace, window, &mut answer)?;
+        top_flows(trace, window, &mut answer)?;
+        if let Some(responses) = responses(trace, window)? {
+            answer.section("responses", "TCP response latency", Body::Table(responses));
+        }
     }
     let latency = latency(trace);
     if !latency.is_empty() {
@@ -193,7 +197,6 @@ fn top_flows(trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
     Ok(())
 }
 
-/// One line per histogram of the footer.
 /// What `tcplat --metric response` says, where that takes no more than some seconds.
 fn responses(trace: &Trace, window: Window) -> Result<Option<Table>> {
     let report = &super::report::tcplat::REPORT;
@@ -208,6 +211,7 @@ fn responses(trace: &Trace, window: Window) -> Result<Option<Table>> {
     Ok((report.run)(&context)?.table.filter(|table| table.height() > 0))
 }
 
+/// One line per histogram of the footer.
 fn latency(trace: &Trace) -> Vec<String> {
     let Some(footer) = &trace.reader.footer else { return Vec::new() };
     let sorted: BTreeMap<_, _> = footer.histograms.iter().collect();
@@ -247,4 +251,26 @@ fn next(trace: &Trace) -> Vec<String> {
         format!("analyze {} {:<12} {}", trace.name, report.name, report.question)
     };
     REPORTS.iter().filter(can).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    #[test]
+    fn the_quick_page_decodes_no_event() {
+        let mut tape = Tape::new();
+        tape.task(0, 7, 70, "web").send(1_000, 7, 1, 100, 100);
+        let mut bytes = tape.bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let sends = trace.table("sock_send").expect("the table is there").number;
+        let frame = trace.reader.frames_of(sends).next().expect("one frame");
+        bytes[frame.offset as usize + frame.header.header_length() + 20] ^= 0x10;
+        let page = |args: &[&str]| crate::analyze::testkit::run_bytes(&bytes, args);
+        let (exit, quick, _) = page(&["--quick"]);
+        assert_eq!(exit, 0, "the damage is in what is not looked at: {quick}");
+        assert!(quick.contains("left out by --quick") && !quick.contains("Busiest"), "{quick}");
+        assert_eq!(page(&[]).0, 3, "the whole page meets it");
+        assert_eq!(tape.run(&["tcpsend", "--quick"]).0, 2);
+    }
 }

@@ -52,6 +52,9 @@ pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, termi
         }
     };
     let report = call.verb.as_deref().and_then(args::report);
+    if let (true, Some(verb)) = (call.options.quick, &call.verb) {
+        return Err(Failure::usage(format!("--quick is for the first page, and {verb} is not it")).into());
+    }
     if let (None, Some(option)) = (report, call.options.of_reports()) {
         return Err(Failure::usage(format!("--{option} is for reports"))
             .hint("name one: analyze --help lists them")
@@ -85,7 +88,7 @@ fn answer(
         (Some(context), _) => run_report(context)?,
         (None, "info") => info::answer(trace),
         (None, "check") => check::answer(trace),
-        (None, _) => overview::answer(trace, window)?,
+        (None, _) => overview::answer(trace, window, call.options.quick)?,
     };
     let all = || trace.tables.iter().map(|table| table.number).collect();
     let tables: Vec<u16> = context.as_ref().map_or_else(all, Context::tables);

@@ -243,8 +243,12 @@ fn undo_keyed<T: Number>(values: &mut [T], keys: Option<&[u32]>, base: T) -> Res
 }
 
 fn unpack<T: Number>(planes: &[u8], rows: usize) -> Vec<T> {
-    let mut values = vec![T::default(); rows];
-    for (plane, bytes) in (0u32..).zip(planes.chunks_exact(rows.max(1))) {
+    let mut planes = planes.chunks_exact(rows.max(1));
+    // The lowest plane makes the values: most columns have no other, and memory is written once.
+    let lowest =
+        planes.next().map(|bytes| bytes.iter().map(|&byte| T::default().with_byte(byte, 0)).collect());
+    let mut values: Vec<T> = lowest.unwrap_or_else(|| vec![T::default(); rows]);
+    for (plane, bytes) in (1u32..).zip(planes) {
         for (value, &byte) in values.iter_mut().zip(bytes) {
             *value = value.with_byte(byte, plane);
         }

@@ -17,10 +17,10 @@ if engine == "duckdb":
     size = "CASE WHEN ret < 2147483648 THEN ret ELSE 0 END"
     sql = {
         "bytes by socket": f"""
-            SELECT sock, sum(tx) AS tx, sum(rx) AS rx FROM (
+            SELECT sock, sum(tx), sum(rx) FROM (
                 SELECT sock, {size} AS tx, 0 AS rx FROM '{SEND}' UNION ALL
                 SELECT sock, 0, {size} FROM '{RECV}' WHERE flags & 2 = 0
-            ) GROUP BY sock ORDER BY tx + rx DESC LIMIT 20""",
+            ) GROUP BY sock ORDER BY sum(tx) + sum(rx) DESC LIMIT 20""",
         "flow table": f"""
             SELECT * FROM (
                 SELECT sock, count(*) AS tx_calls, sum({size}) AS tx, min(ts) AS first_tx, max(ts) AS last_tx,

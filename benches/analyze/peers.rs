@@ -11,8 +11,8 @@ use tapedeck::schema::{Column, TraceReader};
 /// Rows of a row group: what both peers choose by default is near this.
 const GROUP: usize = 1 << 18;
 
-/// Writes the tables, and returns the interpreter that has the peers, if there is one.
-pub fn prepare(trace: &Path, folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+/// Writes the tables.
+pub fn prepare(trace: &Path, folder: &Path) -> anyhow::Result<()> {
     let reader = TraceReader::open(trace)?;
     let mut bytes = 0;
     for table in ["sock_send", "sock_recv", "tcp_rx"] {
@@ -21,6 +21,11 @@ pub fn prepare(trace: &Path, folder: &Path) -> anyhow::Result<Option<PathBuf>> {
     bytes += sockets(&reader, &folder.join("sock.parquet"))?;
     let ours = reader.length();
     println!("trace {ours} bytes, Parquet {bytes}: {:.2}", ours as f64 / bytes as f64);
+    Ok(())
+}
+
+/// The interpreter that has the peers, if there is one.
+pub fn interpreter() -> Option<PathBuf> {
     let python = std::env::var_os("BENCH_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
     let known = Command::new(&python).args(["-c", "import duckdb, polars"]).output();
     let known = known.is_ok_and(|output| output.status.success());
@@ -30,7 +35,7 @@ pub fn prepare(trace: &Path, folder: &Path) -> anyhow::Result<Option<PathBuf>> {
             python.display()
         );
     }
-    Ok(known.then_some(python))
+    known.then_some(python)
 }
 
 /// The peer's process.
