@@ -43,7 +43,7 @@ pub(crate) fn host(trace: &Trace) -> Facts {
     list("groups", &host.groups, "-");
     list("filters", &host.filters, "none");
     if !host.hidden.is_empty() {
-        list("hidden", &host.hidden, "nothing");
+        facts.push(("hidden", host.hidden.clone().into(), host.hidden.join(", ")));
     }
     if host.part > 0 {
         facts.push(("part", host.part.into(), format!("{} of recording {}", host.part, host.recording)));

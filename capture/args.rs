@@ -126,9 +126,28 @@ pub struct Args {
     #[arg(long)]
     pub no_symbols: bool,
 
+    /// Write pseudonyms instead of names and arguments: equal ones stay equal
+    #[arg(long)]
+    pub hash_names: bool,
+
+    /// Write pseudonyms instead of addresses: those that share a prefix still do
+    #[arg(long)]
+    pub hash_addresses: bool,
+
+    /// Key of the pseudonyms, so that several recordings have the same (head -c32 /dev/urandom >FILE); without it each has
+    /// its own, which nobody knows
+    #[arg(long, value_name = "FILE")]
+    pub hash_key_file: Option<PathBuf>,
+
     /// Run COMMAND as this user
     #[arg(long, value_name = "NAME", requires = "command")]
     pub user: Option<String>,
+
+    /// Once all is attached, keep only the capabilities that the rest needs: CAP_BPF and CAP_PERFMON, and for further files as
+    /// root CAP_DAC_OVERRIDE and CAP_CHOWN, for names of functions what looking them up takes. What the probes cost is
+    /// then not estimated
+    #[arg(long, conflicts_with = "max_overhead")]
+    pub least_privilege: bool,
 
     /// Attach a probe in this way only, for tests and trouble-shooting
     #[arg(long, value_name = "PROBE=KIND")]

@@ -5,7 +5,11 @@
 //! one is complete. With room for twice as much for some seconds it goes one step back. Each step is a row of table
 //! `governor`, and the ledger counts what was left out: `analyze` marks counts of that time as lower bounds.
 
+use super::args::Args;
+use super::family::Family;
+use super::plan::Plan;
 use super::record::Row;
+use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 
 /// One of 2^10 ids; the next step is none.
@@ -89,9 +93,27 @@ impl std::fmt::Display for Step {
 }
 
 impl Governor {
+    /// As the command line says, over the groups that are recorded and whose flows or tasks can be left out.
+    ///
+    /// # Errors
+    /// For a bound on what cannot be recorded in part.
+    pub fn of(args: &Args, plan: &Plan, families: &[Family]) -> Result<Self> {
+        let all = plan.families.iter().zip(families);
+        let able = all.filter(|(plan, family)| plan.enabled && family.can_leave_out());
+        let groups: Vec<String> = able.map(|(plan, _)| plan.group.to_owned()).collect();
+        if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !groups.contains(group)) {
+            bail!("--max-rate {group}: of what is recorded, these can be in part: {}", groups.join(", "));
+        }
+        if args.max_overhead.is_some() && groups.is_empty() {
+            bail!("--max-overhead: of {} nothing can be left out", args.groups.join(", "));
+        }
+        let rates = args.max_rate.iter().cloned().collect();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self::new(args.max_overhead, rates, groups, cpus))
+    }
+
     /// For the groups that can be governed.
-    #[must_use]
-    pub fn new(budget: Option<f64>, rates: BTreeMap<String, f64>, groups: Vec<String>, cpus: usize) -> Self {
+    fn new(budget: Option<f64>, rates: BTreeMap<String, f64>, groups: Vec<String>, cpus: usize) -> Self {
         let group = |name| Group { name, level: 0, with_room: 0, stored: 0, rate: 0.0 };
         let groups = groups.into_iter().map(group).collect();
         Self { budget, rates, groups, cpus: cpus.max(1) as f64, last: None }

@@ -20,6 +20,7 @@ pub mod filter;
 pub mod flight;
 pub mod function_names;
 pub mod governor;
+pub mod hidden;
 pub mod host;
 pub mod identity;
 pub mod knobs;

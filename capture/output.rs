@@ -4,10 +4,11 @@ use anyhow::{Context as _, Result, bail};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ const PRIVATE: u32 = 0o600;
 
 /// Where the trace goes.
 pub enum Output {
-    /// A file of ours.
-    File(File),
+    /// A file of ours, and the error number with which a sync failed, if one did.
+    File(File, Arc<AtomicI32>),
     /// A pipe.
     Pipe(io::Stdout),
 }
@@ -44,7 +45,7 @@ impl Output {
         if file.metadata().is_ok_and(|meta| meta.is_file()) {
             make_private(&file).with_context(|| format!("give {} to the invoking user", path.display()))?;
         }
-        Ok(Self::File(file))
+        Ok(Self::File(file, Arc::default()))
     }
 
     /// Takes back the file of a recording that could not begin.
@@ -57,7 +58,7 @@ impl Output {
 
     /// Waits until what was written is on the disk.
     pub fn sync(&self) {
-        if let Self::File(file) = self {
+        if let Self::File(file, _) = self {
             // A disk that cannot has refused a write already, or tells the next program that opens the file.
             let _ = file.sync_all();
         }
@@ -66,13 +67,17 @@ impl Output {
     /// Starts a thread that syncs the file every second, until the result is dropped. None for a pipe.
     #[must_use]
     pub fn sync_in_background(&self) -> Option<Sender<()>> {
-        let Self::File(file) = self else { return None };
-        let file = file.try_clone().ok()?;
+        let Self::File(file, fault) = self else { return None };
+        let (file, fault) = (file.try_clone().ok()?, Arc::clone(fault));
         let (stop, stopped) = channel();
         let work = move || {
             while stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Timeout) {
-                // SAFETY: an open descriptor. A failed sync shows as a failed write later.
-                unsafe { libc::fdatasync(file.as_raw_fd()) };
+                // The kernel says once that it could not write what it had taken: the next write then fails.
+                if let Err(error) = file.sync_data()
+                    && error.raw_os_error() != Some(libc::EINVAL)
+                {
+                    fault.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
+                }
             }
         };
         std::thread::Builder::new().name("sync".into()).spawn(work).ok()?;
@@ -133,14 +138,17 @@ fn id_of(variable: &str) -> Option<u32> {
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file) => file.write(bytes),
+            Self::File(file, fault) => match fault.load(Ordering::Relaxed) {
+                0 => file.write(bytes),
+                error => Err(io::Error::from_raw_os_error(error)),
+            },
             Self::Pipe(pipe) => pipe.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file) => file.flush(),
+            Self::File(file, _) => file.flush(),
             Self::Pipe(pipe) => pipe.flush(),
         }
     }

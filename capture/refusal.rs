@@ -84,9 +84,16 @@ pub(crate) fn attach_reason(kind: Option<&str>, error: &libbpf_rs::Error) -> Str
     if kind == Some("kprobe") && !has_kprobes() {
         return "kprobes are not built in".into();
     }
-    if kind == Some("tracepoint") && !Path::new("/sys/kernel/tracing/events").exists() {
-        return "tracefs is not mounted at /sys/kernel/tracing (`ip netns exec` hides it: use nsenter --net)"
-            .into();
+    if kind == Some("tracepoint")
+        && let Err(error) = std::fs::metadata("/sys/kernel/tracing/events")
+    {
+        return match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                "this user may not read /sys/kernel/tracing: CAP_DAC_READ_SEARCH, or a group by `mount -o remount,gid=`"
+            }
+            _ => "tracefs is not mounted at /sys/kernel/tracing (`ip netns exec` hides it: use nsenter --net)",
+        }
+        .into();
     }
     match error.kind() {
         libbpf_rs::ErrorKind::NotFound => "this kernel has no such target".into(),

@@ -27,6 +27,8 @@ pub struct Rings {
     pub size: u32,
     /// As many again, for programs that sample.
     pub sampling: bool,
+    /// To open one again by its number would take CAP_SYS_ADMIN.
+    made: Vec<MapHandle>,
 }
 
 /// A ring for samples need not be larger: at 49 a second and 2 KiB each it then has room for two seconds and a half.
@@ -38,7 +40,7 @@ impl Rings {
     pub fn plan(total_kib: u32, sampling: bool) -> Self {
         let count = u32::try_from(possible_cpus()).unwrap_or(1).next_power_of_two().min(64);
         let size = (total_kib.saturating_mul(1024) / count).max(4096);
-        Self { count, size: 1 << size.ilog2(), sampling }
+        Self { count, size: 1 << size.ilog2(), sampling, made: Vec::new() }
     }
 
     /// All of them.
@@ -57,7 +59,7 @@ impl Rings {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn create(&self, maps: &SharedMaps) -> Result<()> {
+    pub fn create(&mut self, maps: &SharedMaps) -> Result<()> {
         let table = maps.get("rings").context("the table of rings")?;
         for index in 0..self.total() {
             let options = libbpf_sys::bpf_map_create_opts {
@@ -69,6 +71,7 @@ impl Rings {
                 .with_context(|| format!("create a ring of {size} bytes"))?;
             let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
             table.update(&index.to_ne_bytes(), &fd, MapFlags::ANY).context("put a ring in its place")?;
+            self.made.push(ring);
         }
         Ok(())
     }
@@ -79,19 +82,15 @@ impl Rings {
     /// When a ring cannot be mapped.
     pub fn drain(
         &self,
-        maps: &SharedMaps,
         layouts: &Arc<Vec<Layout>>,
         stacks: Option<&Arc<Stacks>>,
         to: &SyncSender<Message>,
         draining: &Arc<AtomicBool>,
         stall: Option<Duration>,
     ) -> Result<Vec<JoinHandle<u64>>> {
-        let table = maps.get("rings").context("the table of rings")?;
         let mut threads = Vec::new();
         for index in 0..self.total() {
-            let id = table.lookup(&index.to_ne_bytes(), MapFlags::ANY)?.context("a ring is in its place")?;
-            let id = u32::from_ne_bytes(id[..4].try_into().context("a map id")?);
-            let map = MapHandle::from_map_id(id).context("open a ring")?;
+            let map = self.made.get(index as usize).context("rings are made before they are emptied")?;
             let ring = Ring::open(map.as_fd(), self.size_of(index) as usize)?;
             let batcher = Batcher::new(layouts, u16::try_from(index).context("ring number")?);
             let batcher = batcher.numbering(stacks.map(Arc::clone));

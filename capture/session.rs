@@ -13,7 +13,7 @@ use super::governor::{Governor, Reading};
 use super::host::{describe, now};
 use super::ledger::{self, Ledger};
 use super::plan::{FamilyPlan, Plan, forced_kinds};
-use super::preface::Preface;
+use super::privilege::{Needs, reduce};
 use super::probes::{Choice, Outcome};
 use super::record::{Own, Row};
 use super::recorder::{Message, Recorder, Rules, Written, clock_row};
@@ -66,10 +66,7 @@ pub fn record(args: &Args) -> Result<u8> {
 }
 
 fn require_linux_with_btf() -> Result<()> {
-    // SAFETY: no preconditions.
-    if unsafe { libc::geteuid() } != 0 && !super::privilege::may_load() {
-        bail!("loading BPF programs needs root, or CAP_BPF and CAP_PERFMON: run capture with sudo");
-    }
+    super::privilege::require_loading()?;
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
         bail!(
             "this kernel has no type information (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF, Linux 5.8 or newer"
@@ -104,7 +101,7 @@ struct Session {
 impl Session {
     /// Attaches everything behind a closed gate, takes stock of what is there, and opens the gate.
     fn start(args: &Args, mut plan: Plan, filter: &Filter, target: Target) -> Result<Self> {
-        let rings = Rings::plan(args.rings, plan.families.iter().any(FamilyPlan::samples));
+        let mut rings = Rings::plan(args.rings, plan.families.iter().any(FamilyPlan::samples));
         let mut maps = SharedMaps::default();
         let forced = forced_kinds(&plan, &args.attach)?;
         let mut families = Vec::new();
@@ -119,13 +116,21 @@ impl Session {
         add_wanted(&maps, filter)?;
         let layouts = Arc::new(plan.layouts.clone());
         let mut triggers = Triggers::new(&args.trigger, &layouts)?;
+        if args.least_privilege {
+            // Before there are other threads: capabilities are a thread's own.
+            reduce(Needs {
+                files: args.rotate.is_some() || args.flight.is_some(),
+                command: !args.command.is_empty(),
+                symbols: plan.families.iter().any(FamilyPlan::samples),
+            })?;
+        }
         let tables = layouts.iter().map(|layout| layout.def.clone()).collect();
-        let medium = target.medium(args, Preface::new(host_of(args, filter), args.level, tables))?;
+        let medium = target.medium(args, host_of(args, filter), tables)?;
         let recorder = Recorder::start(medium, &layouts, rules(args, &mut triggers))?;
         let control = control(args, &recorder)?;
         let draining = Arc::new(AtomicBool::new(true));
         let stacks = Stacks::new(&layouts);
-        let drains = rings.drain(&maps, &layouts, stacks.as_ref(), &recorder.to, &draining, args.stall)?;
+        let drains = rings.drain(&layouts, stacks.as_ref(), &recorder.to, &draining, args.stall)?;
         for family in &families {
             family.run_iterators(Moment::Start)?;
         }
@@ -135,7 +140,7 @@ impl Session {
         let aggregates = Aggregates::start(&maps, &layouts, started, args.agg_interval)?;
         set_variable(&families, "interval", started)?;
         set_variable(&families, "gate", started)?;
-        let governor = governor(args, &plan, &families)?;
+        let governor = Governor::of(args, &plan, &families)?;
         let cost = if governor.is_on() { Cost::new(started).closely() } else { Cost::new(started) };
         let progress = Progress::new(args);
         let session = Self {
@@ -359,22 +364,6 @@ impl Session {
         let rows = self.written().discarded.iter().map(row).collect();
         self.send_rows(Own::Ledger, rows);
     }
-}
-
-/// Over the groups that are recorded and whose flows or tasks can be left out.
-fn governor(args: &Args, plan: &Plan, families: &[Family]) -> Result<Governor> {
-    let all = plan.families.iter().zip(families);
-    let able = all.filter(|(plan, family)| plan.enabled && family.can_leave_out());
-    let groups: Vec<String> = able.map(|(plan, _)| plan.group.to_owned()).collect();
-    if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !groups.contains(group)) {
-        bail!("--max-rate {group}: recorded are, and can be in part, {}", groups.join(", "));
-    }
-    if args.max_overhead.is_some() && groups.is_empty() {
-        bail!("--max-overhead: of {} nothing can be left out", args.groups.join(", "));
-    }
-    let rates = args.max_rate.iter().cloned().collect();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Governor::new(args.max_overhead, rates, groups, cpus))
 }
 
 fn rules(args: &Args, triggers: &mut Triggers) -> Rules {

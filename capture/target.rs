@@ -2,11 +2,13 @@
 
 use super::args::Args;
 use super::flight::{self, Flight};
+use super::hidden::{self, Hiding};
 use super::medium::{Medium, Single};
 use super::output::{Output, free_space};
 use super::preface::Preface;
 use super::recorder::SMALLEST_BOUND;
 use super::set::{FileSet, Rotation, part_path};
+use crate::schema::{Host, TableDef};
 use anyhow::{Context as _, Result, bail};
 use indicatif::HumanBytes;
 use std::path::Path;
@@ -46,8 +48,18 @@ impl Target {
     /// What takes the rows.
     ///
     /// # Errors
-    /// When the head of the first file cannot be written.
-    pub fn medium(self, args: &Args, preface: Preface) -> Result<Box<dyn Medium>> {
+    /// When the head of the first file cannot be written, or the key for what is to be hidden cannot be read.
+    pub fn medium(self, args: &Args, mut host: Host, mut tables: Vec<TableDef>) -> Result<Box<dyn Medium>> {
+        let Some(redaction) = hidden::redaction(args)? else {
+            return self.plain_medium(args, Preface::new(host, args.level, tables));
+        };
+        let readable = tables.clone();
+        hidden::hide_in_head(args, &redaction, &mut host, &mut tables);
+        let medium = self.plain_medium(args, Preface::new(host, args.level, tables))?;
+        Ok(Box::new(Hiding::new(medium, redaction, readable)))
+    }
+
+    fn plain_medium(self, args: &Args, preface: Preface) -> Result<Box<dyn Medium>> {
         let sync = !args.no_sync;
         Ok(match (self, args.flight) {
             (Self::One(output), _) => {

@@ -15,6 +15,9 @@ use std::path::PathBuf;
 /// Longest first, so that `>=` is not taken for `>`.
 const OPERATORS: [&str; 6] = [">=", "<=", "!=", ">", "<", "="];
 
+/// Microseconds. Shorter ones, or others than multiples, take CAP_SYS_RESOURCE; before Linux 6.5 all do.
+const PRESSURE_WINDOW: u64 = 2_000_000;
+
 /// All triggers of a recording.
 #[derive(Default)]
 pub struct Triggers {
@@ -156,7 +159,7 @@ enum Watched {
 }
 
 impl Watch {
-    /// `memory:some:10%`: stalled for a tenth of a second within a second.
+    /// `memory:some:10%`: stalled for a tenth of the time within two seconds.
     fn pressure(word: &str, rest: &str) -> Result<Self> {
         let expected = || {
             format!("--trigger {word}: expected psi:RESOURCE:some|full:PERCENT%, as in psi:memory:some:10%")
@@ -170,8 +173,8 @@ impl Watch {
         let mut file = OpenOptions::new().read(true).write(true).open(&path).with_context(|| {
             format!("--trigger {word}: {path} (memory, io or cpu; the kernel needs CONFIG_PSI)")
         })?;
-        let stall = (percent * 10_000.0) as u64; // of a second, in microseconds
-        file.write_all(format!("{kind} {stall} 1000000\0").as_bytes())
+        let stall = (percent / 100.0 * PRESSURE_WINDOW as f64) as u64;
+        file.write_all(format!("{kind} {stall} {PRESSURE_WINDOW}\0").as_bytes())
             .with_context(|| format!("--trigger {word}: ask {path} to say so"))?;
         Ok(Self { text: word.to_owned(), what: Watched::Pressure(file), before: false })
     }

@@ -3,6 +3,7 @@
 //! aloud, unless `REQUIRE_LIVE=1` forbids it. They record processes of their own only, and take away
 //! what they make: namespaces, control groups, mounts.
 
+mod abuse;
 mod bounds;
 mod cli;
 mod cost;
@@ -18,6 +19,7 @@ mod observers;
 mod odd;
 mod output;
 mod privacy;
+mod privilege;
 mod profile;
 mod receive;
 mod sends;

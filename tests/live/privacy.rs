@@ -107,3 +107,62 @@ fn the_decoy_is_found_where_it_is_wanted() {
         assert!(mentions(&path, secret), "'{secret}' is not in the file: the other tests prove nothing");
     }
 }
+
+#[test]
+fn pseudonyms_can_be_joined_but_not_read() {
+    if !live() {
+        return;
+    }
+    let directory = super::support::scratch("privacy-hash");
+    let key = directory.join("key");
+    std::fs::write(&key, [7; 32]).expect("a key");
+    let run = |name: &str, with_key: bool| {
+        let path = directory.join(name);
+        let mut capture = Command::new(super::support::CAPTURE);
+        capture.arg("-o").arg(&path).args(["-g", "proc,net", "--hash-names", "--hash-addresses"]);
+        if with_key {
+            capture.arg("--hash-key-file").arg(&key);
+        }
+        // 127.0.0.1 stays what it is; an address of the test's own network namespace does not.
+        let script = format!(
+            "ip addr add 192.0.2.77/32 dev lo 2>/dev/null; /bin/true {SECRET_ARGUMENT}; : </dev/tcp/192.0.2.77/9"
+        );
+        let output = capture.args(["--", "bash", "-c", &script]).output().expect("capture runs");
+        assert!(path.exists(), "{}", super::support::text(&output));
+        path
+    };
+    let (first, second, other) = (run("first", true), run("second", true), run("other", false));
+    for path in [&first, &other] {
+        for secret in [SECRET_ARGUMENT, "bash", "/bin/true", "--hash-names"] {
+            assert!(!mentions(path, secret), "'{secret}' is in {}", path.display());
+        }
+    }
+    let hidden = |path: &std::path::Path| super::trace::open(path).host.hidden;
+    assert_eq!(
+        hidden(&first),
+        ["names and arguments hashed by the key of a file", "addresses hashed by the key of a file"]
+    );
+    assert!(hidden(&other)[0].contains("this recording only"));
+    let files = |path: &std::path::Path| {
+        let rows = rows(path, "process_exec");
+        rows.iter()
+            .map(|row| super::trace::bytes(row, "file").to_vec())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(files(&first), files(&second), "one key, one pseudonym");
+    assert!(files(&first).is_disjoint(&files(&other)), "a key of its own");
+    let addresses = |path: &std::path::Path| {
+        let rows = rows(path, "sock");
+        rows.iter()
+            .map(|row| super::trace::bytes(row, "raddr").to_vec())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let real = std::net::Ipv4Addr::new(192, 0, 2, 77).to_ipv6_mapped().octets().to_vec();
+    assert!(!addresses(&first).is_empty() && !addresses(&first).contains(&real));
+    assert_eq!(addresses(&first), addresses(&second));
+    let no_key = Command::new(super::support::CAPTURE)
+        .args(["-o", "/dev/null", "--force", "--hash-names", "--hash-key-file", "/dev/null", "--", "true"])
+        .output()
+        .expect("capture runs");
+    assert!(super::support::text(&no_key).contains("is not a key"), "{}", super::support::text(&no_key));
+}

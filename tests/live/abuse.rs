@@ -1,0 +1,298 @@
+//! What a recorder meets sooner or later: stopped, signalled twice, orphaned, not alone, written to something slow or broken,
+//! cut off by the power.
+
+use super::bounds::check_books;
+use super::support::{
+    CAPTURE, Undo, Watch, account, free_port, live, record, scratch, signal, skip, text, truth, workload,
+};
+use super::trace::{number, open, rows, rows_of, total};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tapedeck::schema::{FormatError, TraceReader};
+
+const STORM: [&str; 5] = ["sends", "--count", "1000000000", "--size", "50"];
+
+/// A recorder of a command that says when it begins.
+fn recorder(path: &Path, options: &[&str], script: &str) -> Child {
+    let mut command = Command::new(CAPTURE);
+    command.arg("-o").arg(path).args(options).args(["--", "sh", "-c"]).arg(format!("echo ready; {script}"));
+    let mut child = command
+        .env("TRUTH", truth())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("capture runs");
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut ready).expect("a line");
+    assert_eq!(ready, "ready\n");
+    child
+}
+
+#[test]
+fn a_hundred_kills_leave_a_hundred_files_that_open() {
+    if !live() {
+        return;
+    }
+    let port = free_port().to_string();
+    let storm = workload(truth(), &[&STORM[..], &["--port", &port]].concat()).stdout(Stdio::null()).spawn();
+    let mut storm = storm.expect("the workload runs");
+    let directory = scratch("abuse-kills");
+    let (mut random, mut opened, mut empty) = (0x9e37_79b9_7f4a_7c15_u64, 0, 0);
+    for round in 0..100 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let path = directory.join(format!("{round}.bin"));
+        let mut capture = Command::new(CAPTURE);
+        capture.arg("-o").arg(&path).args(["-q", "-g", "net", "--port", &port]).stderr(Stdio::null());
+        let mut capture = capture.spawn().expect("capture runs");
+        // From before the first byte to some frames.
+        std::thread::sleep(Duration::from_micros((random >> 33) % 1_600_000));
+        capture.kill().expect("our own child");
+        capture.wait().expect("our own child");
+        match TraceReader::open(&path) {
+            Ok(trace) => {
+                assert!(trace.missing().is_empty(), "{:?}", trace.missing());
+                assert!(trace.damage.iter().all(|damage| damage.offset + damage.length == trace.length()));
+                opened += 1;
+            }
+            Err(FormatError::NotATrace { length: 0 } | FormatError::Io { .. }) => empty += 1,
+            Err(error) => panic!("round {round}: {error}"),
+        }
+    }
+    storm.kill().expect("our own child");
+    storm.wait().expect("our own child");
+    assert!(opened >= 20 && opened + empty == 100, "{opened} opened, {empty} had not begun");
+}
+
+#[test]
+fn a_power_cut_costs_what_was_not_synced_and_says_so() {
+    if !live() {
+        return;
+    }
+    let words = ["sends", "--count", "60000", "--size", "50"];
+    let recording = record("abuse-power", &["-g", "net,proc", "--rings", "65536"], &words);
+    let bytes = std::fs::read(&recording.path).expect("a file");
+    let whole = open(&recording.path);
+    let sends = rows_of(&whole, "sock_send");
+    let borders: Vec<usize> = whole.frames.iter().map(|frame| frame.offset as usize).skip(2).collect();
+    let cuts = borders.iter().copied().chain((1..60).map(|step| step * bytes.len() / 61));
+    for cut in cuts.filter(|&cut| cut > borders[0]) {
+        let trace = TraceReader::from_bytes(bytes[..cut].to_vec()).expect("a cut file opens");
+        assert!(trace.footer.is_none(), "cut at {cut}");
+        let left = rows_of(&trace, "sock_send");
+        assert_eq!(left[..], sends[..left.len()], "cut at {cut}");
+        let before =
+            whole.frames.iter().filter(|frame| frame.offset + frame.header.length() <= cut as u64).count();
+        assert_eq!(trace.frames.len(), before, "cut at {cut}: every frame before it is there");
+        assert_eq!(
+            trace.damage.len(),
+            usize::from(!borders.contains(&cut)),
+            "cut at {cut}: {:?}",
+            trace.damage
+        );
+    }
+    // The file system had grown the file and not yet written these pages.
+    for page in (1..bytes.len() / 4096).rev().take(40) {
+        let mut holed = bytes.clone();
+        holed[page * 4096..(page + 1) * 4096].fill(0);
+        let trace = TraceReader::from_bytes(holed).expect("a file with a hole opens");
+        let mut scratch = tapedeck::schema::reader::Scratch::new();
+        let unreadable = trace
+            .frames
+            .iter()
+            .filter(|frame| frame.header.kind.has_rows() && trace.read(frame, None, &mut scratch).is_err())
+            .count();
+        assert!(
+            unreadable > 0 || !trace.damage.is_empty() || trace.footer.is_none(),
+            "page {page}: nobody noticed"
+        );
+        let hit = |frame: &&tapedeck::schema::reader::Frame| {
+            let end = frame.offset + frame.header.length();
+            frame.header.kind.has_rows()
+                && frame.offset < (page as u64 + 1) * 4096
+                && end > page as u64 * 4096
+        };
+        let gone = whole.frames.iter().filter(hit).count();
+        let readable = trace.frames.iter().filter(|frame| frame.header.kind.has_rows()).count() - unreadable;
+        let all = whole.frames.iter().filter(|frame| frame.header.kind.has_rows()).count();
+        assert_eq!(readable + gone, all, "page {page}: only the frames that it was part of are lost");
+    }
+}
+
+#[test]
+fn a_stopped_recorder_loses_events_and_counts_each() {
+    if !live() {
+        return;
+    }
+    let port = free_port().to_string();
+    let watch = Watch::start("abuse-stopped", &["-a", "-g", "net", "--rings", "64", "--port", &port]);
+    // SAFETY: plain system calls; the recorder is the test's own child.
+    let tell = |number| assert_eq!(unsafe { libc::kill(watch.pid().cast_signed(), number) }, 0);
+    tell(libc::SIGSTOP);
+    let truth = account(workload(truth(), &["sends", "--count", "40000", "--size", "10", "--port", &port]));
+    tell(libc::SIGCONT);
+    let path = watch.path.clone();
+    watch.finish();
+    let counter = |counter| total(&path, "sock_send", counter);
+    assert!(counter("ring_full") > 0);
+    assert_eq!(
+        counter("stored") + counter("ring_full") + counter("state_full"),
+        i128::from(truth["calls"].as_i64().expect("a number"))
+    );
+    check_books(&path);
+}
+
+#[test]
+fn a_slow_pipe_holds_nothing_up_and_the_books_close() {
+    if !live() {
+        return;
+    }
+    let mut capture = Command::new(CAPTURE);
+    capture.args(["-o", "-", "-g", "net", "--rings", "128", "--"]).arg(truth());
+    capture
+        .args(["sends", "--count", "150000", "--size", "10"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut capture = capture.spawn().expect("capture runs");
+    let mut pipe = capture.stdout.take().expect("a pipe");
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = pipe.read(&mut piece).expect("the pipe");
+        bytes.extend(&piece[..read]);
+        if read == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = capture.wait_with_output().expect("capture ends");
+    assert!(output.status.success(), "{}", text(&output));
+    let path = scratch("abuse-pipe").join("trace.bin");
+    std::fs::write(&path, bytes).expect("a file");
+    let counter = |counter| total(&path, "sock_send", counter);
+    assert_eq!(
+        counter("stored") + counter("ring_full") + counter("state_full"),
+        150_000,
+        "{}",
+        text(&output)
+    );
+    check_books(&path);
+}
+
+#[test]
+fn thousands_of_tasks_are_all_there() {
+    if !live() {
+        return;
+    }
+    let path = scratch("abuse-tasks").join("trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&path).args(["-g", "proc", "--", "bash", "-c"]);
+    capture.arg("for i in {1..3000}; do /bin/true & [ $((i % 100)) = 0 ] && wait; done; wait");
+    let output = capture.output().expect("capture runs");
+    assert!(output.status.success(), "{}", text(&output));
+    let ran = rows(&path, "process_exec")
+        .iter()
+        .filter(|row| super::trace::bytes(row, "file") == b"/bin/true")
+        .count();
+    assert_eq!(ran, 3000);
+    assert_eq!(rows(&path, "process_exit").iter().filter(|row| number(row, "last") == 1).count(), 3001);
+    check_books(&path);
+}
+
+#[test]
+fn a_signal_sent_twice_and_a_closed_terminal_end_it_well() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("abuse-signals");
+    for (name, numbers) in [
+        ("int", &[libc::SIGINT, libc::SIGINT][..]),
+        ("hup", &[libc::SIGHUP]),
+        ("all", &[libc::SIGHUP, libc::SIGTERM, libc::SIGINT]),
+    ] {
+        let path = directory.join(name);
+        let child =
+            recorder(&path, &["-g", "net"], "exec $TRUTH sends --count 1000000000 --size 50 >/dev/null");
+        std::thread::sleep(Duration::from_millis(300));
+        for &number in numbers {
+            signal(&child, number);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let output = child.wait_with_output().expect("capture ends");
+        assert!(open(&path).footer.is_some_and(|footer| footer.reason == "interrupted"), "{}", text(&output));
+        check_books(&path);
+    }
+}
+
+#[test]
+fn without_its_parent_it_goes_on_to_its_end() {
+    if !live() {
+        return;
+    }
+    let path = scratch("abuse-orphan").join("trace.bin");
+    let mut sleeper = Command::new("sleep").arg("20").spawn().expect("sleep");
+    let script = format!("{CAPTURE} -q -o {} -d 2s -g proc --pid {} & wait", path.display(), sleeper.id());
+    let mut parent = Command::new("sh").args(["-c", &script]).spawn().expect("sh runs");
+    super::support::wait_for("the file", || path.exists());
+    parent.kill().expect("our own child");
+    parent.wait().expect("our own child");
+    super::support::wait_for("its end", || {
+        TraceReader::open(&path).is_ok_and(|trace| trace.footer.is_some())
+    });
+    assert_eq!(open(&path).footer.expect("a footer").reason, "the duration is over");
+    sleeper.kill().expect("our own child");
+    sleeper.wait().expect("our own child");
+}
+
+#[test]
+fn two_recorders_see_the_same() {
+    if !live() {
+        return;
+    }
+    let port = free_port().to_string();
+    let options = ["-a", "-g", "net,net-rx", "--rings", "65536", "--port", &port];
+    let (first, second) = (Watch::start("abuse-first", &options), Watch::start("abuse-second", &options));
+    account(workload(truth(), &["sends", "--count", "20000", "--size", "50", "--port", &port]));
+    let paths = [first.path.clone(), second.path.clone()];
+    first.finish();
+    second.finish();
+    for path in &paths {
+        assert_eq!(rows(path, "sock_send").len(), 20_000, "{}", path.display());
+        check_books(path);
+    }
+}
+
+/// A file system whose disk is larger than what is behind it: writes are taken, and fail later.
+fn lying_disk(at: &Path) -> Option<Undo<impl FnMut() + use<>>> {
+    let run =
+        |script: &str| Command::new("sh").args(["-c", script]).output().is_ok_and(|o| o.status.success());
+    let at = at.display().to_string();
+    let made = run(&format!(
+        "mkdir -p {at}/back {at}/disk && mount -t tmpfs -o size=512k tapedeck-test {at}/back \
+         && truncate -s 64M {at}/back/image && mkfs.ext2 -q -N 16 {at}/back/image && mount -o loop {at}/back/image {at}/disk"
+    ));
+    let undo = Undo(move || {
+        _ = Command::new("sh").args(["-c", &format!("umount {at}/disk; umount {at}/back")]).output()
+    });
+    if !made {
+        skip("no loop device can be mounted here");
+        return None;
+    }
+    Some(undo)
+}
+
+#[test]
+fn a_disk_that_fails_behind_the_scenes_ends_the_recording() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("abuse-eio");
+    let Some(_undo) = lying_disk(&directory) else { return };
+    let path = directory.join("disk/trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&path).args(["-g", "net,net-rx", "--min-free", "0B", "--level", "-7", "--"]);
+    let output = capture.arg(truth()).args(STORM).stdout(Stdio::null()).output().expect("capture runs");
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+    assert!(text(&output).contains("the trace ends early"), "{}", text(&output));
+    assert!(text(&output).contains("os error"), "{}", text(&output));
+}

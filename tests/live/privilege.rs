@@ -1,0 +1,83 @@
+//! With how little privilege it works, and what it says when that is too little.
+
+use super::support::{CAPTURE, Installed, has, live, scratch, text};
+use super::trace::{open, rows};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `capture` as nobody with these capabilities and no others, and returns where the trace should be.
+fn with(name: &str, capabilities: &str, installed: &Installed) -> (Output, std::path::PathBuf) {
+    let capture = installed.add(Path::new(CAPTURE), "capture");
+    let path = capture.with_file_name(format!("{name}.bin"));
+    let directory = capture.parent().expect("a directory");
+    std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .expect("our own");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.arg(format!("--inh-caps=-all{capabilities}")).arg(format!("--ambient-caps=-all{capabilities}"));
+    command.arg(&capture).arg("-o").arg(&path).args([
+        "-g",
+        "proc,net",
+        "--min-free",
+        "0B",
+        "--",
+        "/bin/true",
+    ]);
+    (command.output().expect("setpriv runs"), path)
+}
+
+#[test]
+fn two_capabilities_are_enough() {
+    if !live() || !has("setpriv") {
+        return;
+    }
+    let installed = Installed::new("privilege-two");
+    let (output, path) = with("two", ",+bpf,+perfmon", &installed);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(rows(&path, "process_exec").len(), 1, "{}", text(&output));
+    // What the others would add is said.
+    assert!(text(&output).contains("CAP_DAC_READ_SEARCH"), "{}", text(&output));
+    assert!(text(&output).contains("probes: not estimated"), "{}", text(&output));
+    let (output, path) = with("three", ",+bpf,+perfmon,+dac_read_search", &installed);
+    assert!(output.status.success() && !text(&output).contains("exec_failed"), "{}", text(&output));
+    assert_eq!(rows(&path, "process_exec").len(), 1);
+}
+
+#[test]
+fn a_capability_that_is_missing_is_named() {
+    if !live() || !has("setpriv") {
+        return;
+    }
+    let installed = Installed::new("privilege-missing");
+    for (given, missing) in [
+        (",+bpf", "lacks CAP_PERFMON:"),
+        (",+perfmon", "lacks CAP_BPF:"),
+        ("", "lacks CAP_BPF and CAP_PERFMON:"),
+    ] {
+        let (output, path) = with("missing", given, &installed);
+        assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+        assert!(text(&output).contains(missing), "{}", text(&output));
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn what_is_not_needed_any_more_is_given_up_by_all_threads() {
+    if !live() {
+        return;
+    }
+    let path = scratch("privilege-least").join("trace.bin");
+    let script = "cat /proc/$PPID/task/*/status | grep -E '^(CapPrm|NoNewPrivs)' | sort -u";
+    let output = Command::new(CAPTURE)
+        .arg("-o")
+        .arg(&path)
+        .args(["--least-privilege", "-g", "proc,net", "--", "sh", "-c", script])
+        .output()
+        .expect("capture runs");
+    assert!(output.status.success(), "{}", text(&output));
+    // CAP_BPF and CAP_PERFMON, and CAP_KILL for a command that runs as somebody else.
+    let kept = 1_u64 << 39 | 1 << 38 | 1 << 5;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("CapPrm:\t{kept:016x}\nNoNewPrivs:\t1\n"));
+    assert!(open(&path).footer.is_some());
+    assert!(!rows(&path, "process_exec").is_empty());
+}
