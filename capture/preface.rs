@@ -74,7 +74,7 @@ impl Moment {
 #[must_use]
 pub fn plain(error: FormatError) -> anyhow::Error {
     match error {
-        FormatError::Io { what, source } => anyhow::Error::new(source).context(what),
+        FormatError::Io { what, reason } => anyhow::Error::new(reason).context(what),
         other => anyhow::Error::new(other),
     }
 }

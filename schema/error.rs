@@ -6,15 +6,18 @@ use std::io;
 pub type Result<T> = std::result::Result<T, FormatError>;
 
 /// Why bytes are not (or cannot become) a trace: what, where, expected, found.
+///
+/// Each message has its reason in it, so none has a `source()`: who prints a chain of errors would print
+/// the reason twice.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// The operating system refused.
-    #[error("{what}: {source}")]
+    #[error("{what}: {reason}")]
     Io {
         /// What was being done.
         what: &'static str,
         /// The reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file has no frame of ours at all.
     #[error(
@@ -54,15 +57,10 @@ pub enum FormatError {
         /// How long it is, as far as it was read.
         found: usize,
     },
-    /// A message that is well-formed bytes but not well-formed content.
+    /// A message of well-formed bytes but not well-formed content, a number without a meaning, or text that is
+    /// not UTF-8.
     #[error("bad message: {0}")]
-    Message(#[from] capnp::Error),
-    /// A message with a number that has no meaning.
-    #[error("bad message: {0}")]
-    Enumeration(#[from] capnp::NotInSchema),
-    /// Text of a message that is not UTF-8.
-    #[error("bad message: text is not UTF-8: {0}")]
-    Utf8(#[from] std::str::Utf8Error),
+    Message(String),
     /// Content that contradicts itself.
     #[error("bad batch: {0}")]
     Batch(String),
@@ -71,6 +69,40 @@ pub enum FormatError {
 impl FormatError {
     /// For `map_err`: keeps what was being done.
     pub fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { what, source }
+        move |reason| Self::Io { what, reason }
+    }
+}
+
+impl From<capnp::Error> for FormatError {
+    fn from(error: capnp::Error) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl From<capnp::NotInSchema> for FormatError {
+    fn from(error: capnp::NotInSchema) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl From<std::str::Utf8Error> for FormatError {
+    fn from(error: std::str::Utf8Error) -> Self {
+        Self::Message(format!("text is not UTF-8: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_printed_once() {
+        let error = FormatError::io("write the trace")(io::Error::other("no space"));
+        assert_eq!(error.to_string(), "write the trace: no space");
+        assert!(std::error::Error::source(&error).is_none());
+        let error = FormatError::from(capnp::NotInSchema(7));
+        assert!(
+            error.to_string().starts_with("bad message: ") && std::error::Error::source(&error).is_none()
+        );
     }
 }
