@@ -35,6 +35,18 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// How tcpconnect and tcpconnlat of bcc begin a line, and without one, the head.
+pub(crate) fn opened(line: Option<&Line>) -> String {
+    let [pid, comm, ip, saddr, daddr] = match line {
+        None => ["PID", "COMM", "IP", "SADDR", "DADDR"].map(str::to_owned),
+        Some(line) => {
+            let number = |column| line.int(column).to_string();
+            [number("pid"), line.text("comm"), number("ip"), line.text("laddr"), line.text("raddr")]
+        }
+    };
+    format!("{pid:<7} {comm:<12.12} {ip:<2} {saddr:<16} {daddr:<16}")
+}
+
 impl Line<'_> {
     fn cell(&self, column: &str) -> AnyValue<'_> {
         let at = self.table.headings.iter().position(|heading| heading.name == column);

@@ -59,6 +59,8 @@ pub(crate) struct Grouping<'a> {
 enum Id {
     /// A number of the event; what it refers to is looked up afterwards where no moment matters to that.
     Number(usize),
+    /// A number in whole units of so many of its own: `latency_us`.
+    Whole(usize, i64),
     Text(usize),
     Row(Link),
 }
@@ -156,6 +158,7 @@ impl<'a> Grouping<'a> {
             Source::Via { link, .. } if link.is_fixed() => Id::Number(link.key),
             Source::Via { link, .. } => Id::Row(link.clone()),
             Source::Own(column) if self.by[at].is_bytes() => Id::Text(*column),
+            Source::Own(column) if self.by[at].divisor.is_some() => Id::Whole(*column, self.by[at].whole()),
             Source::Own(column) => Id::Number(*column),
         };
         let shared = self.ids.iter().position(|other| other.same(&id));
@@ -204,6 +207,9 @@ impl<'a> Grouping<'a> {
         for (slot, id) in ids.iter_mut().zip(&self.ids) {
             *slot = match id {
                 Id::Number(column) => rows.get(*column, row).map_or(UNKNOWN, |_| rows.raw(*column, row)),
+                Id::Whole(column, unit) => {
+                    rows.get(*column, row).map_or(UNKNOWN, |number| number.div_euclid(*unit).cast_unsigned())
+                }
                 Id::Text(column) => {
                     self.texts.lock().unwrap_or_else(PoisonError::into_inner).number(rows.bytes(*column, row))
                 }
@@ -265,8 +271,12 @@ impl<'a> Grouping<'a> {
             _ if id == UNKNOWN => Value::Null,
             Source::Via { link, column } => {
                 let row = if link.is_fixed() { link.find_id(id, 0) } else { Some(id as u32) };
-                row.map_or(Value::Null, |row| link.identity.value(self.trace, *column, row))
+                match row.map_or(Value::Null, |row| link.identity.value(self.trace, *column, row)) {
+                    Value::Int(number) => Value::Int(number.div_euclid(input.whole())),
+                    value => value,
+                }
             }
+            Source::Own(_) if input.divisor.is_some() => Value::Int(id.cast_signed()),
             Source::Own(_) if input.is_bytes() => {
                 let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
                 let bytes = texts.list.get(id as usize).map_or(&[][..], Vec::as_slice);
@@ -285,6 +295,7 @@ impl Id {
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Number(a), Self::Number(b)) | (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Whole(a, unit), Self::Whole(b, other)) => (a, unit) == (b, other),
             (Self::Row(a), Self::Row(b)) => a.same(b),
             _ => false,
         }
@@ -377,6 +388,23 @@ mod tests {
         );
         assert_eq!(rows("task").lines().count(), 3);
         assert_eq!(rows("tid").lines().count(), 4);
+    }
+
+    #[test]
+    fn a_time_in_another_unit_groups_by_whole_units() {
+        let mut tape = Tape::new();
+        tape.table("call", &["ts:u64", "cpu:u16", "latency:u64?ns"]);
+        for latency in [1_000, 1_999, 2_000, 2_500_000] {
+            tape.event("call", 0, [latency]);
+        }
+        let rows = |by| {
+            let line = ["events", "--table", "call", "--format", "csv", "--sort", by, "--by", by];
+            let out = tape.run(&line).1;
+            out.lines().skip(1).map(|line| line.replace(",false,", " ")).collect::<Vec<_>>()
+        };
+        assert_eq!(rows("latency_us"), ["1 2", "2 1", "2500 1"]);
+        assert_eq!(rows("latency_ms"), ["0 3", "2 1"]);
+        assert_eq!(rows("latency").len(), 4);
     }
 
     #[test]

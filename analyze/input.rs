@@ -6,7 +6,7 @@
 //! the table in front as well (`task_netns`, `sock_netns`). A socket's owner is named too
 //! (`owner_comm`, `owner_pid`): where an event does not know its thread in every row, as changes of
 //! state in interrupt context do not, the plain names `comm` and `pid` are the owner's. A column in
-//! nanoseconds can be asked for in other units: `latency_us`, `latency_ms`.
+//! nanoseconds can be asked for in other units: `latency_us`, `latency_ms`; `--by` groups by whole ones.
 //!
 //! An identity table is read when one of its columns is first named: most questions name none or one.
 
@@ -302,6 +302,11 @@ impl<'a> Inputs<'a> {
 }
 
 impl Input {
+    /// How many of its own units make one of those that it is asked for in.
+    pub fn whole(&self) -> i64 {
+        self.divisor.map_or(1, |divisor| divisor as i64)
+    }
+
     /// The columns of the event that it needs.
     pub fn needs(&self, def: &TableDef) -> Vec<usize> {
         match &self.source {

@@ -1,10 +1,9 @@
 //! Reports that list events: one row for each, in the order of time; with `--by` or `--interval` they
-//! are counted instead.
+//! are counted instead, and their sums added up.
 //!
 //! ```text
 //! let scan = context.scan("sock_accept")?;
-//! let listing = Listing::new(context, scan, "connections")?.named("pid")?.named("comm")?;
-//! Ok(listing.answer()?)
+//! Listing::new(context, scan, "connections").process().ip().ends().answer()
 //! ```
 //!
 //! What is kept per event is its time, numbers, and the rows of identity tables that it refers to;
@@ -44,6 +43,27 @@ enum From<'a> {
     Text(Value1<'a, String>),
 }
 
+/// The columns of a report that lists connections: how many (with `--by`), whose, which, and what else.
+macro_rules! connection_columns {
+    ($count:expr; $pid:literal; $($ip:expr)?; $($more:expr),* $(,)?) => {
+        &[
+            $count,
+            Output::new("pid", "", $pid),
+            Output::new("comm", "", "its name"),
+            $($ip,)?
+            Output::new("laddr", "", "local address"),
+            Output::new("lport", "", "local port"),
+            Output::new("raddr", "", "remote address"),
+            Output::new("rport", "", "remote port"),
+            $($more),*
+        ]
+    };
+}
+pub(crate) use connection_columns;
+
+/// What [`Listing::ip`] adds.
+pub(crate) const IP: Output = Output::new("ip", "", "4 or 6, the socket's family");
+
 /// A list of events in the making.
 pub(crate) struct Listing<'c, 'a> {
     context: &'c Context<'a>,
@@ -52,6 +72,7 @@ pub(crate) struct Listing<'c, 'a> {
     count: &'static Output,
     links: Vec<Link>,
     columns: Vec<(&'static Output, From<'c>)>,
+    sums: Vec<(&'static Output, Value1<'c, i64>)>,
 }
 
 /// Values of a column in one frame.
@@ -89,7 +110,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
     pub fn new(context: &'c Context<'a>, scan: Scan<'c>, count: &'static str) -> Self {
         let inputs = Inputs::of(context.trace, &scan.def);
         let count = context.output(count);
-        Self { context, scan, inputs, count, links: Vec::new(), columns: Vec::new() }
+        Self { context, scan, inputs, count, links: Vec::new(), columns: Vec::new(), sums: Vec::new() }
     }
 
     /// A column that `--where` can name; null where this trace does not have it.
@@ -139,6 +160,18 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         self
     }
 
+    /// Whole numbers that are added up where the events are counted.
+    pub fn sum(
+        mut self,
+        name: &'static str,
+        of: impl Fn(&Rows, usize) -> Option<i64> + Send + Sync + 'c,
+    ) -> Self {
+        let (output, of): (_, Value1<i64>) = (self.context.output(name), Arc::new(of));
+        self.sums.push((output, Arc::clone(&of)));
+        self.columns.push((output, From::Int(of)));
+        self
+    }
+
     /// Numbers with a fraction.
     pub fn float(
         mut self,
@@ -159,6 +192,16 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         self
     }
 
+    /// Process and its name.
+    pub fn process(self) -> Self {
+        self.named("pid").named("comm")
+    }
+
+    /// Both ends of a connection, ours first.
+    pub fn ends(self) -> Self {
+        self.named("laddr").named("lport").named("raddr").named("rport")
+    }
+
     /// IP version, 4 or 6, by the socket's family: an IPv6 socket that talks IPv4 is a 6, as its addresses are.
     pub fn ip(mut self) -> Self {
         let Some(family) = self.inputs.get("family").cloned() else { return self.named("ip") };
@@ -174,12 +217,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
     /// The list, or the count where `--by` or `--interval` asks for that.
     pub fn answer(self) -> Result<Answer> {
         if self.context.counts() {
-            let grouping = self.context.grouping(&self.scan)?;
-            let groups: Vec<Group<Count>> = grouping.fold(&self.scan, |count: &mut Count, _, _| count.0 += 1);
-            let mut table = self.context.keys(&grouping, &groups);
-            table.ints(self.count, groups.iter().map(|group| Some(group.state.0)));
-            let sort = Some(self.count.name);
-            return Ok(Answer { table: Some(table.build()?), sort, ..Answer::default() });
+            return totals(self.context, &self.scan, self.count, &self.sums);
         }
         let table = self.table().build()?;
         Ok(Answer { table: Some(table), events: true, sort: Some(TIME), ..Answer::default() })
@@ -259,12 +297,43 @@ fn cells(trace: &Trace, from: &From, rows: &Rows, kept: &[usize]) -> Option<Cell
     })
 }
 
-/// How many.
-#[derive(Clone, Copy, Default)]
-struct Count(u64);
+/// How many events there are per group, largest first.
+pub(crate) fn count(context: &Context, scan: &Scan, count: &'static str) -> Result<Answer> {
+    totals(context, scan, context.output(count), &[])
+}
 
-impl Merge for Count {
+fn totals(
+    context: &Context,
+    scan: &Scan,
+    count: &'static Output,
+    sums: &[(&'static Output, Value1<i64>)],
+) -> Result<Answer> {
+    let grouping = context.grouping(scan)?;
+    let groups = grouping.fold(scan, |totals: &mut Totals, rows, row| {
+        let sums = sums.iter().map(|(_, of)| of(rows, row).unwrap_or(0)).collect();
+        totals.merge(Totals { count: 1, sums });
+    });
+    let mut table = context.keys(&grouping, &groups);
+    table.ints(count, groups.iter().map(|group| Some(group.state.count)));
+    for (at, (output, _)) in sums.iter().enumerate() {
+        // An interval without events has no sums yet.
+        let sum = |group: &Group<Totals>| group.state.sums.get(at).map_or(0, |sum| sum.cast_unsigned());
+        table.ints(output, groups.iter().map(|group| Some(sum(group))));
+    }
+    Ok(Answer { table: Some(table.build()?), sort: Some(count.name), ..Answer::default() })
+}
+
+/// Events and what they add up to.
+#[derive(Clone, Default)]
+struct Totals {
+    count: u64,
+    sums: Vec<i64>,
+}
+
+impl Merge for Totals {
     fn merge(&mut self, later: Self) {
-        self.0 += later.0;
+        self.count += later.count;
+        self.sums.resize(self.sums.len().max(later.sums.len()), 0);
+        self.sums.iter_mut().zip(later.sums).for_each(|(sum, more)| *sum += more);
     }
 }

@@ -17,8 +17,8 @@
 use super::{Context, Defaults, Flag, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::error::Failure;
-use crate::analyze::group::Merge;
 use crate::analyze::input::{Input, Inputs};
+use crate::analyze::listing::count;
 use crate::analyze::load::{Chunk, Scan};
 use crate::analyze::rows::Value;
 use crate::analyze::table::{Builder, Output};
@@ -38,15 +38,6 @@ pub static REPORT: Report = Report {
     compat: None,
 };
 
-#[derive(Default)]
-struct Count(u64);
-
-impl Merge for Count {
-    fn merge(&mut self, later: Self) {
-        self.0 += later.0;
-    }
-}
-
 fn run(context: &Context) -> Result<Answer> {
     let Some(name) = context.flag("table") else {
         let names: Vec<&str> = context.trace.tables.iter().map(|table| table.name.as_str()).collect();
@@ -56,17 +47,9 @@ fn run(context: &Context) -> Result<Answer> {
     };
     let scan = context.scan(name)?;
     if context.options.by.is_some() || context.options.interval.is_some() {
-        return count(context, &scan);
+        return count(context, &scan, "events");
     }
     Ok(Answer { events: true, ..Answer::of(list(context, scan).build()?) })
-}
-
-fn count(context: &Context, scan: &Scan) -> Result<Answer> {
-    let grouping = context.grouping(scan)?;
-    let groups = grouping.fold(scan, |count: &mut Count, _, _| count.0 += 1);
-    let mut table = context.keys(&grouping, &groups);
-    table.ints(context.output("events"), groups.iter().map(|group| Some(group.state.0)));
-    Ok(Answer::of(table.build()?))
 }
 
 fn list(context: &Context, mut scan: Scan) -> Builder {

@@ -49,8 +49,7 @@ pub static REPORT: Report = Report {
 
 fn run(context: &Context) -> Result<Answer> {
     Listing::new(context, context.scan("sock_accept")?, "connections")
-        .named("pid")
-        .named("comm")
+        .process()
         .ip()
         .named("raddr")
         .named("rport")

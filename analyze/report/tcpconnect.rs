@@ -16,9 +16,9 @@
 
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
-use crate::analyze::compat::Lines;
+use crate::analyze::compat::{Lines, opened};
 use crate::analyze::connections::SYN_SENT;
-use crate::analyze::listing::Listing;
+use crate::analyze::listing::{IP, Listing, connection_columns};
 use crate::analyze::table::Output;
 use anyhow::Result;
 use std::io;
@@ -29,15 +29,10 @@ pub static REPORT: Report = Report {
     question: "which TCP connections were opened from here, and by whom?",
     exactness: "one row for each socket that went to SYN-SENT, answered or not",
     needs: &[Need { table: "tcp_state", group: "net" }],
-    outputs: &[
-        Output::count("connections", "", "with --by: how many"),
-        Output::new("pid", "", "process that connected"),
-        Output::new("comm", "", "its name"),
-        Output::new("ip", "", "4 or 6, the socket's family"),
-        Output::new("laddr", "", "local address"),
-        Output::new("lport", "", "local port"),
-        Output::new("raddr", "", "remote address"),
-        Output::new("rport", "", "remote port"),
+    outputs: connection_columns![
+        Output::count("connections", "", "with --by: how many");
+        "process that connected";
+        IP;
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
     flags: &[],
@@ -49,25 +44,14 @@ fn run(context: &Context) -> Result<Answer> {
     let mut scan = context.scan("tcp_state")?;
     let new = scan.column("new")?;
     let scan = scan.keeping(move |rows, row| rows.raw(new, row) == SYN_SENT);
-    Listing::new(context, scan, "connections")
-        .named("pid")
-        .named("comm")
-        .ip()
-        .named("laddr")
-        .named("lport")
-        .named("raddr")
-        .named("rport")
-        .answer()
+    Listing::new(context, scan, "connections").process().ip().ends().answer()
 }
 
 /// As bcc's tcpconnect prints it.
 fn compat(_: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
-    let [pid, comm, ip, saddr, daddr, dport] = ["PID", "COMM", "IP", "SADDR", "DADDR", "DPORT"];
-    writeln!(out, "{pid:<7} {comm:<12} {ip:<2} {saddr:<16} {daddr:<16} {dport:<6}")?;
+    writeln!(out, "{} {:<6}", opened(None), "DPORT")?;
     for line in Lines::of(answer).iter() {
-        let (pid, comm, ip) = (line.int("pid"), line.text("comm"), line.int("ip"));
-        let (saddr, daddr, dport) = (line.text("laddr"), line.text("raddr"), line.int("rport"));
-        writeln!(out, "{pid:<7} {comm:<12.12} {ip:<2} {saddr:<16} {daddr:<16} {dport:<6}")?;
+        writeln!(out, "{} {:<6}", opened(Some(&line)), line.int("rport"))?;
     }
     Ok(())
 }

@@ -21,11 +21,11 @@
 
 use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::Answer;
-use crate::analyze::compat::Lines;
+use crate::analyze::compat::{Lines, opened};
 use crate::analyze::connections::{Connection, Connections, SYN_SENT};
 use crate::analyze::error::Failure;
 use crate::analyze::group::{Group, Merge};
-use crate::analyze::listing::Listing;
+use crate::analyze::listing::{IP, Listing, connection_columns};
 use crate::analyze::load::Scan;
 use crate::analyze::quantile::{Keep, Samples, us};
 use crate::analyze::rows::Rows;
@@ -41,17 +41,12 @@ pub static REPORT: Report = Report {
     question: "how long do TCP connections take to open, and which fail?",
     exactness: "from SYN-SENT to established or closed; percentiles are values that occurred (inverse CDF) among the established",
     needs: &[Need { table: "tcp_state", group: "net" }],
-    outputs: &[
-        Output::new("pid", "", "process that connected"),
-        Output::new("comm", "", "its name"),
-        Output::new("ip", "", "4 or 6, the socket's family"),
-        Output::new("laddr", "", "local address"),
-        Output::new("lport", "", "local port"),
-        Output::new("raddr", "", "remote address"),
-        Output::new("rport", "", "remote port"),
+    outputs: connection_columns![
+        Output::count("n", "", "with --by: established");
+        "process that connected";
+        IP;
         Output::new("result", "", "established, refused (by a reset), or failed (no answer)"),
         Output::measure("latency_us", "us", 3, "from SYN-SENT to that result"),
-        Output::count("n", "", "with --by: established"),
         Output::count("refused", "", "with --by"),
         Output::count("failed", "", "with --by"),
         Output::measure("p50_us", "us", 3, "with --by: half of the established took at most this"),
@@ -138,13 +133,9 @@ fn min(context: &Context) -> Result<u64, Failure> {
 fn list<'c>(context: &'c Context, scan: Scan<'c>, attempts: &Attempts) -> Result<Answer> {
     let (results, latencies) = (attempts.clone(), attempts.clone());
     Listing::new(context, scan, "n")
-        .named("pid")
-        .named("comm")
+        .process()
         .ip()
-        .named("laddr")
-        .named("lport")
-        .named("raddr")
-        .named("rport")
+        .ends()
         .text("result", move |rows, row| Some(results.of(rows, row)?.0.name().to_owned()))
         .float("latency_us", move |rows, row| Some(latencies.of(rows, row)?.1 as f64 / 1e3))
         .answer()
@@ -206,13 +197,10 @@ fn distribution(context: &Context, scan: &Scan, attempts: &Attempts) -> Result<A
 
 /// As bcc's tcpconnlat prints it, without those that were not established.
 fn compat(_: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
-    let [pid, comm, ip, saddr, daddr, dport] = ["PID", "COMM", "IP", "SADDR", "DADDR", "DPORT"];
-    writeln!(out, "{pid:<7} {comm:<12} {ip:<2} {saddr:<16} {daddr:<16} {dport:<5} LAT(ms)")?;
+    writeln!(out, "{} {:<5} LAT(ms)", opened(None), "DPORT")?;
     for line in Lines::of(answer).iter().filter(|line| line.text("result") == "established") {
-        let (pid, comm, ip) = (line.int("pid"), line.text("comm"), line.int("ip"));
-        let (saddr, daddr, dport) = (line.text("laddr"), line.text("raddr"), line.int("rport"));
         let ms = line.float("latency_us") / 1e3;
-        writeln!(out, "{pid:<7} {comm:<12.12} {ip:<2} {saddr:<16} {daddr:<16} {dport:<5} {ms:.2}")?;
+        writeln!(out, "{} {:<5} {ms:.2}", opened(Some(&line)), line.int("rport"))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! One row for each connection that was closed, at that moment; `ms` is the time from established to
 //! closed. The process is the owner: the one that connected, accepted or first used the socket, and not
 //! whoever ran when it was closed. Bytes are payload: what the peer acknowledged and what arrived, without
-//! the sequence numbers of SYN and FIN, which the kernel's counters include. Connections that were open
+//! the sequence numbers of SYN and FIN, which the kernel's counters include; `--by` adds them up. Connections that were open
 //! before the start or are open at the end are counted and not guessed; attempts that were never
 //! established are in `tcpconnlat`.
 //!
@@ -22,7 +22,7 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
 use crate::analyze::connections::{CLOSE, Connection, Connections};
-use crate::analyze::listing::Listing;
+use crate::analyze::listing::{Listing, connection_columns};
 use crate::analyze::rows::Rows;
 use crate::analyze::table::Output;
 use anyhow::Result;
@@ -35,17 +35,12 @@ pub static REPORT: Report = Report {
     question: "how long did TCP connections last, and how many bytes did they carry?",
     exactness: "one row for each connection that was established and closed in the recording; bytes are payload, without SYN and FIN",
     needs: &[Need { table: "tcp_state", group: "net" }],
-    outputs: &[
-        Output::count("connections", "", "with --by: how many"),
-        Output::new("pid", "", "process that owns the socket"),
-        Output::new("comm", "", "its name"),
-        Output::new("laddr", "", "local address"),
-        Output::new("lport", "", "local port"),
-        Output::new("raddr", "", "remote address"),
-        Output::new("rport", "", "remote port"),
-        Output::new("tx_bytes", "bytes", "payload that the peer acknowledged"),
-        Output::new("rx_bytes", "bytes", "payload that arrived"),
-        Output::new("retrans", "", "segments that were sent again"),
+    outputs: connection_columns![
+        Output::count("connections", "", "with --by: how many");
+        "process that owns the socket";;
+        Output::count("tx_bytes", "bytes", "payload that the peer acknowledged"),
+        Output::count("rx_bytes", "bytes", "payload that arrived"),
+        Output::count("retrans", "", "segments that were sent again"),
         Output::measure("ms", "ms", 3, "from established to closed"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
@@ -70,15 +65,11 @@ fn run(context: &Context) -> Result<Answer> {
     let scan = scan.keeping(move |rows, row| rows.raw(new, row) == CLOSE && whole(rows, row).is_some());
     let ms = find(lasted);
     let answer = Listing::new(context, scan, "connections")
-        .named("pid")
-        .named("comm")
-        .named("laddr")
-        .named("lport")
-        .named("raddr")
-        .named("rport")
-        .int("tx_bytes", find(|connection| Some(connection.sent)))
-        .int("rx_bytes", find(|connection| Some(connection.received)))
-        .int("retrans", find(|connection| Some(connection.retrans.into())))
+        .process()
+        .ends()
+        .sum("tx_bytes", find(|connection| Some(connection.sent)))
+        .sum("rx_bytes", find(|connection| Some(connection.received)))
+        .sum("retrans", find(|connection| Some(connection.retrans.into())))
         .float("ms", move |rows, row| Some(ms(rows, row)? as f64 / 1e6))
         .answer()?;
     Ok(match censored.note() {
@@ -202,7 +193,10 @@ mod tests {
         assert_eq!(rows(&["--where", "comm = 'curl' AND lport = 4711"]), 1);
         assert_eq!(rows(&["--where", "comm = 'other'"]), 0);
         let out = tape().run(&["tcplife", "--by", "comm", "--format", "csv"]).1;
-        assert_eq!(out, "comm,lower_bound,connections\r\ncurl,false,1\r\n");
+        assert_eq!(
+            out,
+            "comm,lower_bound,connections,tx_bytes,rx_bytes,retrans\r\ncurl,false,1,100000,2048,2\r\n"
+        );
     }
 
     #[test]
