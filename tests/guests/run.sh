@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The static `capture` on other kernels: records the truth's workloads in guests with each attach kind forced in turn,
-# checks the traces here (compare.py), and prints kernel x probe x attach kind: right, wrong or not there.
+# checks the traces here (compare.py), and prints kernel x probe x attach kind: right, wrong or not there. Then the
+# Rust live tests run there too, with the same `capture`; those that need a program that a guest lacks skip, aloud.
 #
 #   run.sh
 #
@@ -9,6 +10,7 @@
 #
 # Environment: KERNELS ("5.10 6.1 6.12"; see vm.sh list), KINDS ("fentry kprobe tracepoint"), CAPTURE (dist/capture,
 # made by `make dist`), TRUTH (built here unless given), ANALYZE (target/release/analyze or target/debug/analyze),
+# LIVE (the program of the live tests, built here unless given),
 # RESULTS (target/test-kernels: traces, truths and consoles stay there), JOBS (guests at a time: one per processor), and
 # those of vm.sh. Paths are as seen from the top folder.
 set -euo pipefail
@@ -41,22 +43,60 @@ build_truth() {
   echo "target/dist/$target/release/examples/truth"
 }
 
-# boot KERNEL: one boot, all recordings. 77: this kernel cannot be had here.
+build_live() {
+  cargo test --quiet --no-run --test live --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/live-[^"]*\)".*/\1/p'
+}
+
+# with_libraries PROGRAM...: what they load, where they look for it.
+with_libraries() {
+  local file
+  for file in $(ldd "$@" | grep -o '/[^ :]*' | sort -u); do
+    case $file in *.so*) install -D "$file" "$payload/root$file" ;; esac
+  done
+}
+
+# The live tests, stripped of what they do not need to run, and the few programs that many of them run.
+pack_live() {
+  local program programs=()
+  mkdir -p "$payload"/live/{deps,examples} "$payload"/root/{bin,etc,run}
+  strip -o "$payload/live/deps/live" "$live"
+  ln -s ../capture "$payload/live/capture"
+  ln -s ../../truth "$payload/live/examples/truth"
+  for program in bash ip strace zstd; do
+    if program=$(command -v "$program"); then programs+=("$program"); fi
+  done
+  cp "${programs[@]}" "$payload/root/bin/"
+  with_libraries "$live" "${programs[@]}"
+  grep -E '^(root|nobody):' /etc/passwd >"$payload/root/etc/passwd"
+}
+
+# boot KERNEL: one boot, all recordings and tests. 77: this kernel cannot be had here.
 boot() {
-  VM_OUT_MB=${VM_OUT_MB:-256} VM_TIMEOUT=${VM_TIMEOUT:-900} \
-    "$guests/vm.sh" run "$1" "$payload" "$results/$1" "sh ./inside.sh $kinds"
+  VM_OUT_MB=${VM_OUT_MB:-256} VM_TIMEOUT=${VM_TIMEOUT:-2400} \
+    "$guests/vm.sh" run "$1" "$payload" "$results/$1" "sh ./inside.sh $kinds; sh ./live.sh $(dirname "$(dirname "$live")")"
+}
+
+# live_tests KERNEL: what they said there.
+live_tests() {
+  local log=$results/$1/live/log
+  grep -h '^SKIPPED' "$log" | sed "s/^/$1 /" || true
+  sed -n "s/^test result:/$1 live tests:/p" "$log"
+  [ "$(cat "$results/$1/live/status")" = 0 ] || { sed -n '/^failures:/,$p' "$log"; return 1; }
 }
 
 [ -x "$capture" ] || die "no $capture: make dist, or name one in CAPTURE"
 analyze=$(find_analyze)
 truth=${TRUTH:-$(build_truth)}
 [ -x "$truth" ] || die "no $truth"
+live=$(realpath "${LIVE:-$(build_live)}")
 
 payload=$(mktemp -d)
 trap 'rm -rf "$payload"' EXIT
 cp "$capture" "$payload/capture"
 cp "$truth" "$payload/truth"
-cp "$guests/inside.sh" "$payload/"
+cp "$guests/inside.sh" "$guests/live.sh" "$payload/"
+pack_live
 
 # Fetched one by one, since kernels of one suite share an apt state; booted side by side, since a guest uses one
 # processor (see vm.sh, thread=single).
@@ -89,6 +129,7 @@ done
 
 if [ ${#done_kernels[@]} -gt 0 ]; then
   "$guests/compare.py" "$analyze" "$results" "${done_kernels[@]}" || failed=1
+  for kernel in "${done_kernels[@]}"; do live_tests "$kernel" || failed=1; done
 elif [ "$failed" = 0 ]; then
   echo "SKIP: no kernel could be booted" >&2
   [ "${REQUIRE_LIVE:-0}" != 1 ] || failed=1

@@ -3,7 +3,8 @@
 #
 #   vm.sh list                              the kernels that this script knows
 #   vm.sh fetch NAME                        newest package of that kernel, unpacked under $VM_CACHE/NAME
-#   vm.sh run NAME PAYLOAD_DIR OUT_DIR CMD  boot it; the payload is the working directory of CMD;
+#   vm.sh run NAME PAYLOAD_DIR OUT_DIR CMD  boot it; the payload is the working directory of CMD, but its folder
+#                                           `root`, if any, is laid over the guest's root;
 #                                           what CMD leaves in /out comes back in OUT_DIR
 #
 # `run` exits with the status of CMD (a shell command line), whose output is in OUT_DIR/stdout and /stderr.
@@ -155,6 +156,10 @@ pack_initramfs() {
   mkdir -p "$root"/{bin,proc,sys,dev,tmp,out,payload}
   cp "$(command -v busybox)" "$root/bin/busybox"
   cp -a "$payload/." "$root/payload/"
+  if [ -d "$root/payload/root" ]; then
+    cp -a "$root/payload/root/." "$root/"
+    rm -r "$root/payload/root"
+  fi
   echo "$*" >"$root/command"
   write_init "$root/init"
   (cd "$root" && find . -print0 | cpio --null --create --format=newc --owner=0:0 --quiet) >"$work/initramfs"

@@ -1,6 +1,6 @@
 //! Filters: all that is wanted, nothing else, and a count of what was left out.
 
-use super::support::{Installed, Undo, Watch, account, free_port, has, live, truth, workload};
+use super::support::{Installed, Undo, Watch, account, aloud, free_port, has, live, truth, workload};
 use super::trace::{
     Row, events, known, number, of_socket, of_thread, open, rows, socket, sockets, told, total,
 };
@@ -185,7 +185,7 @@ fn by_cgroup() {
     let Some(directory) =
         directory.filter(|directory| std::fs::create_dir_all(directory.join("below")).is_ok())
     else {
-        eprintln!("SKIPPED: no cgroup v2 directory can be made here");
+        aloud("no cgroup v2 directory can be made here");
         return;
     };
     let _undo = Undo(|| {

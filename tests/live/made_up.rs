@@ -1,7 +1,7 @@
 //! A table that the programs have never heard of, from the bytes of its records to a result's columns:
 //! a C struct is all that it takes. Needs clang, but no privilege.
 
-use super::support::scratch;
+use super::support::{scratch, skip};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::sync::Arc;
@@ -57,7 +57,8 @@ fn record(ts: u64, sign: i64, text: &str) -> Vec<u8> {
     [&bytes[..], text.as_bytes()].concat()
 }
 
-fn compile() -> Vec<u8> {
+/// None: there is no clang, which only a machine lacks that did not build this.
+fn compile() -> Option<Vec<u8>> {
     let object = scratch("made-up").join("made_up.o");
     let clang = std::env::var("CLANG").ok().or_else(|| {
         let named = (14..=24).rev().map(|version| format!("clang-{version}"));
@@ -65,18 +66,23 @@ fn compile() -> Vec<u8> {
             .chain(named)
             .find(|name| Command::new(name).arg("--version").output().is_ok())
     });
-    let status = Command::new(clang.expect("clang is needed to build this package"))
+    let Some(clang) = clang else {
+        skip("clang is not installed");
+        return None;
+    };
+    let status = Command::new(clang)
         .args(["-g", "-O2", "-target", "bpf", "-I", "bpf", "-c", "tests/live/made_up.c", "-o"])
         .arg(&object)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     assert!(status.expect("clang runs").success());
-    std::fs::read(object).expect("clang wrote it")
+    Some(std::fs::read(object).expect("clang wrote it"))
 }
 
 #[test]
 fn a_struct_is_all_that_a_table_takes() {
-    let tables = Layout::from_btf("made-up", &compile()).expect("a sound struct");
+    let Some(object) = compile() else { return };
+    let tables = Layout::from_btf("made-up", &object).expect("a sound struct");
     let [(_, layout)] = &tables[..] else { panic!("one table") };
     assert_eq!(layout.size, size_of::<MadeUp>());
     let layouts = Arc::new(vec![layout.clone()]);

@@ -1,6 +1,6 @@
 //! The same run as others see it: bpftrace, the kernel's own counters, strace.
 
-use super::support::{CAPTURE, Recording, has, live, record, scratch, skip, text, truth};
+use super::support::{CAPTURE, Recording, aloud, has, live, record, scratch, skip, text, truth};
 use super::trace::{Row, number, of_socket, processes, rows, socket, told};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -88,7 +88,7 @@ fn bpftrace_sees_the_same_calls() {
         .iter()
         .any(|at| Path::new(at).join("events/sock/sock_send_length").exists())
     {
-        eprintln!("SKIPPED: this kernel has no sock:sock_send_length for bpftrace");
+        aloud("this kernel has no sock:sock_send_length for bpftrace");
         return;
     }
     for words in ["sends --count 3000 --size 500 --family v6", "odd --family mapped", "pingpong --count 300"]

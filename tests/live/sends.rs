@@ -1,6 +1,6 @@
 //! Sends of known number and size, over IPv4, IPv6 and IPv4-mapped addresses.
 
-use super::support::{Recording, live, record};
+use super::support::{Recording, aloud, live, record};
 use super::trace::{
     assert_contiguous, bytes, known, number, of_socket, of_thread, rows, socket, sockets, sum, told,
 };
@@ -55,7 +55,7 @@ fn every_send_is_recorded_with_its_size_place_and_time() {
         let words = ["sends", "--family", family, "--count", "300", "--size", "777"];
         let recording = record(&format!("sends-{family}"), &["-g", "net,net-rx,proc"], &words);
         if recording.truth["skipped"].is_string() {
-            eprintln!("SKIPPED: {}", recording.truth["skipped"]);
+            aloud(&recording.truth["skipped"].to_string());
             continue;
         }
         check_sends(&recording, 777);
@@ -92,7 +92,7 @@ fn two_threads_on_one_socket_each_send_what_they_sent() {
         if sends.iter().all(|row| number(row, "exact") == 1) {
             assert_contiguous(&sends);
         } else {
-            eprintln!("SKIPPED: this kernel does not tell the place of a send under the socket's lock");
+            aloud("this kernel does not tell the place of a send under the socket's lock");
         }
     }
 }
