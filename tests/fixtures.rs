@@ -147,16 +147,51 @@ fn output_does_not_depend_on_the_number_of_threads() {
     }
 }
 
+/// What a script of `tests` says of a fixture.
+fn independent(script: &str, name: &str) -> Value {
+    let output = Command::new("python3").arg(root().join("tests").join(script)).arg(fixture(name)).output();
+    let output = output.expect("python3 runs");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The columns of `like` in each row, in an order of their own.
+fn projected(rows: &Value, like: &Value) -> Vec<String> {
+    let names: Vec<&String> = like.as_object().expect("a row").keys().collect();
+    let cells = |row: &Value| names.iter().map(|name| row[name.as_str()].to_string()).collect::<Vec<_>>();
+    let mut rows: Vec<String> =
+        rows.as_array().expect("rows").iter().map(|row| cells(row).join(" ")).collect();
+    rows.sort();
+    rows
+}
+
+/// Counts and bytes by task, port and connection, worked out twice: by `analyze`, and by a script that shares no code.
+#[test]
+fn reports_are_what_the_independent_reader_counts() {
+    for name in FIXTURES {
+        let said = independent("independent_reports.py", name);
+        let reports = said.as_array().expect("a list of reports");
+        assert!(reports.len() > 1, "{name}: {said}");
+        for report in reports {
+            let words: Vec<&str> =
+                report["args"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
+            let (_, out, messages) = analyze(&fixture(name), &[&words[..], &["--format", "json"]].concat());
+            let result: Value =
+                serde_json::from_str(&out).unwrap_or_else(|_| panic!("{name} {words:?}: {messages}"));
+            let like = &report["rows"][0];
+            assert_eq!(
+                projected(&result["rows"], like),
+                projected(&report["rows"], like),
+                "{name} {words:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_independent_reader_agrees() {
     for name in FIXTURES {
-        let output = Command::new("python3")
-            .arg(root().join("tests/independent_reader.py"))
-            .arg(fixture(name))
-            .output();
-        let output = output.expect("python3 runs");
-        let said: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
+        let said = independent("independent_reader.py", name);
         let trace = TraceReader::open(&fixture(name)).expect("a trace");
         let mut scratch = Scratch::new();
         for def in &trace.tables {
