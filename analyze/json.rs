@@ -78,6 +78,7 @@ fn lost(losses: &Losses) -> Value {
         "state_full": losses.counts.state_full,
         "discarded": losses.counts.discarded,
         "kernel_missed": losses.kernel_missed,
+        "filter_missed": losses.filter_missed,
         "missing_rows": losses.missing_rows,
         "damage": losses.damage,
     })

@@ -90,6 +90,8 @@ pub(crate) struct Losses {
     pub counts: Counts,
     /// Hits that the kernel skipped; known for the whole recording only.
     pub kernel_missed: u64,
+    /// Of those, what the filters should have learned from: how many events that cost is not known.
+    pub filter_missed: u64,
     /// Rows that the file once held, or should.
     pub missing_rows: u64,
     /// Places of the file that cannot be read, whatever they held.
@@ -104,7 +106,7 @@ impl Losses {
 
     /// Nothing is missing.
     pub fn none(&self) -> bool {
-        self.events() == 0 && self.damage.is_empty()
+        self.events() == 0 && self.filter_missed == 0 && self.damage.is_empty()
     }
 
     /// The causes that apply, with their counts.
@@ -191,12 +193,13 @@ impl Ledger {
             trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
         losses.damage.extend(places);
         losses.kernel_missed = tables.iter().map(|&table| missed(trace, table)).sum();
+        losses.filter_missed = missed_by_filters(trace, tables);
         losses
     }
 
     /// The moments in which something of `tables` was lost: counts there are lower bounds.
     pub fn lossy(&self, trace: &Trace, tables: &[u16]) -> Vec<Window> {
-        if tables.iter().any(|&table| missed(trace, table) > 0) {
+        if missed_by_filters(trace, tables) > 0 || tables.iter().any(|&table| missed(trace, table) > 0) {
             return vec![trace.span];
         }
         let entries =
@@ -228,8 +231,14 @@ pub(crate) fn overlap(a: Window, b: Window) -> bool {
 }
 
 fn missed(trace: &Trace, table: u16) -> u64 {
-    let def = trace.tables.get(usize::from(table));
-    def.and_then(|def| trace.probes().of(&def.name)).map_or(0, |probe| probe.missed)
+    trace.tables.get(usize::from(table)).map_or(0, |def| trace.probes().missed(&def.name))
+}
+
+/// It matters to events alone: identity is written for what they refer to, and the recorder's own tables are whole.
+fn missed_by_filters(trace: &Trace, tables: &[u16]) -> u64 {
+    let is_event =
+        |&table: &u16| trace.tables.get(usize::from(table)).is_some_and(|def| def.role == Role::Event);
+    if tables.iter().any(is_event) { trace.probes().missed_by_filters() } else { 0 }
 }
 
 fn entries(trace: &Trace) -> Option<Vec<Entry>> {
@@ -257,6 +266,23 @@ fn entries(trace: &Trace) -> Option<Vec<Entry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::testkit::Tape;
+
+    #[test]
+    fn what_a_filter_did_not_learn_makes_counts_lower_bounds() {
+        let mut tape = Tape::new();
+        tape.send(0, 7, 1, 100, 100).feeds("process_fork", 3, "filter_tgid");
+        let run = |tape: &Tape| {
+            let (exit, out, messages) = tape.run(&["tcpsend", "--interval", "all", "--format", "csv"]);
+            (exit, out.lines().nth(1).is_some_and(|line| line.starts_with("true,1,")), messages)
+        };
+        let (exit, lower_bound, messages) = run(&tape);
+        assert_eq!((exit, lower_bound), (3, true), "{messages}");
+        assert!(messages.contains("the filters missed 3 "), "{messages}");
+        // Another probe told the same, and none of it was missed; without a filter nothing learns.
+        assert_eq!(run(tape.clone().feeds("descendants", 0, "filter_tgid")).0, 0);
+        assert_eq!(run(tape.feeds("process_fork", 3, "")), (0, false, String::new()));
+    }
 
     #[test]
     fn rows_are_due_where_they_were_carried_to() {

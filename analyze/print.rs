@@ -109,6 +109,15 @@ pub(crate) fn banner(losses: &Losses) -> Option<String> {
             .expect("a String grows");
         text.push_str("counts marked ≥ are lower bounds\n");
     }
+    if losses.filter_missed > 0 {
+        writeln!(
+            text,
+            "the filters missed {} forks or connections that they should have followed, and nobody knows what these \
+             did: counts marked ≥ are lower bounds",
+            losses.filter_missed
+        )
+        .expect("a String grows");
+    }
     for place in losses.damage.iter().take(5) {
         writeln!(text, "damaged: {}", visible(place)).expect("a String grows");
     }

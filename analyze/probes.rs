@@ -1,6 +1,8 @@
 //! What each probe was meant to get, what it got, and why.
 //!
-//! An event table is filled by the probe of the same name.
+//! An event table is filled by the probe of the same name, and by those that say so. Some probes tell a filter what
+//! is wanted: which processes are descendants, which sockets are theirs. What such a probe misses may cost events of
+//! any table, and nobody can say how many.
 
 use super::escape::lossless;
 use super::trace::Trace;
@@ -25,6 +27,10 @@ pub(crate) struct Probe {
     pub absent: String,
     /// Hits that the kernel did not run the program for.
     pub missed: u64,
+    /// The event table that it fills; empty: the one of its own name.
+    pub fills: String,
+    /// What the filters of the recording learned from it; empty: nothing.
+    pub feeds: String,
 }
 
 impl Probe {
@@ -63,6 +69,8 @@ impl Probes {
                 reason: text("reason", row),
                 absent: text("absent", row),
                 missed: rows.def.column("missed").map_or(0, |column| rows.raw(column, row)),
+                fills: text("fills", row),
+                feeds: text("feeds", row),
             };
             probes.by_name.insert(probe.name.clone(), probe);
         }
@@ -72,6 +80,22 @@ impl Probes {
     /// By name.
     pub fn iter(&self) -> impl Iterator<Item = &Probe> {
         self.by_name.values()
+    }
+
+    /// Hits that the kernel missed of those that fill a table.
+    pub fn missed(&self, table: &str) -> u64 {
+        let fills = |probe: &&Probe| probe.fills == table || probe.fills.is_empty() && probe.name == table;
+        self.iter().filter(fills).map(|probe| probe.missed).sum()
+    }
+
+    /// Hits that the filters missed: of several probes that tell the same, those that none of them can have told.
+    pub fn missed_by_filters(&self) -> u64 {
+        let mut least: BTreeMap<&str, u64> = BTreeMap::new();
+        for probe in self.iter().filter(|probe| !probe.feeds.is_empty() && probe.status == "attached") {
+            let missed = least.entry(&probe.feeds).or_insert(probe.missed);
+            *missed = probe.missed.min(*missed);
+        }
+        least.values().sum()
     }
 
     /// The probe that fills a table.

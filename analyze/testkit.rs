@@ -63,6 +63,8 @@ impl Tape {
             "reason:text",
             "absent:text",
             "missed:u64",
+            "fills:text",
+            "feeds:text",
         ];
         let defs = vec![
             def(
@@ -107,6 +109,13 @@ impl Tape {
         self.rows.push(Vec::new());
     }
 
+    /// A probe that a filter learns from.
+    pub fn feeds(&mut self, name: &str, missed: u64, knob: &str) -> &mut Self {
+        let cells = [name, "proc", "tracepoint", "tracepoint", "attached", "", ""].map(Cell::from);
+        let row = std::iter::once(START.into()).chain(cells);
+        self.push("probe", row.chain([missed.into(), "".into(), knob.into()]).collect())
+    }
+
     /// An event table that this kit does not have from the start.
     pub fn table(&mut self, name: &str, columns: &[&str]) -> &mut Self {
         self.define(def(name, Role::Event, columns));
@@ -131,7 +140,8 @@ impl Tape {
     pub fn probe(&mut self, status: &str, kind: &str, missed: u64) -> &mut Self {
         let reason = if status == "failed" { "everything was refused" } else { "" };
         let cells = ["sock_send", "net", kind, "fentry", status, reason, ""].map(Cell::from);
-        let row = std::iter::once(START.into()).chain(cells).chain([missed.into()]).collect();
+        let rest = [missed.into(), "".into(), "".into()];
+        let row = std::iter::once(START.into()).chain(cells).chain(rest).collect();
         self.push("probe", row)
     }
 

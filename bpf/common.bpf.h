@@ -49,6 +49,14 @@
 #define __lacks(columns)           __tag("lacks:" columns)
 /* Only notes a call's start: if the kernel misses a hit, no event is lost, only what the note adds to it. */
 #define __notes                    __tag("notes")
+/* It fills a table of another name than the probe's. */
+#define __fills(table)             __tag("fills:" #table)
+/*
+ * The filters learn from this program: the knob says which of them. Where the kernel misses a hit, events of any table
+ * may be missing that the filter then rejects, or never sees: their counts are lower bounds. Several programs that feed
+ * one knob with the same news stand in for each other: what matters is what all of them missed.
+ */
+#define __feeds(knob)              __tag("feeds:" #knob)
 /* This probe keeps an identity table: it is attached whenever a recorded table refers to that. */
 #define __keeps(identity)          __tag("keeps:" identity)
 

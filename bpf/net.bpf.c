@@ -44,7 +44,7 @@ static __always_inline void emit_state(const struct sock *sk, struct sock_entry 
 	SUBMIT(tcp_state, e);
 }
 
-SEC("tp_btf/inet_sock_set_state") __probe(tcp_state, 1, "tracepoint") __keeps("sock")
+SEC("tp_btf/inet_sock_set_state") __probe(tcp_state, 1, "tracepoint") __keeps("sock") __feeds(task_filter)
 int BPF_PROG(tcp_state__tp, const struct sock *sk, const int old, const int new)
 {
 	struct sock_entry *entry;

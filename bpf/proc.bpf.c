@@ -51,7 +51,7 @@ static __always_inline void adopt(__u32 child)
  * runs with preemption on, so that is the case whenever a task is switched away in the middle of it.
  * This kind is not preempted, but knows no task_struct.
  */
-SEC("tracepoint/task/task_newtask") __probe(descendants, 1, "tracepoint") __keeps("task")
+SEC("tracepoint/task/task_newtask") __probe(descendants, 1, "tracepoint") __keeps("task") __feeds(filter_tgid)
 int descendants__tp(struct trace_event_raw_task_newtask *ctx)
 {
 	if (!(ctx->clone_flags & CLONE_THREAD))
@@ -59,7 +59,7 @@ int descendants__tp(struct trace_event_raw_task_newtask *ctx)
 	return 0;
 }
 
-SEC("tp_btf/task_newtask") __probe(process_fork, 1, "tracepoint") __keeps("task")
+SEC("tp_btf/task_newtask") __probe(process_fork, 1, "tracepoint") __keeps("task") __feeds(filter_tgid)
 int BPF_PROG(process_fork__tp, struct task_struct *task, __u64 flags)
 {
 	adopt(task->tgid);

@@ -167,25 +167,25 @@ static __always_inline int exit_exec(long ret)
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_enter_execve") __probe(exec_failed, 1, "tracepoint")
+SEC("tracepoint/syscalls/sys_enter_execve") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
 int execve_enter(struct trace_event_raw_sys_enter *ctx)
 {
 	return enter_exec((const char *)ctx->args[0], (const char *const *)ctx->args[1]);
 }
 
-SEC("tracepoint/syscalls/sys_enter_execveat") __probe(exec_failed, 1, "tracepoint")
+SEC("tracepoint/syscalls/sys_enter_execveat") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
 int execveat_enter(struct trace_event_raw_sys_enter *ctx)
 {
 	return enter_exec((const char *)ctx->args[1], (const char *const *)ctx->args[2]);
 }
 
-SEC("tracepoint/syscalls/sys_exit_execve") __probe(exec_failed, 1, "tracepoint")
+SEC("tracepoint/syscalls/sys_exit_execve") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
 int execve_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	return exit_exec(ctx->ret);
 }
 
-SEC("tracepoint/syscalls/sys_exit_execveat") __probe(exec_failed, 1, "tracepoint")
+SEC("tracepoint/syscalls/sys_exit_execveat") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
 int execveat_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	return exit_exec(ctx->ret);

@@ -24,7 +24,7 @@ static __always_inline void fill_send(struct sock_send *e, const struct sock *sk
 		e->exact = p->exact;
 	} else {
 		e->latency = 0;
-		e->requested = NOT_KNOWN;
+		e->requested = e->ret ? NOT_KNOWN : 0; /* the loop that tells does not run for nothing */
 		e->exact = 0;
 	}
 	if (e->exact)

@@ -86,6 +86,12 @@ impl Filter {
         Ok(())
     }
 
+    /// Whether programs that feed this knob matter: the filter uses it.
+    #[must_use]
+    pub fn uses(&self, knob: &str) -> bool {
+        self.knobs.get(knob).is_some_and(|value| value.iter().any(|&byte| byte != 0))
+    }
+
     fn knob(&mut self, name: &'static str, value: u32) {
         self.knobs.insert(name, value.to_ne_bytes().to_vec());
     }

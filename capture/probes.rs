@@ -26,12 +26,16 @@ pub struct Variant {
 }
 
 /// One question that a family answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
     /// Name.
     pub name: String,
     /// The identity table that it keeps, if any: attached whenever something refers to that.
     pub keeps: Option<String>,
+    /// The event table that it fills; empty: the one of its own name.
+    pub fills: String,
+    /// The knob of the filter that learns from it; empty: none.
+    pub feeds: String,
     /// Best first.
     pub variants: Vec<Variant>,
 }
@@ -44,7 +48,7 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
     let btf =
         Btf::from_raw(group, object)?.ok_or_else(|| anyhow::anyhow!("{group}: the object has no BTF"))?;
     let tags = Tags::of(&btf);
-    let mut probes: BTreeMap<String, (Option<String>, BTreeMap<u32, Variant>)> = BTreeMap::new();
+    let mut probes: BTreeMap<String, (Probe, BTreeMap<u32, Variant>)> = BTreeMap::new();
     for func in btf.type_by_kind::<Func>() {
         let id = func.type_id();
         let program = func.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -56,10 +60,11 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
             else {
                 anyhow::bail!("{group}: the tag 'probe:{tag}' is not probe:NAME:RANK:KIND");
             };
-            let (keeps, variants) = probes.entry(name.to_owned()).or_default();
-            if let Some(identity) = tags.get(id, None, "keeps:") {
-                *keeps = Some(identity.to_owned());
-            }
+            let (probe, variants) = probes.entry(name.to_owned()).or_default();
+            let said = |what| tags.get(id, None, what).map(str::to_owned);
+            probe.keeps = said("keeps:").or(probe.keeps.take());
+            probe.fills = said("fills:").unwrap_or(std::mem::take(&mut probe.fills));
+            probe.feeds = said("feeds:").unwrap_or(std::mem::take(&mut probe.feeds));
             let empty = || Variant { kind: kind.to_owned(), ..Variant::default() };
             let variant = variants.entry(rank).or_insert_with(empty);
             if !tags.all(id, None).iter().any(|tag| tag == "notes") {
@@ -70,10 +75,10 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
             variant.lacks.extend(lacks.split(',').filter(|column| !column.is_empty()).map(str::to_owned));
         }
     }
-    let probe = |(name, (keeps, variants)): (String, (_, BTreeMap<u32, Variant>))| Probe {
+    let probe = |(name, (probe, variants)): (String, (Probe, BTreeMap<u32, Variant>))| Probe {
         name,
-        keeps,
         variants: variants.into_values().collect(),
+        ..probe
     };
     Ok(probes.into_iter().map(probe).collect())
 }
@@ -97,6 +102,10 @@ pub struct Outcome {
     pub lacks: Vec<String>,
     /// Its programs whose missed hits are lost events.
     pub programs: Vec<String>,
+    /// The event table that it fills; empty: the one of its own name.
+    pub fills: String,
+    /// The knob of the filter that learns from it; empty: none.
+    pub feeds: String,
 }
 
 /// Which variant of each probe is being tried.
@@ -198,6 +207,8 @@ impl Choice {
                 reasons: self.reasons_of(index, variant),
                 lacks: variant.map(|variant| variant.lacks.clone()).unwrap_or_default(),
                 programs: variant.map(|variant| variant.recording.clone()).unwrap_or_default(),
+                fills: probe.fills.clone(),
+                feeds: probe.feeds.clone(),
             }
         };
         self.probes.iter().enumerate().map(outcome).collect()
@@ -254,6 +265,19 @@ mod tests {
         let outcomes = choice.outcomes("net");
         let receive = outcomes.iter().find(|outcome| outcome.probe == "sock_recv").expect("sock_recv");
         assert_eq!((receive.got.as_deref(), receive.reasons.len()), (Some("fentry"), 0));
+    }
+
+    #[test]
+    fn programs_say_which_knob_they_feed_and_which_table_they_fill() {
+        let all =
+            || FAMILIES.iter().flat_map(|(group, object)| probes_of(group, object).expect("well formed"));
+        let names = |knob: &str| {
+            all().filter(|probe| probe.feeds == knob).map(|probe| probe.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("filter_tgid"), ["descendants", "process_fork"]);
+        assert_eq!(names("task_filter"), ["tcp_state"]);
+        let failed = all().find(|probe| probe.name == "exec_failed").expect("a probe of proc");
+        assert_eq!(failed.fills, "process_exec");
     }
 
     #[test]

@@ -171,6 +171,8 @@ const PROBE: &[Spec] = &[
     ("reason", 0, "", "why better ways were not taken"),
     ("absent", 0, "", "columns that this way cannot fill"),
     ("missed", 8, "", "hits that the kernel did not run the program for"),
+    ("fills", 0, "", "event table that it fills; empty: the one of its own name"),
+    ("feeds", 0, "", "what the filters of this recording learn from it; empty: nothing"),
 ];
 const ENUM: &[Spec] = &[("name", 0, "", "of the enumeration"), ("value", 8, "", ""), ("label", 0, "", "")];
 const COST: &[Spec] = &[

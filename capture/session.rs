@@ -106,7 +106,12 @@ impl Session {
         let forced = forced_kinds(&plan, &args.attach)?;
         let mut families = Vec::new();
         for family in &plan.families {
-            let choice = Choice::new(family.probes.clone(), |probe| family.needs(probe), &forced);
+            let mut probes = family.probes.clone();
+            probes
+                .iter_mut()
+                .filter(|probe| !filter.uses(&probe.feeds))
+                .for_each(|probe| probe.feeds.clear());
+            let choice = Choice::new(probes, |probe| family.needs(probe), &forced);
             families.push(load(family, filter, &rings, &mut maps, choice)?);
         }
         let outcomes: Vec<Outcome> = families.iter().flat_map(|family| family.outcomes.clone()).collect();
@@ -451,5 +456,10 @@ fn probe_row(outcome: &Outcome, missed: u64) -> Vec<u8> {
     };
     let row = Row::new().u64(now()).text(&outcome.probe).text(&outcome.group);
     let row = row.text(outcome.got.as_deref().unwrap_or("")).text(&outcome.wanted).text(status);
-    row.text(&outcome.reasons.join("; ")).text(&outcome.lacks.join(",")).u64(missed).bytes()
+    row.text(&outcome.reasons.join("; "))
+        .text(&outcome.lacks.join(","))
+        .u64(missed)
+        .text(&outcome.fills)
+        .text(&outcome.feeds)
+        .bytes()
 }
