@@ -321,11 +321,8 @@ static __always_inline void output(void *record, __u32 table, __u32 size)
 
 /* ---- filters on the current task: only for events that it caused itself ---- */
 
-static __always_inline bool comm_wanted(void)
+static __always_inline bool comm_wanted(const char *comm)
 {
-	char comm[16];
-
-	bpf_get_current_comm(comm, sizeof(comm));
 	for (int i = 0; i < 16; i++) {
 		if (comm[i] != want_comm[i])
 			return false;
@@ -356,6 +353,7 @@ static __always_inline __u64 ancestor_cgroup(__u32 level)
  */
 static __always_inline bool wanted(__u64 who)
 {
+	char comm[16];
 	__u32 tgid = who >> 32;
 
 	if (tgid == self_tgid)
@@ -370,7 +368,54 @@ static __always_inline bool wanted(__u64 who)
 		return false;
 	if (want_netns && task_netns((struct task_struct *)bpf_get_current_task()) != want_netns)
 		return false;
-	return !filter_comm || comm_wanted();
+	if (!filter_comm)
+		return true;
+	bpf_get_current_comm(comm, sizeof(comm));
+	return comm_wanted(comm);
+}
+
+/* ---- the same on any other task ---- */
+
+/* A task's cgroup at a level; 0: it has none there. */
+static __always_inline __u64 cgroup_of(struct task_struct *task, __u32 level)
+{
+	struct cgroup___since_6_0 *cgroup = (struct cgroup___since_6_0 *)BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct cgroup___until_6_0 *old = (struct cgroup___until_6_0 *)cgroup;
+	struct cgroup *ancestor = 0;
+	__u64 id = 0;
+
+	if (level > BPF_CORE_READ(cgroup, level))
+		return 0;
+	if (bpf_core_field_exists(struct cgroup___until_6_0, ancestor_ids)) {
+		bpf_probe_read_kernel(&id, sizeof(id), &old->ancestor_ids[0] + level);
+		return id;
+	}
+	bpf_probe_read_kernel(&ancestor, sizeof(ancestor), &cgroup->ancestors[0] + level);
+	return BPF_CORE_READ(ancestor, kn, id);
+}
+
+/* For events about a task that need not be the current one. */
+static __always_inline bool task_wanted(struct task_struct *task)
+{
+	__u32 tgid = BPF_CORE_READ(task, tgid);
+	char comm[16] = {};
+
+	if (tgid == self_tgid || want_port)
+		return false;
+	if (!any_filter)
+		return true;
+	if (filter_tgid && !tgid_wanted(tgid))
+		return false;
+	if (filter_uid && BPF_CORE_READ(task, cred, uid.val) != want_uid)
+		return false;
+	if (want_cgroup && cgroup_of(task, want_cgroup_level) != want_cgroup)
+		return false;
+	if (want_netns && task_netns(task) != want_netns)
+		return false;
+	if (!filter_comm)
+		return true;
+	bpf_core_read(comm, sizeof(comm), &task->comm);
+	return comm_wanted(comm);
 }
 
 static __always_inline bool current_wanted(void)

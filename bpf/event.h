@@ -337,4 +337,35 @@ struct cpu_sample {
 	__u32 unused __skip;
 } __event __doc("what a processor was doing when the sampling clock ticked; idle processors are filtered out");
 
+/* ---- group sched ---- */
+
+struct sched_run {
+	EVENT;
+	task_id tid __doc("task that left its processor");
+	ns_t ran __hist __doc("how long it had run");
+	__u32 state __doc("why it left: 0 it could have gone on, else the task state that it sleeps in");
+	task_id next __null(0) __doc("task that came instead; null: the processor idles");
+} __event __doc("a task left its processor");
+
+struct sched_wait {
+	EVENT;
+	task_id tid __doc("task that came to its processor");
+	ns_t off __null(0) __hist __doc("since it had left a processor; null: before the recording, or a new task");
+	ns_t queued __null(0) __hist __doc("since it could have run: woken, new, or made to leave");
+	__u32 state __doc("why it had left: 0 it could have gone on, else the task state that it slept in");
+	task_id prev __null(0) __doc("task that it replaced; null: the processor was idle");
+	stack_id kstack __doc("kernel functions that it waits in; only with --min-wait");
+	stack_id ustack __doc("user functions that it waits in, at most 64; only with --min-wait, for sleeps");
+} __event __doc("a task came to its processor, after a wait");
+
+struct sched_wake {
+	EVENT;
+	task_id tid __doc("task that was woken");
+	ns_t blocked __hist __doc("how long it had slept");
+	task_id waker __null(0) __doc("task that woke it; in interrupts, the one that was interrupted; null: an idle processor");
+	__u32 state __doc("task state that it slept in");
+	stack_id kstack __doc("kernel functions of the waker; only with --min-wait");
+	stack_id ustack __doc("user functions of the waker; only with --min-wait");
+} __event __doc("a sleeping task was woken");
+
 #endif

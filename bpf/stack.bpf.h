@@ -18,6 +18,8 @@
 /* As many as the kernel follows unless kernel.perf_event_max_stack is raised; a stack of so many is cut. */
 #define FRAMES      127
 #define STACKS_MASK 4095
+/* In the first word: there was no room for more frames. */
+#define STACK_CUT   (1ULL << 63)
 
 /* Twice a word and the frames, in room that the verifier can bound with masks. */
 struct stacks {

@@ -80,6 +80,10 @@ struct cgroup___until_6_0 {
 	int level;
 	u64 ancestor_ids[1];
 };
+struct cgroup___since_6_0 {
+	int level;
+	struct cgroup *ancestors[1];
+};
 struct css_set {
 	struct cgroup *dfl_cgrp;
 };
@@ -179,6 +183,12 @@ struct task_struct {
 	struct files_struct *files;
 	struct fs_struct *fs;
 	struct signal_struct *signal;
+};
+struct task_struct___since_5_14 {
+	unsigned int __state;
+};
+struct task_struct___until_5_13 {
+	long state;
 };
 struct linux_binprm {
 	const char *filename;

@@ -122,6 +122,10 @@ pub struct Args {
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = sampling::DEFAULT_HZ, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub frequency: u32,
 
+    /// Record only runs, sleeps and waits of at least this time, and these with stacks (group sched)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub min_wait: Option<Duration>,
+
     /// Do not look up names of functions at the end: `analyze --symbols` can do so later
     #[arg(long)]
     pub no_symbols: bool,

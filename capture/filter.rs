@@ -51,6 +51,11 @@ impl Filter {
         );
         filter.flag("any_filter", !filter.words.is_empty());
         filter.flag("with_args", !args.no_args);
+        if let Some(least) = args.min_wait {
+            let ns = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
+            filter.knobs.insert("min_wait", ns.to_ne_bytes().to_vec());
+            filter.words.push(format!("min-wait {least:?}"));
+        }
         Ok(filter)
     }
 

@@ -17,6 +17,8 @@ const REMEMBERED: u32 = 1 << 20;
 const KNOWN: usize = 1 << 16;
 /// Frames that a probe collects at most, as in `bpf/stack.bpf.h`.
 const FRAMES: usize = 127;
+/// Set in the word before the frames where there was no room for more, as there.
+const CUT: u64 = 1 << 63;
 
 /// A place in code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +99,8 @@ impl Stacks {
     pub fn number(&self, ts: u64, stack: &[u8], define: impl FnMut(Vec<u8>)) -> u32 {
         let mut words = stack.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight")));
         let Some(owner) = words.next() else { return 0 };
-        self.lock().number(ts, owner as u32, words, define)
+        let cut = stack.len() / 8 > FRAMES || owner & CUT != 0;
+        self.lock().number(ts, (owner as u32, cut), words, define)
     }
 
     /// What all stacks were made of.
@@ -110,7 +113,7 @@ impl Numbers {
     fn number(
         &mut self,
         ts: u64,
-        owner: u32,
+        (owner, cut): (u32, bool),
         addresses: impl Iterator<Item = u64>,
         mut define: impl FnMut(Vec<u8>),
     ) -> u32 {
@@ -126,7 +129,6 @@ impl Numbers {
             self.forget(ts, &mut define);
         }
         self.given += 1;
-        let cut = frames.len() >= FRAMES;
         define(stack_row(ts, self.tables[0], self.given, cut, &frames));
         self.stacks.insert(frames, self.given);
         self.given

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+/*
+ * The scheduler: how long tasks run, sleep, and wait for a processor, and who wakes them.
+ *
+ * What lies between two switches of one task is paired here, as calls are between entry and return: then
+ * a threshold (--min-wait) can drop short waits before they cost a record, and stacks are taken only for the
+ * rest. Everything is about the task that is switched or woken, so that is what filters look at, not
+ * at the current one. The programs run with interrupts off and the run queue's lock held.
+ */
+#include "common.bpf.h"
+#include "stack.bpf.h"
+
+/* Shorter waits are filtered; 0: every one is recorded, without stacks. */
+const volatile __u64 min_wait = 0;
+/* 5: the tracepoint tells the state that the task left in (Linux 5.18); by then the task's own may have changed. */
+const volatile __u32 params_of___traceiter_sched_switch = 0;
+
+#define SLEPT_FRAMES 64
+#define TASK_DEAD    0xb0 /* EXIT_DEAD, EXIT_ZOMBIE, TASK_DEAD */
+
+/* What a task has done last. */
+struct task_times {
+	__u64 in, out, queued;
+	__u32 state;
+	__u32 slept; /* bytes of `stack` */
+	__u64 stack[SLEPT_FRAMES];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct task_times);
+} times_of SEC(".maps");
+
+struct wait_record {
+	struct sched_wait e;
+	struct stacks stacks;
+};
+struct wake_record {
+	struct sched_wake e;
+	struct stacks stacks;
+};
+struct sched_scratch {
+	struct task_times fresh;
+	struct wait_record wait;
+	struct wake_record wake;
+};
+/* One of each suffices: with interrupts off none of these programs interrupts another. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sched_scratch);
+} sched_scratch SEC(".maps");
+
+static __always_inline struct sched_scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&sched_scratch, &zero);
+}
+
+static __always_inline struct task_times *find_times(__u32 tid)
+{
+	return bpf_map_lookup_elem(&times_of, &tid);
+}
+
+/* Made if need be; null when the map is full. */
+static __always_inline struct task_times *make_times(__u32 tid)
+{
+	struct task_times *t = find_times(tid);
+	struct sched_scratch *s;
+
+	if (t)
+		return t;
+	s = scratch();
+	if (!s)
+		return 0;
+	bpf_map_update_elem(&times_of, &tid, &s->fresh, BPF_ANY);
+	return find_times(tid);
+}
+
+/* ---- a task left ---- */
+
+static __always_inline void emit_run(__u32 tid, __u32 state, __u32 next, __u64 ran)
+{
+	struct sched_run *e = RESERVE(sched_run);
+
+	if (!e)
+		return;
+	e->tid = tid;
+	e->ran = ran;
+	e->state = state;
+	e->next = next;
+	SUBMIT(sched_run, e);
+}
+
+static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 state, __u32 next, __u64 now)
+{
+	__u32 tid = BPF_CORE_READ(prev, pid);
+	struct task_times *t;
+	long slept = 0;
+
+	if (!task_wanted(prev)) {
+		FILTERED(sched_run);
+		return;
+	}
+	t = make_times(tid);
+	if (!t) {
+		STATE_FULL(sched_run);
+		return;
+	}
+	if (t->in && now - t->in >= min_wait)
+		emit_run(tid, state, next, now - t->in);
+	else
+		FILTERED(sched_run);
+	if (state & TASK_DEAD) {
+		bpf_map_delete_elem(&times_of, &tid);
+		return;
+	}
+	if (min_wait && state)
+		slept = bpf_get_stack(ctx, t->stack, sizeof(t->stack), BPF_F_USER_STACK);
+	t->slept = slept > 0 ? slept : 0;
+	t->in = 0;
+	t->out = now;
+	t->state = state;
+	t->queued = state ? 0 : now;
+}
+
+/* ---- a task came ---- */
+
+/* Its kernel stack can be read now that it is about to run; its user stack was kept when it went to sleep. */
+static __always_inline void add_slept(struct wait_record *r, const struct task_times *t, struct task_struct *task)
+{
+	char *bytes = r->stacks.bytes;
+	long size = bpf_get_task_stack(task, bytes + 8, FRAMES * 8, 0);
+	__u32 used = 0, slept = t->slept & 1023;
+
+	if (size > 0) {
+		*(__u64 *)bytes = 0;
+		used = (size + 8) & 2047;
+		r->e.kstack.off = sizeof(r->e);
+		r->e.kstack.len = used;
+	}
+	if (slept && slept <= sizeof(t->stack)) {
+		*(__u64 *)(bytes + used) = BPF_CORE_READ(task, tgid) | (slept == sizeof(t->stack) ? STACK_CUT : 0);
+		bpf_probe_read_kernel(bytes + used + 8, slept, t->stack);
+		r->e.ustack.off = sizeof(r->e) + used;
+		r->e.ustack.len = slept + 8;
+		used += slept + 8;
+	}
+	output(r, TABLE(sched_wait), sizeof(r->e) + (used & STACKS_MASK));
+}
+
+static __always_inline void emit_wait(const struct task_times *t, struct task_struct *task, __u32 prev, __u64 now)
+{
+	struct sched_scratch *s = scratch();
+	struct sched_wait *e;
+
+	if (!s)
+		return;
+	e = &s->wait.e;
+	fill_header((struct header *)e, TABLE(sched_wait), now);
+	e->tid = BPF_CORE_READ(task, pid);
+	e->off = t->out ? now - t->out : 0;
+	e->queued = t->queued ? now - t->queued : 0;
+	e->state = t->state;
+	e->prev = prev;
+	e->kstack = (stack_id){};
+	e->ustack = (stack_id){};
+	if (min_wait)
+		add_slept(&s->wait, t, task);
+	else
+		output(e, TABLE(sched_wait), sizeof(*e));
+}
+
+static __always_inline void come(struct task_struct *next, __u32 prev, __u64 now)
+{
+	__u32 tid = BPF_CORE_READ(next, pid);
+	struct task_times *t;
+
+	if (!task_wanted(next)) {
+		FILTERED(sched_wait);
+		return;
+	}
+	t = make_times(tid);
+	if (!t) {
+		STATE_FULL(sched_wait);
+		return;
+	}
+	/* A task that slept before the recording, and was not seen waking: nothing is known of its wait. */
+	if ((t->out && now - t->out >= min_wait) || (t->queued && now - t->queued >= min_wait))
+		emit_wait(t, next, prev, now);
+	else
+		FILTERED(sched_wait);
+	t->in = now;
+	t->out = 0;
+	t->queued = 0;
+}
+
+static __always_inline __u32 state_of(struct task_struct *task)
+{
+	if (bpf_core_field_exists(struct task_struct___since_5_14, __state))
+		return BPF_CORE_READ((struct task_struct___since_5_14 *)task, __state);
+	return BPF_CORE_READ((struct task_struct___until_5_13 *)task, state);
+}
+
+SEC("tp_btf/sched_switch") __probe(sched_wait, 1, "tracepoint")
+int sched_switch__tp(__u64 *ctx)
+{
+	struct task_struct *prev = (struct task_struct *)ctx[1], *next = (struct task_struct *)ctx[2];
+	__u32 from = BPF_CORE_READ(prev, pid), to = BPF_CORE_READ(next, pid), state = 0;
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!gate || !group_enabled)
+		return 0;
+	if (params_of___traceiter_sched_switch >= 5)
+		state = ctx[3];
+	else
+		state = state_of(prev);
+	if (ctx[0]) /* preempted: whatever it is about to do, it has not yet */
+		state = 0;
+	if (from)
+		leave(ctx, prev, state, to, now);
+	if (to)
+		come(next, from, now);
+	return 0;
+}
+
+/* ---- a task is woken ---- */
+
+static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u32 tid, __u64 now)
+{
+	struct sched_scratch *s = scratch();
+	struct wake_record *r;
+	__u32 used = 0;
+
+	if (!s)
+		return;
+	r = &s->wake;
+	fill_header((struct header *)&r->e, TABLE(sched_wake), now);
+	r->e.tid = tid;
+	r->e.blocked = now - t->out;
+	r->e.waker = current_tid();
+	r->e.state = t->state;
+	r->e.kstack = (stack_id){};
+	r->e.ustack = (stack_id){};
+	if (min_wait) {
+		used = add_stack(ctx, &r->stacks, sizeof(r->e), 0, &r->e.kstack, 0);
+		used += add_stack(ctx, &r->stacks, sizeof(r->e), used, &r->e.ustack, BPF_F_USER_STACK);
+	}
+	output(r, TABLE(sched_wake), sizeof(r->e) + (used & STACKS_MASK));
+}
+
+/* In the context of the waker, unlike sched_wakeup, which may run on the processor of the woken one. */
+SEC("tp_btf/sched_waking") __probe(sched_wake, 1, "tracepoint")
+int sched_waking__tp(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	__u32 tid = BPF_CORE_READ(task, pid);
+	__u64 now = bpf_ktime_get_ns();
+	struct task_times *t;
+
+	if (!gate || !group_enabled)
+		return 0;
+	t = task_wanted(task) ? find_times(tid) : 0;
+	if (t && t->out && t->state && now - t->out >= min_wait)
+		emit_wake(ctx, t, tid, now);
+	else
+		FILTERED(sched_wake);
+	return 0;
+}
+
+/* From here on it waits for a processor. */
+static __always_inline int queue(struct task_struct *task)
+{
+	__u32 tid = BPF_CORE_READ(task, pid);
+	struct task_times *t;
+
+	if (!gate || !group_enabled || !task_wanted(task))
+		return 0;
+	t = make_times(tid);
+	if (t && !t->in)
+		t->queued = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup") __probe(sched_wait, 1, "tracepoint") __notes
+int sched_wakeup__tp(__u64 *ctx)
+{
+	return queue((struct task_struct *)ctx[0]);
+}
+
+SEC("tp_btf/sched_wakeup_new") __probe(sched_wait, 1, "tracepoint") __notes
+int sched_wakeup_new__tp(__u64 *ctx)
+{
+	return queue((struct task_struct *)ctx[0]);
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
