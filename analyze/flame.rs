@@ -5,6 +5,7 @@
 
 use super::answer::Answer;
 use super::error::Failure;
+use super::escape::visible;
 use super::group::{Group, Grouping, Merge};
 use super::hash::FastMap;
 use super::report::{Context, Flag};
@@ -13,6 +14,7 @@ use super::stacks::{Function, Stacks};
 use super::table::Output;
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +47,20 @@ pub(crate) const OUTPUTS: [Output; 6] = [
     ),
     Output::measure("self_pct", "%", 1, "share of the interval's sum"),
     Output::measure("total_pct", "%", 1, "share of the interval's sum"),
+];
+
+/// The same where weights are microseconds.
+pub(crate) const TIMES: [Output; 6] = [
+    OUTPUTS[0],
+    OUTPUTS[1],
+    Output::count("self_us", "us", "in the function itself"),
+    Output::count(
+        "total_us",
+        "us",
+        "in the function and what it called; once per stack, also if it called itself",
+    ),
+    OUTPUTS[4],
+    OUTPUTS[5],
 ];
 
 /// Kernel stack and user stack; 0: none.
@@ -82,6 +98,10 @@ pub(crate) struct Subject {
     pub title: &'static str,
     /// Of the weights.
     pub unit: &'static str,
+    /// Column of a function's own weight.
+    pub own: &'static str,
+    /// And with what it called.
+    pub total: &'static str,
 }
 
 /// The groups of a report, and the names of their functions.
@@ -117,7 +137,7 @@ impl<'a> Flame<'a> {
     pub fn answer(&self, grouping: &Grouping, subject: &Subject) -> Result<Answer> {
         let mut answer = match self.context.flag("folded") {
             Some(_) => Answer { plain: Some(self.folded().concat()), ..Answer::default() },
-            None => self.top(grouping)?,
+            None => self.top(grouping, subject)?,
         };
         if let Some(file) = self.context.flag("svg") {
             self.write_svg(file, subject)?;
@@ -133,7 +153,7 @@ impl<'a> Flame<'a> {
         kernel.chain(self.stacks.functions(pair.1).filter(|_| self.shown.0))
     }
 
-    fn top(&self, grouping: &Grouping) -> Result<Answer> {
+    fn top(&self, grouping: &Grouping, subject: &Subject) -> Result<Answer> {
         let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
         let mut rows: Vec<Group<()>> = Vec::new();
         let mut found: Vec<(Arc<Function>, u64, u64)> = Vec::new();
@@ -150,8 +170,8 @@ impl<'a> Flame<'a> {
         let share = |part: u64, bin| 100.0 * part as f64 / sums.get(&bin).copied().unwrap_or(0).max(1) as f64;
         let bins = || rows.iter().map(|row| row.bin);
         table
-            .ints(context.output("self"), found.iter().map(|row| Some(row.1)))
-            .ints(context.output("total"), found.iter().map(|row| Some(row.2)))
+            .ints(context.output(subject.own), found.iter().map(|row| Some(row.1)))
+            .ints(context.output(subject.total), found.iter().map(|row| Some(row.2)))
             .floats(
                 context.output("self_pct"),
                 found.iter().zip(bins()).map(|(row, bin)| Some(share(row.1, bin))),
@@ -201,6 +221,23 @@ impl<'a> Flame<'a> {
             .filter(|line| line.1 > 0)
             .map(|(stack, weight)| format!("{stack} {weight}\n"))
             .collect()
+    }
+
+    /// As bcc's tools print stacks: each with its two keys, the largest weight last.
+    pub fn print(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let mut stacks: Vec<(u64, usize, Pair)> = Vec::new();
+        for (at, group) in self.groups.iter().enumerate() {
+            stacks.extend(group.state.sorted().into_iter().map(|(pair, weight)| (weight, at, pair)));
+        }
+        stacks.sort_unstable();
+        for (weight, at, pair) in stacks {
+            for function in self.functions(pair) {
+                writeln!(out, "    {}", visible(&function.name))?;
+            }
+            let keys: Vec<String> = self.groups[at].keys.iter().map(|key| visible(&label(key))).collect();
+            writeln!(out, "    {:<16} {} ({})\n        {weight}\n", "-", keys[0], keys[1])?;
+        }
+        Ok(())
     }
 
     fn write_svg(&self, file: &str, subject: &Subject) -> Result<()> {

@@ -179,23 +179,27 @@ impl<'a> Inputs<'a> {
             (0..def.columns.len()).filter(to)
         };
         for key in refers(false) {
-            inputs.refer(&def.columns[key].references, key);
+            inputs.refer(def, key);
         }
         for key in refers(false) {
             inputs.refer_on(&def.columns[key].references, key);
         }
         for key in refers(true) {
-            inputs.refer(&def.columns[key].references, key);
+            inputs.refer(def, key);
         }
         inputs
     }
 
-    /// What column `key` refers to.
-    fn refer(&mut self, table: &str, key: usize) {
+    /// What column `key` refers to. A second column with ids of the same table gives its own name to what it refers
+    /// to: `waker_comm` beside `comm`.
+    fn refer(&mut self, of: &TableDef, key: usize) {
+        let table = &of.columns[key].references;
         let (Some(identity), Some(def)) = (Lazy::of(self.trace, table), self.trace.table(table)) else {
             return;
         };
-        self.add_row(def, &def.name, &Link { key, identity, through: None });
+        let again = of.columns[..key].iter().any(|column| column.references == *table);
+        let prefix = if again { &of.columns[key].name } else { &def.name };
+        self.add_row(def, prefix, &Link { key, identity, through: None });
     }
 
     /// What the row that column `key` refers to refers to in its turn.

@@ -23,7 +23,6 @@
 
 mod answer;
 mod args;
-mod beside;
 mod bins;
 mod check;
 mod clock;
@@ -34,14 +33,10 @@ mod error;
 mod escape;
 mod expected;
 mod export;
-mod files;
 mod flame;
 mod flow;
-mod follow;
 mod group;
 mod hash;
-#[cfg(test)]
-mod hostile;
 mod identity;
 mod info;
 mod input;
@@ -63,6 +58,7 @@ mod rewrite;
 mod rows;
 mod run;
 mod shape;
+mod spread;
 mod stacks;
 mod table;
 #[cfg(test)]

@@ -28,7 +28,6 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::flame::{self, Flame, Subject, Weights};
 use crate::analyze::group::{Group, Grouping};
-use crate::analyze::rows::Value;
 use anyhow::Result;
 use std::io;
 
@@ -49,7 +48,7 @@ fn run(context: &Context) -> Result<Answer> {
     let default = if flame::wants_lines(context) { "comm" } else { "none" };
     let (grouping, groups) = gather(context, default)?;
     let flame = Flame::new(context, &groups)?;
-    flame.answer(&grouping, &Subject { title: "CPU time", unit: "samples" })
+    flame.answer(&grouping, &Subject { title: "CPU time", unit: "samples", own: "self", total: "total" })
 }
 
 fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec<Group<Weights>>)> {
@@ -65,23 +64,5 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
 /// As bcc's profile prints it: each stack with its process, the most frequent last.
 fn compat(context: &Context, _: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
     let (_, groups) = gather(context, "comm,pid").map_err(io::Error::other)?;
-    let flame = Flame::new(context, &groups).map_err(io::Error::other)?;
-    let mut stacks: Vec<(u64, usize, flame::Pair)> = Vec::new();
-    for (at, group) in groups.iter().enumerate() {
-        stacks.extend(group.state.sorted().into_iter().map(|(pair, count)| (count, at, pair)));
-    }
-    stacks.sort_unstable();
-    for (count, at, pair) in stacks {
-        for function in flame.functions(pair) {
-            writeln!(out, "    {}", crate::analyze::escape::visible(&function.name))?;
-        }
-        let name = |key: &Value| match key {
-            Value::Text(text) => crate::analyze::escape::visible(text),
-            Value::Int(number) => number.to_string(),
-            Value::Null => "-".to_owned(),
-        };
-        let keys = &groups[at].keys;
-        writeln!(out, "    {:<16} {} ({})\n        {count}\n", "-", name(&keys[0]), name(&keys[1]))?;
-    }
-    Ok(())
+    Flame::new(context, &groups).map_err(io::Error::other)?.print(out)
 }

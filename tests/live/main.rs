@@ -22,6 +22,7 @@ mod privacy;
 mod privilege;
 mod profile;
 mod receive;
+mod sched;
 mod sends;
 mod state;
 mod support;

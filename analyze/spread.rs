@@ -1,0 +1,128 @@
+//! How a duration is distributed, by group: exact percentiles and bcc's histogram.
+
+use super::answer::{Answer, Body};
+use super::group::{Group, Grouping, Merge};
+use super::load::Scan;
+use super::quantile::{Log2, Samples, USUAL, us};
+use super::report::{Context, Flag};
+use super::rows::Value;
+use super::table::{Output, Table};
+use super::trace::Trace;
+use anyhow::Result;
+use std::io;
+
+/// A picture for each of so many groups; of more, one of all together.
+const PICTURES: usize = 8;
+
+/// The columns of the result.
+pub(crate) const OUTPUTS: [Output; 7] = [
+    Output::count("n", "", "how many"),
+    Output::measure("avg_us", "us", 3, "mean"),
+    Output::measure("p50_us", "us", 3, "half were at most so long"),
+    Output::measure("p90_us", "us", 3, "nine in ten were; empty where n is too small to say"),
+    Output::measure("p99_us", "us", 3, "99 in 100 were"),
+    Output::measure("p99_9_us", "us", 3, "999 in 1000 were"),
+    Output::measure("max_us", "us", 3, "the longest"),
+];
+
+/// bcc's option for the histogram.
+pub(crate) const MILLISECONDS: Flag =
+    Flag { name: "milliseconds", value: None, doc: "Histogram in milliseconds" };
+
+/// What is kept of a group's durations.
+#[derive(Default)]
+struct Spread {
+    values: Samples,
+    sum: u64,
+    histogram: Log2,
+}
+
+impl Merge for Spread {
+    fn merge(&mut self, later: Self) {
+        self.values.merge(later.values);
+        self.sum += later.sum;
+        self.histogram.merge(&later.histogram);
+    }
+}
+
+/// The distribution of a column in nanoseconds; rows in which it is not known are left out.
+pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<Answer> {
+    let column = scan.column(column)?;
+    let scan = scan.keeping(move |rows, row| rows.get(column, row).is_some());
+    let milliseconds = context.flag("milliseconds").is_some();
+    let (divisor, unit) = if milliseconds { (1_000_000, "msecs") } else { (1_000, "usecs") };
+    let keep = context.keep(&[&scan]);
+    let grouping = context.grouping(&scan)?;
+    let mut groups = grouping.fold(&scan, |spread: &mut Spread, rows, row| {
+        let ns = rows.raw(column, row);
+        spread.values.add(ns, keep);
+        spread.sum += ns;
+        spread.histogram.add(ns / divisor);
+    });
+    let table = table(context, &grouping, &mut groups)?;
+    let mut answer = Answer::of(table);
+    let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
+    for (title, histogram) in pictures(&names, &groups) {
+        answer.section("histogram", title, Body::Histogram(Box::new(histogram), unit));
+    }
+    Ok(threshold(context.trace).into_iter().fold(answer, Answer::note))
+}
+
+fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -> Result<Table> {
+    let mut table = context.keys(grouping, groups);
+    let count = |group: &Group<Spread>| group.state.values.len() as u64;
+    table.ints(context.output("n"), groups.iter().map(|group| Some(count(group))));
+    let mean = |group: &Group<Spread>| {
+        (count(group) > 0).then(|| group.state.sum as f64 / count(group) as f64 / 1e3)
+    };
+    table.floats(context.output("avg_us"), groups.iter().map(mean));
+    for (name, quantile) in USUAL {
+        let column = context.output(&format!("{name}_us"));
+        table.floats(column, groups.iter_mut().map(|group| group.state.values.us(quantile)));
+    }
+    table.floats(context.output("max_us"), groups.iter().map(|group| group.state.values.max().map(us)));
+    table.build()
+}
+
+fn pictures(names: &[&str], groups: &[Group<Spread>]) -> Vec<(String, Log2)> {
+    if groups.len() > PICTURES || names.is_empty() {
+        let mut all = Log2::default();
+        for group in groups {
+            all.merge(&group.state.histogram);
+        }
+        return vec![(String::new(), all)];
+    }
+    let title = |group: &Group<Spread>| {
+        let keys = names.iter().zip(&group.keys).map(|(name, key)| format!("{name} = {}", shown(key)));
+        keys.collect::<Vec<_>>().join(", ")
+    };
+    groups.iter().map(|group| (title(group), group.state.histogram.clone())).collect()
+}
+
+fn shown(key: &Value) -> String {
+    match key {
+        Value::Null => "-".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::Text(text) => text.to_string(),
+    }
+}
+
+/// As bcc prints it: the histograms alone.
+pub(crate) fn compat(_: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
+    for section in &answer.sections {
+        if !section.title.is_empty() {
+            writeln!(out, "\n{}", super::escape::visible(&section.title))?;
+        }
+        if let Body::Histogram(histogram, unit) = &section.body {
+            write!(out, "{}", histogram.render(unit))?;
+        }
+    }
+    Ok(())
+}
+
+/// What to know where short waits were not recorded.
+pub(crate) fn threshold(trace: &Trace) -> Option<String> {
+    let words = &trace.reader.host.filters;
+    let found = words.iter().find_map(|word| word.strip_prefix("min-wait "))?;
+    Some(format!("only what lasted at least {found} was recorded: shorter ones are in no figure above"))
+}
