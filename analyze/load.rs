@@ -2,8 +2,8 @@
 //!
 //! A [`Scan`] names a table and its columns. [`Scan::fold`] hands decoded rows, a frame at a time, to
 //! a native fold: its memory is that of the state, not of the events. Neighbouring frames share a
-//! state, as many as there happen to be before a thread takes over half of the rest, and states are
-//! merged in file order: as long as merging is associative, the result does not depend on who folded what.
+//! state, some pieces of the file for each thread, and states are merged in file order: as long as
+//! merging is associative, the result does not depend on how many pieces there were.
 
 use super::error::Failure;
 use super::mask::Mask;
@@ -14,6 +14,10 @@ use crate::schema::TableDef;
 use crate::schema::reader::{Frame, Scratch};
 use rayon::prelude::*;
 use std::sync::Arc;
+
+/// Pieces of the file for each thread: enough that none waits long for the last, and few, since every
+/// piece has a state that must be merged.
+const PIECES: usize = 4;
 
 /// A condition on single rows that a report has of its own.
 type Keep<'a> = dyn Fn(&Rows, usize) -> bool + Send + Sync + 'a;
@@ -159,17 +163,23 @@ impl<'a> Scan<'a> {
         merge: impl Fn(&mut S, S) + Sync + Send,
     ) -> S {
         let frames = self.frames();
-        let start = || (Scratch::new(), init());
-        let add = |(mut scratch, mut state): (Scratch, S), frame: &&Frame| {
-            self.visit(frame, &mut scratch, |chunk| each(&mut state, chunk));
-            (scratch, state)
+        let piece = |scratch: &mut Scratch, frames: &[&Frame]| {
+            let mut state = init();
+            for frame in frames {
+                self.visit(frame, scratch, |chunk| each(&mut state, chunk));
+            }
+            state
         };
         let join = |mut a: S, b: S| {
             merge(&mut a, b);
             a
         };
-        let run = || frames.par_iter().fold(start, add).map(|folded| folded.1).reduce(&init, join);
-        self.trace.install(run)
+        self.trace.install(|| {
+            let threads = rayon::current_num_threads();
+            let pieces = if threads == 1 { 1 } else { PIECES * threads };
+            let length = frames.len().div_ceil(pieces).max(1);
+            frames.par_chunks(length).map_init(Scratch::new, piece).reduce(&init, join)
+        })
     }
 
     /// Something from each frame, in file order.
