@@ -109,7 +109,7 @@ fn find_verb(args: &[String]) -> Option<usize> {
         let of_report = REPORTS
             .iter()
             .flat_map(|report| report.flags)
-            .any(|flag| arg.strip_prefix("--") == Some(flag.name) && flag.value.is_some());
+            .any(|flag| flag.value.is_some() && arg == flag.typed());
         let common = own.iter().chain([&common]).flat_map(Command::get_arguments).any(|option| {
             let long = option.get_long().is_some_and(|long| arg.strip_prefix("--") == Some(long));
             let short = option
@@ -173,8 +173,18 @@ fn verbs() -> String {
 }
 
 impl Flag {
+    fn typed(&self) -> String {
+        format!("{}{}", if self.name.len() == 1 { "-" } else { "--" }, self.name)
+    }
+
     fn arg(&self) -> Arg {
-        let arg = Arg::new(self.name).long(self.name).help(self.doc).help_heading("This report");
+        let arg = Arg::new(self.name).help(self.doc).help_heading("This report");
+        // A name of one letter is that of the live tool's option.
+        let mut letters = self.name.chars();
+        let arg = match (letters.next(), letters.next()) {
+            (Some(letter), None) => arg.short(letter),
+            _ => arg.long(self.name),
+        };
         match self.value {
             Some(value) => arg.value_name(value),
             None => arg.action(ArgAction::SetTrue),

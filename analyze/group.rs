@@ -34,6 +34,13 @@ pub(crate) struct Key {
     ids: [u64; MOST],
 }
 
+impl Key {
+    /// The same ids in another interval: for what does not belong to that of its row.
+    pub fn in_bin(self, bin: u32) -> Self {
+        Self { bin, ..self }
+    }
+}
+
 impl Hash for Key {
     fn hash<H: Hasher>(&self, to: &mut H) {
         to.write_u64(self.ids[0] ^ u64::from(self.bin) << 40);

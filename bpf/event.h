@@ -368,4 +368,36 @@ struct sched_wake {
 	stack_id ustack __doc("user functions of the waker; only with --min-wait");
 } __event __doc("a sleeping task was woken");
 
+/* ---- group stat ---- */
+
+struct task_stat {
+	EVENT;
+	__u32 exited __doc("1: the last row of a thread, at its end");
+	task_id tgid __doc("process id");
+	task_id tid __doc("thread that this is about");
+	mono_t start __doc("when the thread was created");
+	ns_t runtime __doc("CPU time, exact");
+	ns_t utime __doc("user CPU time, as the kernel accounts it, perhaps by the tick");
+	ns_t stime __doc("system CPU time, likewise");
+	ns_t guest __doc("CPU time for a virtual machine, part of utime");
+	ns_t wait __doc("time waiting for a CPU");
+	ns_t io_wait __null(-1) __doc("time waiting for a disk; null without delay accounting");
+	__u64 minor_faults;
+	__u64 major_faults;
+	__u64 voluntary __doc("switches because the thread had to wait");
+	__u64 involuntary __doc("switches because another one was to run");
+	bytes64_t read __doc("bytes read from disks");
+	bytes64_t written __doc("bytes to be written to disks");
+	bytes64_t cancelled __doc("bytes not to be written after all");
+	bytes64_t vsz __null(0) __doc("size of the address space");
+	bytes64_t rss __null(0) __doc("memory in use");
+	bytes64_t stack __null(0) __doc("size of the stack's mapping");
+	__u32 threads __doc("threads of the process");
+	__u32 fds __null(4294967295) __doc("open descriptors of the process");
+	__u32 processor __doc("where it ran last");
+	__u32 priority __doc("as the scheduler has it: 100 to 139 normal, below 100 real time");
+	__u32 policy __doc("0 normal, 1 FIFO, 2 round robin, 3 batch, 5 idle, 6 deadline");
+	__u32 unused __skip;
+} __event __doc("what a thread has used since it was created: at each interval and at its end");
+
 #endif

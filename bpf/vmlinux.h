@@ -75,6 +75,8 @@ struct kernfs_node {
 };
 struct cgroup {
 	struct kernfs_node *kn;
+	int level;
+	struct cgroup *ancestors[1];
 };
 struct cgroup___until_6_0 {
 	int level;
@@ -87,8 +89,19 @@ struct cgroup___since_6_0 {
 struct css_set {
 	struct cgroup *dfl_cgrp;
 };
+struct percpu_counter {
+	s64 count;
+};
 struct mm_struct {
 	unsigned long arg_start, arg_end;
+	unsigned long total_vm, stack_vm;
+	struct percpu_counter rss_stat[4];
+};
+struct mm_rss_stat {
+	s64 count[4];
+};
+struct mm_struct___until_6_2 {
+	struct mm_rss_stat rss_stat;
 };
 struct qstr {
 	union {
@@ -143,6 +156,7 @@ struct file {
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;
+	unsigned long *open_fds;
 };
 struct files_struct {
 	struct fdtable *fdt;
@@ -152,9 +166,20 @@ typedef struct {
 } atomic_t;
 struct signal_struct {
 	atomic_t live;
+	int nr_threads;
+};
+struct sched_info {
+	u64 run_delay;
+};
+struct task_io_accounting {
+	u64 read_bytes, write_bytes, cancelled_write_bytes;
+};
+struct task_delay_info {
+	u64 blkio_delay;
 };
 struct thread_info {
 	unsigned long flags;
+	u32 cpu;
 	u32 status;
 };
 struct rq {
@@ -164,6 +189,7 @@ struct cfs_rq {
 	struct rq *rq;
 };
 struct sched_entity {
+	u64 sum_exec_runtime;
 	struct cfs_rq *cfs_rq;
 };
 struct task_struct {
@@ -171,9 +197,15 @@ struct task_struct {
 	int pid, tgid;
 	unsigned int flags;
 	int exit_code;
-	u64 start_time, utime, stime;
-	char comm[16];
+	u64 start_time, utime, stime, gtime;
+	unsigned long nvcsw, nivcsw, min_flt, maj_flt;
+	int prio;
+	unsigned int policy;
 	struct sched_entity se;
+	struct sched_info sched_info;
+	struct task_io_accounting ioac;
+	struct task_delay_info *delays;
+	char comm[16];
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct nsproxy *nsproxy;
@@ -189,6 +221,9 @@ struct task_struct___since_5_14 {
 };
 struct task_struct___until_5_13 {
 	long state;
+};
+struct task_struct___until_5_16 {
+	unsigned int cpu;
 };
 struct linux_binprm {
 	const char *filename;

@@ -74,13 +74,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "list"])]
     pub dump: Option<PathBuf>,
 
-    /// Probe groups to record, separated by commas: see --list
-    #[arg(short, long, value_name = "GROUPS", value_delimiter = ',', default_value = "proc,net")]
+    /// Probe groups to record, separated by commas: see --list; `default` stands for several
+    #[arg(short, long, value_name = "GROUPS", value_delimiter = ',', default_value = "default")]
     pub groups: Vec<String>,
 
     /// System calls: add them up in the kernel, or record each
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub syscalls: Syscalls,
+
+    /// How often group `stat` takes stock
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
+    pub stat_interval: Duration,
 
     /// How often what is added up in the kernel is written
     #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
@@ -227,7 +231,7 @@ pub enum Syscalls {
 
 const EXAMPLES: &str = "\
 Examples:
-  capture -o trace.bin -d 30s                    processes and TCP of the whole system, 30 seconds
+  capture -o trace.bin -d 30s                    the default groups, the whole system, 30 seconds
   capture -o trace.bin -- curl http://localhost  a command and its descendants
   capture -o trace.bin -g net,net-rx --port 6379 what `analyze trace.bin tcplat` needs, for one port
   capture -o trace.bin --rotate 1GiB --keep 5    the last five files of 1 GiB each

@@ -25,6 +25,8 @@ impl SharedMaps {
 pub enum Moment {
     /// Before the recording: what is there already.
     Start,
+    /// Again and again while it runs, at its begin and its end too.
+    Tick,
     /// After it: what has not ended.
     End,
 }
@@ -33,6 +35,7 @@ impl Moment {
     fn suffix(self) -> &'static str {
         match self {
             Self::Start => "__iter",
+            Self::Tick => "__tick",
             Self::End => "__last",
         }
     }

@@ -20,7 +20,11 @@ pub fn list() -> Result<()> {
     let mut text = String::new();
     let mut maps = SharedMaps::default();
     for family in &plan.families {
-        let _ = writeln!(text, "group {}", family.group);
+        let about = super::groups::about(family.group);
+        let default = about.is_some_and(|group| group.default);
+        let rate = about.map_or("", |group| group.rate);
+        let _ = writeln!(text, "group {}{}", family.group, if default { " (default)" } else { "" });
+        let _ = writeln!(text, "  expect {rate} on a busy host of 64 processors");
         for layout in plan.layouts.iter().filter(|l| l.def.group == family.group && l.def.role == Role::Event)
         {
             let _ = writeln!(text, "  table {:<14} {}", layout.def.name, layout.def.doc);

@@ -66,6 +66,8 @@ impl Plan {
         for (group, object) in FAMILIES {
             declared.push((*group, *object, Layout::from_btf(group, object)?, probes_of(group, object)?));
         }
+        // At a process's end it stops to be a wanted one, which must be the last that programs learn of it.
+        declared.sort_by_key(|(group, ..)| *group == "proc");
         let enabled = |group: &str| groups.iter().any(|name| name == group);
         let referred = referred(
             declared.iter().filter(|(group, ..)| enabled(group)).flat_map(|(_, _, tables, _)| tables),

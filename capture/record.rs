@@ -25,6 +25,8 @@ pub enum Own {
     Cost,
     /// What was left out to keep the recording within its bounds, from when on.
     Governor,
+    /// Load average and memory of the host.
+    Load,
     /// Identity: lists of frames.
     Stack,
     /// Identity: places in code.
@@ -37,8 +39,8 @@ pub enum Own {
 
 impl Own {
     /// Those of every recording.
-    pub const ALWAYS: [Self; 6] =
-        [Self::Clock, Self::Ledger, Self::Probe, Self::Enum, Self::Cost, Self::Governor];
+    pub const ALWAYS: [Self; 7] =
+        [Self::Clock, Self::Ledger, Self::Probe, Self::Enum, Self::Cost, Self::Governor, Self::Load];
     /// Those of recordings with stacks.
     pub const OF_STACKS: [Self; 4] = [Self::Stack, Self::Frame, Self::Mapping, Self::Symbol];
 
@@ -56,6 +58,7 @@ impl Own {
             Self::Frame => "frame",
             Self::Mapping => "mapping",
             Self::Symbol => "symbol",
+            Self::Load => "load",
         }
     }
 
@@ -73,6 +76,7 @@ impl Own {
             Self::Frame => ("a place in code, in a file or in the kernel", FRAME),
             Self::Mapping => ("what a process had mapped as code, as first seen", MAPPING),
             Self::Symbol => ("functions of frames, as known when the recording ended", SYMBOL),
+            Self::Load => ("load average and memory of the host", LOAD),
         }
     }
 
@@ -225,6 +229,20 @@ const SYMBOL: &[Spec] = &[
     ("line", 8, "", "in the source file, or 0"),
     ("function", 0, "", "demangled name"),
     ("file", 0, "", "source file, or empty"),
+];
+
+const LOAD: &[Spec] = &[
+    TS,
+    ("load1", 8, "1/100", "load average of a minute"),
+    ("load5", 8, "1/100", "of five"),
+    ("load15", 8, "1/100", "of fifteen"),
+    ("runnable", 8, "", "tasks that run or wait for a processor"),
+    ("tasks", 8, "", "tasks that there are"),
+    ("total", 8, "bytes", "memory"),
+    ("free", 8, "bytes", "unused memory"),
+    ("available", 8, "bytes", "what could be had without swapping"),
+    ("buffers", 8, "bytes", "cached blocks of devices"),
+    ("cached", 8, "bytes", "cached pages of files"),
 ];
 
 /// Builds one record, field by field in the order of the table.

@@ -10,6 +10,7 @@ use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
 use super::function_names;
 use super::governor::{Governor, Reading};
+use super::groups::expand;
 use super::host::{describe, now};
 use super::ledger::{self, Ledger};
 use super::plan::{FamilyPlan, Plan, forced_kinds};
@@ -19,6 +20,7 @@ use super::record::{Own, Row};
 use super::recorder::{Message, Recorder, Rules, Written, clock_row};
 use super::rings::Rings;
 use super::signals::Signals;
+use super::snapshot::Ticks;
 use super::stacks::Stacks;
 use super::summary::{Progress, Summary};
 use super::target::{Target, free_if_low};
@@ -49,7 +51,7 @@ pub fn record(args: &Args) -> Result<u8> {
         words => Some(Command::fork(words, user.as_ref(), args.writes_to_stdout())?),
     };
     require_linux_with_btf()?;
-    let plan = Plan::new(&args.groups)?;
+    let plan = Plan::new(&expand(&args.groups))?;
     let filter = Filter::new(args, command.as_ref().map(Command::pid))?;
     let signals = Signals::listen()?;
     let target = Target::new(args)?;
@@ -86,6 +88,7 @@ struct Session {
     stacks: Option<Arc<Stacks>>,
     ledger: Ledger,
     aggregates: Aggregates,
+    ticks: Ticks,
     cost: Cost,
     started: u64,
     clock_due: u64,
@@ -145,6 +148,7 @@ impl Session {
         let aggregates = Aggregates::start(&maps, &layouts, started, args.agg_interval)?;
         set_variable(&families, "interval", started)?;
         set_variable(&families, "gate", started)?;
+        families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
         let governor = Governor::of(args, &plan, &families)?;
         let cost = if governor.is_on() { Cost::new(started).closely() } else { Cost::new(started) };
         let progress = Progress::new(args);
@@ -157,6 +161,7 @@ impl Session {
             stacks: stacks.filter(|_| !args.no_symbols),
             ledger,
             aggregates,
+            ticks: Ticks::every(args.stat_interval),
             cost,
             started,
             clock_due: started,
@@ -204,10 +209,14 @@ impl Session {
             if let Some(reason) = self.reason_to_end(signals.stop(), over) {
                 return Ok((reason, command.map_or(0, end_command)));
             }
-            let next_deed = next.min(self.aggregates.due()).min(end.unwrap_or(u64::MAX));
+            let next_deed =
+                next.min(self.aggregates.due()).min(self.ticks.due()).min(end.unwrap_or(u64::MAX));
             std::thread::sleep(Duration::from_nanos(next_deed.saturating_sub(now()).min(20_000_000)));
             if now() >= self.aggregates.due() {
                 self.close_interval()?;
+            }
+            if now() >= self.ticks.due() {
+                self.take_stock()?;
             }
             if now() >= next || self.cost.is_due() {
                 self.keep_books()?;
@@ -274,6 +283,14 @@ impl Session {
         Ok(())
     }
 
+    /// What is repeated while the recording runs.
+    fn take_stock(&mut self) -> Result<()> {
+        self.ticks.pass();
+        self.families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
+        self.send_rows(Own::Load, super::snapshot::load());
+        Ok(())
+    }
+
     /// Takes out what was added up in the interval that ends now.
     fn close_interval(&mut self) -> Result<()> {
         let begin = now();
@@ -317,6 +334,7 @@ impl Session {
 
     /// Closes the gate, empties the rings, closes the books and the file.
     fn finish(mut self, reason: &str) -> Result<()> {
+        self.take_stock()?;
         set_variable(&self.families, "gate", 0)?;
         for family in &self.families {
             family.run_iterators(Moment::End)?;
@@ -445,7 +463,7 @@ fn host_of(args: &Args, filter: &Filter) -> Host {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let left_out = if args.no_args { args.command.len().saturating_sub(1) } else { 0 };
     let command = words.take(std::env::args_os().len() - left_out).collect();
-    Host { filters: filter.words.clone(), groups: args.groups.clone(), ..describe(command) }
+    Host { filters: filter.words.clone(), groups: expand(&args.groups), ..describe(command) }
 }
 
 fn probe_row(outcome: &Outcome, missed: u64) -> Vec<u8> {

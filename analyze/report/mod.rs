@@ -83,7 +83,7 @@ pub(crate) struct Defaults {
 
 /// An option of one report.
 pub(crate) struct Flag {
-    /// Without the dashes.
+    /// Without the dashes; of one letter: an option of the live tool.
     pub name: &'static str,
     /// Name of its value; `None`: a switch.
     pub value: Option<&'static str>,

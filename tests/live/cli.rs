@@ -209,9 +209,14 @@ fn the_list_names_groups_probes_and_ways() {
     let output = Command::new(CAPTURE).arg("--list").output().expect("capture runs");
     assert!(output.status.success());
     let list = String::from_utf8_lossy(&output.stdout);
-    for word in
-        ["group proc", "group net\n", "group net-rx", "table sock_send", "probe sock_send", "probe tcp_rx"]
-    {
+    for word in [
+        "group proc (default)\n",
+        "group net (default)\n",
+        "group net-rx\n",
+        "table sock_send",
+        "probe sock_send",
+        "probe tcp_rx",
+    ] {
         assert!(list.contains(word), "{word}: {list}");
     }
 }

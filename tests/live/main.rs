@@ -24,6 +24,7 @@ mod profile;
 mod receive;
 mod sched;
 mod sends;
+mod stat;
 mod state;
 mod support;
 mod syscalls;
