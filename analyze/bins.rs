@@ -37,14 +37,20 @@ impl Bins {
         }
         let length = step.cast_signed();
         let origin = if from_start { first } else { midnight(clock, first) };
-        let begin = origin + (first - origin).div_euclid(length) * length;
+        // A file can claim any time, also one at the end of all numbers.
+        let aligned = |wall: i64| {
+            let whole = wall.saturating_sub(origin).div_euclid(length).saturating_mul(length);
+            origin.saturating_add(whole)
+        };
+        let begin = aligned(first);
         let (mut edges, mut starts) = (vec![window.from], vec![begin]);
-        let mut at = begin + length;
-        while clock.mono(at) < window.to {
-            // Where the wall clock was set forward, bins that it jumped over have no length.
-            edges.push(clock.mono(at).max(*edges.last().unwrap_or(&0)));
+        let mut at = begin.saturating_add(length);
+        while clock.mono(at) < window.to && at < i64::MAX {
+            let edge = clock.mono(at).max(*edges.last().unwrap_or(&0));
+            edges.push(edge);
             starts.push(at);
-            at += length;
+            // Where the wall clock was set forward, the bins that it jumped over are none.
+            at = at.saturating_add(length).max(aligned(clock.wall(edge.saturating_add(1))));
         }
         edges.push(window.to);
         Ok(Self { edges, starts, interval })
@@ -107,6 +113,22 @@ mod tests {
         assert_eq!(clock.time_of_day(bins.start(0), 0), "11:01:07");
         let of = |ms: u64| bins.of(1_000 * SECOND + ms * 1_000_000);
         assert_eq!((of(0), of(749), of(750), of(1_749), of(1_750), of(1_999)), (0, 0, 1, 1, 2, 2));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_forward_makes_no_bins_of_what_it_jumped_over() {
+        // From 1970 to 2026, as on a machine without a battery.
+        let clock = Clock::new((0, 0), [(2 * SECOND, 1_795_345_267_250_000_000)], 0);
+        let window = Window { from: 0, to: 4 * SECOND };
+        let bins = Bins::new(window, &clock, Some(SECOND), false).expect("few bins");
+        assert!(bins.len() <= 7, "{}", bins.len());
+        let total: f64 = (0..bins.len() as u32).map(|bin| bins.window(bin).seconds()).sum();
+        assert!((total - 4.0).abs() < 1e-6, "{total}");
+        assert_eq!(clock.time_of_day(bins.start(bins.of(3 * SECOND)), 0), "11:01:08");
+        for wall in [i64::MIN, i64::MAX, -1] {
+            let clock = Clock::new((0, wall), [], 0);
+            assert!(Bins::new(window, &clock, Some(SECOND), false).expect("few bins").len() <= 6);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Moments: `CLOCK_MONOTONIC` in the file, the recording host's wall clock on paper.
 //!
 //! Clock rows tie the two together. Between two rows the wall clock runs evenly; before the first
-//! and after the last it keeps its distance. The zone is the host's, whose offset is in the trace,
+//! and after the last it keeps its distance. Where it was set forward, it jumps. The zone is the host's, whose offset is in the trace,
 //! so no zone database is needed and a laptop's own zone does not matter.
 
 use jiff::Timestamp;
@@ -31,6 +31,7 @@ impl Clock {
             top = top.max(point.1);
             rises
         });
+        let points = with_steps(&points);
         let zone = Offset::from_seconds(offset).unwrap_or(Offset::UTC).to_time_zone();
         Self { points, zone }
     }
@@ -83,6 +84,21 @@ impl Clock {
         let stamp = Timestamp::from_nanosecond(wall.into()).unwrap_or(Timestamp::UNIX_EPOCH);
         stamp.display_with_offset(self.zone.to_offset(stamp)).to_string()
     }
+}
+
+/// Where the wall clock advanced much more than time did, it was set: it ran on evenly until then.
+fn with_steps(points: &[(u64, i64)]) -> Vec<(u64, i64)> {
+    let mut all: Vec<(u64, i64)> = Vec::with_capacity(points.len());
+    for &(mono, wall) in points {
+        if let Some(&before) = all.last() {
+            let (time, told) = (i128::from(mono - before.0), i128::from(wall) - i128::from(before.1));
+            if told > 2 * time + i128::from(SECOND) && time > 1 {
+                all.push((mono - 1, before.1.saturating_add((time - 1) as i64)));
+            }
+        }
+        all.push((mono, wall));
+    }
+    all
 }
 
 /// `after` is the first point behind `x`.

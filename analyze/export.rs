@@ -9,21 +9,53 @@ use polars::prelude::{DataType, TimeUnit, TimeZone};
 use polars_io::parquet::write::ParquetWriter;
 use serde_json::Value;
 
-/// RFC 4180: CRLF, quotes doubled. A terminal gets names made harmless; a file gets them as they are.
-pub(crate) fn csv(table: &Table, clock: &Clock, terminal: bool) -> String {
+/// What is done to names in CSV.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// Nothing: they are data.
+    #[default]
+    AsIs,
+    /// A terminal must not obey them.
+    Visible,
+    /// A spreadsheet must not compute them (`--csv-safe`).
+    NoFormula,
+}
+
+impl Text {
+    /// For a terminal or not, as asked for.
+    pub fn new(terminal: bool, safe: bool) -> Self {
+        match (terminal, safe) {
+            (true, _) => Self::Visible,
+            (false, true) => Self::NoFormula,
+            (false, false) => Self::AsIs,
+        }
+    }
+
+    fn field(self, text: &str) -> String {
+        match self {
+            Self::Visible => quote(&visible(text)),
+            Self::NoFormula if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => {
+                quote(&format!("'{text}"))
+            }
+            Self::AsIs | Self::NoFormula => quote(text),
+        }
+    }
+}
+
+/// RFC 4180: CRLF, quotes doubled.
+pub(crate) fn csv(table: &Table, clock: &Clock, text: Text) -> String {
     let names: Vec<String> = table.headings.iter().map(|heading| quote(&heading.name)).collect();
-    let mut text = names.join(",") + "\r\n";
+    let mut lines = names.join(",") + "\r\n";
     for row in 0..table.height() {
         let field = |column| match json::cell(table, clock, column, row) {
             Value::Null => String::new(),
-            Value::String(text) if terminal => quote(&visible(&text)),
-            Value::String(text) => quote(&text),
+            Value::String(value) => text.field(&value),
             other => other.to_string(),
         };
         let fields: Vec<String> = (0..table.headings.len()).map(field).collect();
-        text.push_str(&(fields.join(",") + "\r\n"));
+        lines.push_str(&(fields.join(",") + "\r\n"));
     }
-    text
+    lines
 }
 
 fn quote(text: &str) -> String {

@@ -99,6 +99,14 @@ pub(crate) struct Losses {
 }
 
 impl Losses {
+    /// Adds what another recording, of that name, lost.
+    pub fn add(&mut self, name: &str, other: Self) {
+        self.counts.add(other.counts);
+        self.kernel_missed += other.kernel_missed;
+        self.missing_rows += other.missing_rows;
+        self.damage.extend(other.damage.into_iter().map(|place| format!("{name}: {place}")));
+    }
+
     /// Events that are known to be gone.
     pub fn events(&self) -> u64 {
         self.counts.lost() + self.kernel_missed + self.missing_rows

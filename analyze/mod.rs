@@ -23,6 +23,7 @@
 
 mod answer;
 mod args;
+mod beside;
 mod bins;
 mod check;
 mod clock;
@@ -33,10 +34,14 @@ mod error;
 mod escape;
 mod expected;
 mod export;
+mod files;
 mod flame;
 mod flow;
+mod follow;
 mod group;
 mod hash;
+#[cfg(test)]
+mod hostile;
 mod identity;
 mod info;
 mod input;

@@ -83,6 +83,12 @@ pub(crate) struct Options {
     /// With --check: store the result instead
     #[arg(long, requires = "check")]
     pub update: bool,
+    /// Read a trace that is still being written, or a pipe, and print intervals as they arrive
+    #[arg(long)]
+    pub follow: bool,
+    /// In CSV, put ' before text that a spreadsheet would take for a formula
+    #[arg(long)]
+    pub csv_safe: bool,
     /// Times in UTC and not in the recording host's zone
     #[arg(long)]
     pub utc: bool,
@@ -141,6 +147,8 @@ impl Options {
             ("interval", self.interval.is_some() && self.at.is_none()),
             ("columns", self.columns),
             ("compat", self.compat),
+            ("follow", self.follow),
+            ("csv-safe", self.csv_safe),
         ];
         given.into_iter().find(|option| option.1).map(|option| option.0)
     }

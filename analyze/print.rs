@@ -1,6 +1,6 @@
 //! Tables for people: aligned columns, names made harmless, lower bounds marked `≥`.
 
-use super::answer::{Body, Page, Section};
+use super::answer::{Answer, Body, Page, Section};
 use super::clock::Clock;
 use super::escape::visible;
 use super::ledger::Losses;
@@ -14,17 +14,21 @@ pub(crate) fn page(page: &Page) -> String {
     if let Some(table) = &page.answer.table {
         text.push_str(&grid(table, page.clock));
     }
-    for part in &page.answer.sections {
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&section(part, page.clock));
+    if !text.is_empty() && !page.answer.sections.is_empty() {
+        text.push('\n');
     }
+    text.push_str(&sections(page.answer, page.clock));
     if !page.answer.notes.is_empty() {
         text.push('\n');
     }
     page.answer.notes.iter().for_each(|note| writeln!(text, "# {}", visible(note)).expect("a String grows"));
     text
+}
+
+/// What goes with the table, part by part.
+pub(crate) fn sections(answer: &Answer, clock: &Clock) -> String {
+    let parts: Vec<String> = answer.sections.iter().map(|part| section(part, clock)).collect();
+    parts.join("\n")
 }
 
 fn section(section: &Section, clock: &Clock) -> String {
@@ -52,20 +56,30 @@ fn section(section: &Section, clock: &Clock) -> String {
 
 /// One table: numbers to the right, the last column as long as it is.
 fn grid(table: &Table, clock: &Clock) -> String {
+    continued(table, clock, &mut Vec::new(), true)
+}
+
+/// More rows of a table, below those that came before with their `widths`; the first ones have the heading above.
+pub(crate) fn continued(table: &Table, clock: &Clock, widths: &mut Vec<usize>, first: bool) -> String {
     let shown: Vec<usize> =
         (0..table.headings.len()).filter(|&at| table.headings[at].show != Show::Hidden).collect();
-    let cells: Vec<Vec<String>> = (0..table.height())
-        .map(|row| shown.iter().map(|&at| cell(table, clock, at, row)).collect())
-        .collect();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    if first {
+        rows.push(shown.iter().map(|&at| visible(&table.headings[at].name)).collect());
+    }
+    rows.extend(
+        (0..table.height())
+            .map(|row| shown.iter().map(|&at| cell(table, clock, at, row)).collect::<Vec<_>>()),
+    );
     let right: Vec<bool> = shown.iter().map(|&at| is_number(table, at)).collect();
-    let names: Vec<String> = shown.iter().map(|&at| table.headings[at].name.clone()).collect();
-    let width =
-        |at: usize| cells.iter().chain([&names]).map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..shown.len()).map(width).collect();
+    widths.resize(shown.len(), 0);
+    for (at, width) in widths.iter_mut().enumerate() {
+        *width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0).max(*width);
+    }
     let mut text = String::new();
-    for row in std::iter::once(&names).chain(&cells) {
+    for row in &rows {
         let mut line = String::new();
-        for ((cell, &width), &right) in row.iter().zip(&widths).zip(&right) {
+        for ((cell, &width), &right) in row.iter().zip(&*widths).zip(&right) {
             let pad = " ".repeat(width - cell.chars().count());
             let (before, after) = if right { (pad.as_str(), "") } else { ("", pad.as_str()) };
             write!(line, "{before}{cell}{after}  ").expect("a String grows");

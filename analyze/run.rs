@@ -2,14 +2,19 @@
 
 use super::answer::{Answer, Page};
 use super::args::{self, Call, Parsed};
+use super::clock::Clock;
 use super::error::{Exit, Failure};
+use super::escape::visible;
+use super::export::Text;
 use super::ledger::Losses;
-use super::options::Format;
+use super::options::{Format, Options};
 use super::report::{Context, Report};
 use super::shape::Shape;
 use super::trace::Trace;
 use super::window::Window;
-use super::{check, expected, export, info, input, json, overview, print, report, rewrite};
+use super::{
+    beside, check, expected, export, files, follow, info, input, json, overview, print, report, rewrite,
+};
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
@@ -30,10 +35,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     }
     // Nothing is left to tell it to if this fails too.
     let mut said = io::stderr().lock();
-    let _ = writeln!(said, "analyze: {error:#}");
+    // An error may name what stands in the file, which must not command the terminal either.
+    let text: Vec<String> = format!("analyze: {error:#}").lines().map(visible).collect();
+    let _ = writeln!(said, "{}", text.join("\n"));
     let failure = error.downcast_ref::<Failure>();
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
-        let _ = writeln!(said, "hint: {hint}");
+        let _ = writeln!(said, "hint: {}", visible(hint));
     }
     failure.map_or(Exit::Unusable, |failure| failure.exit)
 }
@@ -60,16 +67,26 @@ pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, termi
             .hint("name one: analyze --help lists them")
             .into());
     }
-    let [path] = &call.traces[..] else {
-        return match report {
-            Some(report) if call.traces.is_empty() => columns(report, None, out),
-            _ => Err(Failure::usage("one trace at a time").into()),
-        };
-    };
-    let trace = Trace::open(path, call.options.threads, call.options.utc)?;
-    match report {
-        Some(report) if call.options.columns => columns(report, Some(&trace), out),
-        _ => answer(&trace, report, &call, out, messages, terminal),
+    if let (Some(report), true) = (report, call.traces.is_empty()) {
+        return columns(report, None, out);
+    }
+    if let (Some(report), true) = (report, call.options.follow) {
+        return follow::run(report, &call, out, messages, terminal);
+    }
+    let traces = files::open(&call.traces, &call.options)?;
+    match (report, &traces[..]) {
+        (Some(report), [trace, ..]) if call.options.columns => columns(report, Some(trace), out),
+        (Some(report), [_, _, ..]) => beside::answer(&traces, report, &call, out, messages, terminal),
+        (None, [_, _, ..]) if call.options.output.is_some() => {
+            Err(Failure::usage("-o takes the answer for one trace").into())
+        }
+        _ => {
+            let mut exit = Exit::Ok;
+            for trace in &traces {
+                exit = exit.max(answer(trace, report, &call, out, messages, terminal)?);
+            }
+            Ok(exit)
+        }
     }
 }
 
@@ -81,7 +98,7 @@ fn answer(
     messages: &mut dyn Write,
     terminal: bool,
 ) -> Result<Exit> {
-    let window = window(trace, report, call)?;
+    let window = window(trace.span, &trace.clock, report, call)?;
     let verb = call.verb.as_deref().unwrap_or("overview");
     let context = report.map(|report| Context::new(trace, report, call, window)).transpose()?;
     let answer = match (&context, verb) {
@@ -101,29 +118,60 @@ fn answer(
         answer: &answer,
         losses: &losses,
     };
-    if let Some(file) = &call.options.check {
-        return compare(file, &page, call.options.update, out);
+    match context.as_ref().filter(|_| call.options.compat && call.options.check.is_none()) {
+        Some(context) => {
+            write(call, &compat(context, &answer)?, out)?;
+            report_losses(&losses, messages)
+        }
+        None => deliver(&page, call, out, messages, terminal),
     }
-    let text = match (context.as_ref().filter(|_| call.options.compat), &answer.plain) {
-        (Some(context), _) => compat(context, &answer)?,
-        (None, Some(lines)) => lines.clone().into_bytes(),
-        (None, None) => render(&page, call.options.format(), terminal && call.options.output.is_none())?,
-    };
-    write(call, &text, out)?;
-    report_losses(&losses, messages)
 }
 
-fn window(trace: &Trace, report: Option<&Report>, call: &Call) -> Result<Window> {
+/// Compares an answer or prints it, and says what is missing.
+pub(super) fn deliver(
+    page: &Page,
+    call: &Call,
+    out: &mut dyn Write,
+    messages: &mut dyn Write,
+    terminal: bool,
+) -> Result<Exit> {
+    if let Some(file) = &call.options.check {
+        return compare(file, page, call.options.update, out);
+    }
+    let text = match &page.answer.plain {
+        Some(lines) => lines.clone().into_bytes(),
+        None => render(page, &call.options, terminal && call.options.output.is_none())?,
+    };
+    write(call, &text, out)?;
+    report_losses(page.losses, messages)
+}
+
+/// The part of a span that is asked for.
+pub(super) fn window(span: Window, clock: &Clock, report: Option<&Report>, call: &Call) -> Result<Window> {
     let options = &call.options;
     let interval =
         options.interval(report.and_then(|report| report.defaults.interval))?.unwrap_or(super::clock::SECOND);
     let at = options.at.as_deref().map(|at| (at, interval));
-    Ok(trace.span.narrow(&trace.clock, options.from.as_deref(), options.to.as_deref(), at)?)
+    Ok(span.narrow(clock, options.from.as_deref(), options.to.as_deref(), at)?)
 }
 
 fn run_report(context: &Context) -> Result<Answer> {
-    let (report, options) = (context.report, context.options);
-    let mut answer = (report.run)(context)?;
+    let mut answer = unshaped(context)?;
+    shape(context.report, context.options, &mut answer)?;
+    Ok(answer)
+}
+
+/// What a report says, with all its notes, not yet filtered, sorted or cut.
+pub(super) fn unshaped(context: &Context) -> Result<Answer> {
+    let mut answer = (context.report.run)(context)?;
+    answer.notes.push(context.report.exactness.to_owned());
+    answer.notes.extend(context.remarks());
+    answer.notes.extend(context.sources());
+    Ok(answer)
+}
+
+/// `--having`, `--sort`, `--top`.
+pub(super) fn shape(report: &Report, options: &Options, answer: &mut Answer) -> Result<()> {
     let shape = Shape {
         having: options.having.as_deref(),
         sort: options.sort.as_deref(),
@@ -131,11 +179,8 @@ fn run_report(context: &Context) -> Result<Answer> {
         top: options.top.or(report.defaults.top),
         events: answer.events,
     };
-    answer.table = answer.table.map(|table| shape.apply(table)).transpose()?;
-    answer.notes.push(report.exactness.to_owned());
-    answer.notes.extend(context.remarks());
-    answer.notes.extend(context.sources());
-    Ok(answer)
+    answer.table = answer.table.take().map(|table| shape.apply(table)).transpose()?;
+    Ok(())
 }
 
 fn compat(context: &Context, answer: &Answer) -> Result<Vec<u8>> {
@@ -154,20 +199,20 @@ fn compat(context: &Context, answer: &Answer) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn render(page: &Page, format: Format, terminal: bool) -> Result<Vec<u8>> {
+fn render(page: &Page, options: &Options, terminal: bool) -> Result<Vec<u8>> {
     let table = || {
         page.answer.table.as_ref().ok_or_else(|| {
             Failure::usage(format!("{} is not one table", page.report)).hint("use --format json")
         })
     };
-    Ok(match format {
+    Ok(match options.format() {
         Format::Table => print::page(page).into_bytes(),
         Format::Json => json::text(&json::page(page), true).into_bytes(),
         Format::Ndjson => json::rows(table()?, page.clock)
             .map(|row| json::text(&row, false))
             .collect::<String>()
             .into_bytes(),
-        Format::Csv => export::csv(table()?, page.clock, terminal).into_bytes(),
+        Format::Csv => export::csv(table()?, page.clock, Text::new(terminal, options.csv_safe)).into_bytes(),
         Format::Parquet if terminal => {
             return Err(Failure::usage("Parquet is not for a terminal")
                 .hint("name a file: -o FILE.parquet")
@@ -212,12 +257,13 @@ fn columns(report: &Report, trace: Option<&Trace>, out: &mut dyn Write) -> Resul
     let first = report.needs.first();
     if let Some((trace, need)) = trace.zip(first) {
         let def = report::recorded(trace, report, need)?;
-        writeln!(out, "Columns for --where and --by ({}):", def.name)?;
+        writeln!(out, "Columns for --where and --by ({}):", visible(&def.name))?;
         for input in input::Inputs::of(trace, def).iter() {
             let absent = &input.def.absent;
             let absent =
                 if absent.is_empty() { String::new() } else { format!(" (not in this trace: {absent})") };
-            writeln!(out, "  {:<16} {:<6} {}{absent}", input.name, input.unit, input.def.doc)?;
+            let line = format!("  {:<16} {:<6} {}{absent}", input.name, input.unit, input.def.doc);
+            writeln!(out, "{}", visible(&line))?;
         }
         writeln!(out)?;
     }

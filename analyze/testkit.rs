@@ -4,6 +4,7 @@
 mod cell;
 mod define;
 mod files;
+mod folder;
 mod sched;
 mod stacks;
 mod tcp;
@@ -16,6 +17,7 @@ use crate::schema::{Host, Kind, Role, TableDef, TraceReader, TraceWriter};
 pub(crate) use cell::Cell;
 use cell::batch;
 use define::def;
+pub(crate) use folder::Folder;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `CLOCK_MONOTONIC` at time zero.
@@ -29,6 +31,7 @@ pub(crate) struct Tape {
     defs: Vec<TableDef>,
     rows: Vec<Vec<Vec<Cell>>>,
     per_frame: usize,
+    host: Host,
 }
 
 impl Tape {
@@ -94,7 +97,18 @@ impl Tape {
             def("probe", Role::Record, &probe),
             def("enum", Role::Record, &["name:text", "value:u64", "label:text"]),
         ];
-        let mut tape = Self { rows: Vec::new(), defs: Vec::new(), per_frame: 1000 };
+        let host = Host {
+            required_reader: 1,
+            hostname: "box".into(),
+            kernel: "6.12.0".into(),
+            cpus: 2,
+            start_mono: START,
+            start_real: REAL,
+            zone: "CET".into(),
+            zone_offset: 3600,
+            ..Host::default()
+        };
+        let mut tape = Self { rows: Vec::new(), defs: Vec::new(), per_frame: 1000, host };
         for def in defs {
             tape.define(def);
         }
@@ -165,20 +179,16 @@ impl Tape {
         self
     }
 
+    /// Changes what the recording says of itself.
+    pub fn host(&mut self, change: impl FnOnce(&mut Host)) -> &mut Self {
+        change(&mut self.host);
+        self
+    }
+
     /// The file.
     pub fn bytes(&self) -> Vec<u8> {
-        let host = Host {
-            required_reader: 1,
-            hostname: "box".into(),
-            kernel: "6.12.0".into(),
-            cpus: 2,
-            start_mono: START,
-            start_real: REAL,
-            zone: "CET".into(),
-            zone_offset: 3600,
-            ..Host::default()
-        };
-        let mut writer = TraceWriter::new(Vec::new(), 1, &host, self.defs.clone()).expect("a Vec takes all");
+        let mut writer =
+            TraceWriter::new(Vec::new(), 1, &self.host, self.defs.clone()).expect("a Vec takes all");
         for (def, rows) in self.defs.iter().zip(&self.rows) {
             let kind = match def.role {
                 Role::Event => Kind::Events,

@@ -287,6 +287,22 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_the_definition_does_not_know_are_skipped() {
+        let def = table(vec![ColumnDef::new("n", ColumnType::Number { width: 4, signed: false })]);
+        let bytes = build(64, |root| {
+            let mut to = root.init_batch();
+            to.set_rows(2);
+            let mut list = to.init_columns(2);
+            list.reborrow().get(0).set_index(9);
+            list.get(1).init_numbers().set_base(7);
+        });
+        assert_eq!(
+            read(&def, 2, &bytes).expect("the column that is known").columns,
+            [Column::U32(vec![7, 7])]
+        );
+    }
+
+    #[test]
     fn a_column_that_is_its_own_key_is_refused() {
         let mut column = ColumnDef::new("n", ColumnType::Number { width: 4, signed: false });
         column.by = "n".into();

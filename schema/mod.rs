@@ -23,6 +23,7 @@ pub mod pack;
 pub mod pseudonym;
 pub mod reader;
 pub mod redact;
+mod set;
 pub mod singles;
 mod source;
 pub mod table;

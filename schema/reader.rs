@@ -18,6 +18,7 @@ use super::singles::{Footer, read_footer, read_host, read_tables};
 use super::source::Source;
 use super::table::TableDef;
 use super::trace_capnp::frame as root;
+use super::walk::Order;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -57,6 +58,9 @@ pub struct TraceReader {
     pub damage: Vec<Damage>,
     /// Present after a clean end.
     pub footer: Option<Footer>,
+    /// How far the walk from header to header has come.
+    pub(super) walked: u64,
+    pub(super) order: Order,
 }
 
 /// Buffers that one thread uses again for each frame.
@@ -113,16 +117,77 @@ impl TraceReader {
         Self::from_source(Source::Memory(bytes))
     }
 
-    fn from_source(source: Source) -> Result<Self> {
-        let mut reader = Self {
+    /// Opens a file that may still be written: what is cut at its end is not there yet, and may come
+    /// with [`TraceReader::refresh`]. There may be nothing in it so far.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds no trace that this build can read.
+    pub fn follow(file: File) -> Result<Self> {
+        let length = file.metadata().map_err(FormatError::io("open"))?.len();
+        let mut reader = Self::unread(Source::File(file, length));
+        reader.take_new()?;
+        Ok(reader)
+    }
+
+    /// Reads on where the file ended so far.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no trace, or has become shorter.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.source.refresh().map_err(FormatError::io("read the trace"))?;
+        self.take_new()
+    }
+
+    fn take_new(&mut self) -> Result<()> {
+        let length = self.source.length();
+        if length < self.walked {
+            let what = format!("the file has become shorter: {} bytes of it had been read", self.walked);
+            return Err(FormatError::Damaged { offset: length, what });
+        }
+        self.walk(true)?;
+        if self.frames.is_empty() && self.walked > 0 {
+            return Err(FormatError::NotATrace { length });
+        }
+        let ended = self.frames.last().is_some_and(|frame| frame.header.kind == Kind::Footer);
+        if self.tables.is_empty() || (ended && self.footer.is_none()) {
+            self.read_singles()?;
+        }
+        Ok(())
+    }
+
+    /// The same trace with some of its frames, as if it went on.
+    ///
+    /// # Errors
+    /// When the system refuses another handle of the file.
+    pub fn view(&self, keep: impl Fn(&Frame) -> bool) -> Result<Self> {
+        Ok(Self {
+            source: self.source.share().map_err(FormatError::io("share the trace"))?,
+            host: self.host.clone(),
+            tables: self.tables.clone(),
+            frames: self.frames.iter().filter(|frame| keep(frame)).cloned().collect(),
+            damage: self.damage.clone(),
+            footer: None,
+            walked: self.walked,
+            order: self.order.clone(),
+        })
+    }
+
+    fn unread(source: Source) -> Self {
+        Self {
             source,
             host: Host::default(),
             tables: Vec::new(),
             frames: Vec::new(),
             damage: Vec::new(),
             footer: None,
-        };
-        reader.walk()?;
+            walked: 0,
+            order: Order::default(),
+        }
+    }
+
+    fn from_source(source: Source) -> Result<Self> {
+        let mut reader = Self::unread(source);
+        reader.walk(false)?;
         if reader.frames.is_empty() {
             return Err(FormatError::NotATrace { length: reader.source.length() });
         }

@@ -8,6 +8,8 @@ use std::io;
 pub(super) enum Source {
     File(File, u64),
     Memory(Vec<u8>),
+    /// Files that lie end to end: where each begins.
+    Set(Vec<(u64, Self)>),
 }
 
 impl Source {
@@ -15,13 +17,47 @@ impl Source {
         match self {
             Self::File(_, length) => *length,
             Self::Memory(bytes) => bytes.len() as u64,
+            Self::Set(files) => files.last().map_or(0, |(start, file)| start + file.length()),
         }
     }
 
-    /// Up to `to.len()` bytes from `offset`; fewer only at the end.
+    /// Looks again how long the file is.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        if let Self::File(file, length) = self {
+            *length = file.metadata()?.len();
+        }
+        Ok(())
+    }
+
+    /// The same bytes once more.
+    pub(super) fn share(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::File(file, length) => Self::File(file.try_clone()?, *length),
+            Self::Memory(bytes) => Self::Memory(bytes.clone()),
+            Self::Set(files) => {
+                let share = |(start, file): &(u64, Self)| Ok((*start, file.share()?));
+                Self::Set(files.iter().map(share).collect::<io::Result<_>>()?)
+            }
+        })
+    }
+
+    /// This, and behind it another.
+    pub(super) fn followed_by(self, next: Self) -> Self {
+        let start = self.length();
+        let mut files = if let Self::Set(files) = self { files } else { vec![(0, self)] };
+        files.push((start, next));
+        Self::Set(files)
+    }
+
+    /// Up to `to.len()` bytes from `offset`; fewer only at the end of a file.
     pub(super) fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::File(file, _) => read_at(file, offset, to),
+            Self::Set(files) => {
+                let after = files.partition_point(|&(start, _)| start <= offset);
+                let Some((start, file)) = files.get(after.wrapping_sub(1)) else { return Ok(0) };
+                file.read(offset - start, to)
+            }
             Self::Memory(bytes) => {
                 let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]);
                 let length = rest.len().min(to.len());

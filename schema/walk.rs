@@ -31,8 +31,8 @@ enum Place {
 }
 
 /// What the sequence numbers of a file allow next.
-#[derive(Default)]
-struct Order {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Order {
     next: HashMap<u16, u64>,
     host: bool,
 }
@@ -55,23 +55,25 @@ impl Order {
 }
 
 impl TraceReader {
-    /// From header to header to the end of the trace.
-    pub(super) fn walk(&mut self) -> Result<()> {
+    /// From header to header to the end of the trace. Where the file is `growing`, what is cut at its end is not
+    /// there yet.
+    pub(super) fn walk(&mut self, growing: bool) -> Result<()> {
         let end = self.source.length();
-        let mut order = Order::default();
-        let mut offset = 0;
-        while offset < end {
-            offset = match self.header_at(offset)? {
-                Ok(header) if offset + header.length() <= end => match order.check(&header) {
+        while self.walked < end {
+            let offset = self.walked;
+            self.walked = match self.header_at(offset)? {
+                Ok(header) if offset + header.length() <= end => match self.order.check(&header) {
                     Place::Next => self.add_frame(offset, header),
                     Place::Before(what) => self.add_damage(offset, header.length(), what),
                     Place::Elsewhere => self.add_damage(offset, end - offset, OTHER_TRACE.into()),
                 },
+                Ok(_) if growing => return Ok(()),
                 Ok(header) => {
                     let missing = offset + header.length() - end;
                     self.skip(offset, format!("a frame is cut: {missing} bytes are missing"))?
                 }
                 Err(_) if self.is_trailer(offset)? => self.end_trace(offset + frame::TRAILER as u64),
+                Err(_) if growing && end - offset < MAX_HEADER as u64 => return Ok(()),
                 Err(what) => self.skip(offset, what)?,
             };
         }

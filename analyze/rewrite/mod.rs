@@ -23,6 +23,7 @@ mod slice;
 
 use super::args::Call;
 use super::error::{Exit, Failure};
+use super::files;
 use super::rows::Rows;
 use super::trace::Trace;
 use super::window::Window;
@@ -162,9 +163,7 @@ pub(crate) fn run(
     if let Some(option) = call.options.not_of(verb.name) {
         return refuse(format!("{} has no option --{option}", verb.name));
     }
-    let threads = call.options.threads;
-    let open = call.traces.iter().map(|path| Trace::open(path, threads, call.options.utc));
-    let traces: Vec<Trace> = open.collect::<Result<_>>()?;
+    let traces = files::open(&call.traces, &call.options)?;
     let job = Job { traces: &traces, call, matches };
     let plan = (verb.plan)(&job)?;
     let level = matches.get_one("level").copied().unwrap_or(verb.level);

@@ -80,6 +80,9 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     };
     redaction.host(&mut plan.host);
     redaction.tables(&mut plan.tables);
+    let kinds = [("arguments", own.args), ("names", own.names), ("addresses", own.addresses)];
+    let hidden = kinds.into_iter().filter(|kind| !matches!(kind.1, What::Keep));
+    plan.host.hidden.extend(hidden.map(|(kind, what)| format!("{kind}: {what:?} by redact").to_lowercase()));
     plan.notes = changes(trace, &redaction);
     let edit = Box::new(move |frame: &_, scratch: &mut _| {
         let mut batch = trace.read(frame, None, scratch).map(Rows::into_batch)?;

@@ -1,56 +1,6 @@
 //! The verbs on small traces: what is where nothing is taken out, and what is said where something is.
 
-use crate::analyze::error::{Exit, Failure};
-use crate::analyze::run::run;
-use crate::analyze::testkit::Tape;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A folder of its own for each test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name =
-            format!("tapedeck-rewrite-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).expect("the temporary folder takes a folder");
-        Self(path)
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> &Self {
-        std::fs::write(self.0.join(name), bytes).expect("a folder of ours");
-        self
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.0.join(name)).expect("a file of ours")
-    }
-
-    /// Exit code, output and messages; words that end in `.bin` are files of this folder.
-    fn run(&self, line: &str) -> (i32, String, String) {
-        let word = |word: &str| {
-            let file = Path::new(word).extension().is_some_and(|end| end == "bin");
-            if file { self.0.join(word).display().to_string() } else { word.replace('~', " ") }
-        };
-        let args: Vec<String> = ["analyze"].into_iter().chain(line.split(' ')).map(word).collect();
-        let (mut out, mut messages) = (Vec::new(), Vec::new());
-        let exit = run(&args, &mut out, &mut messages, false).unwrap_or_else(|error| {
-            messages.extend(format!("{error:#}").into_bytes());
-            error.downcast_ref::<Failure>().map_or(Exit::Unusable, |failure| failure.exit)
-        });
-        let text =
-            |bytes| String::from_utf8(bytes).expect("UTF-8").replace(&format!("{}/", self.0.display()), "");
-        (exit as i32, text(out), text(messages))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::analyze::testkit::{Folder, Tape};
 
 /// Four seconds of sends by two threads on two sockets, 100 a second, of which ten were lost in the third.
 fn tape() -> Tape {
@@ -224,7 +174,7 @@ fn redacted_columns_are_gone_or_pseudonyms() {
     tape.table("exec", &["ts:u64", "cpu:u16", "tid:u32>task", "args:text"]);
     tape.push("exec", vec![5u64.into(), 0u64.into(), 7u64.into(), "secret --password".into()]);
     folder.put("a.bin", &tape.bytes()).put("key.bin", &[7; 32]);
-    let key = folder.0.join("key.bin").display().to_string();
+    let key = folder.path().join("key.bin").display().to_string();
     for out in ["b.bin", "c.bin"] {
         let (_, said, messages) = folder.run(&format!("a.bin redact --hash-key-file {key} -o {out}"));
         assert!(
@@ -278,6 +228,6 @@ fn files_are_not_overwritten_by_accident() {
         assert_eq!(exit, 2, "{line}");
         assert!(messages.contains("has no option --"), "{messages}");
     }
-    let files = std::fs::read_dir(&folder.0).expect("a folder").count();
+    let files = std::fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(files, 2, "nothing is left lying about");
 }

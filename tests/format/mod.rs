@@ -7,6 +7,7 @@ mod hostile;
 mod made;
 mod round_trip;
 mod stock;
+mod versions;
 
 #[path = "../fuzz/targets.rs"]
 mod targets;

@@ -1,0 +1,318 @@
+//! `--follow`: a trace that is still being written, interval by interval as they arrive, as `tail -f` does with text.
+//!
+//! ```text
+//! capture -o trace.bin & analyze trace.bin tcptop --follow
+//! capture -o - | analyze - tcpsend --follow --interval 5s
+//! ```
+//!
+//! Each interval is answered from its own events, as `--from … --to …` would, and printed once it is complete: when
+//! the recorder wrote something that is two seconds younger, since no row waits longer than that before it is
+//! written. Rows that come later all the same are named. A report that lists events lists those of each
+//! interval. It ends where the recording ends, or with the pipe. Only names of recent epochs are read, so the
+//! cost of an interval does not grow with the file.
+//!
+//! Any number of processes can follow one file. A file that becomes shorter is an error.
+
+use super::args::Call;
+use super::bins::Bins;
+use super::clock::{Clock, SECOND};
+use super::error::{Exit, Failure};
+use super::options::{Align, Format};
+use super::report::{Context, Report};
+use super::run::{report_losses, shape, unshaped};
+use super::table::Table;
+use super::trace::Trace;
+use super::window::Window;
+use super::{export, json, print};
+use crate::schema::reader::Frame;
+use crate::schema::{Kind, TraceReader};
+use anyhow::{Context as _, Result};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often the file is looked at.
+const POLL: Duration = Duration::from_millis(100);
+/// Rows are in the file this long after their event: a batch waits a second, names half of one.
+const LAG: u64 = 2 * SECOND;
+
+/// Prints intervals until the recording ends.
+pub(crate) fn run(
+    report: &Report,
+    call: &Call,
+    out: &mut dyn Write,
+    messages: &mut dyn Write,
+    terminal: bool,
+) -> Result<Exit> {
+    check(call)?;
+    let mut tail = Tail::open(&call.traces[0])?;
+    let clock = tail.trace(call, None)?.clock.clone();
+    let step = call.options.interval(report.defaults.interval)?.unwrap_or(SECOND);
+    let text = export::Text::new(terminal, call.options.csv_safe);
+    let mut printer = Printer { format: call.options.format(), text, widths: Vec::new(), first: true };
+    let (mut next, mut exit, mut frames) = (tail.reader.host.start_mono, Exit::Ok, 0);
+    loop {
+        let ended = tail.refresh()?;
+        exit = exit.max(late(&tail.reader.frames[frames..], next, &clock, messages)?);
+        frames = tail.reader.frames.len();
+        let until = tail.complete(ended);
+        for window in intervals(Window { from: next, to: until }, &clock, step, call, ended)? {
+            let mut trace = tail.trace(call, Some(window))?;
+            trace.clock = clock.clone();
+            let context = Context::new(&trace, report, call, window)?;
+            let mut answer = unshaped(&context)?;
+            shape(report, &call.options, &mut answer)?;
+            if let Some(table) = &answer.table {
+                out.write_all(printer.rows(table, &clock).as_bytes())?;
+            }
+            if printer.format == Format::Table {
+                out.write_all(print::sections(&answer, &clock).as_bytes())?;
+            }
+            out.flush()?;
+            let losses = trace.ledger().losses(&trace, window, &context.tables());
+            exit = exit.max(report_losses(&losses, messages)?);
+            next = window.to;
+        }
+        if ended {
+            return Ok(exit);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn check(call: &Call) -> Result<(), Failure> {
+    let options = &call.options;
+    let refuse = |what: &str| Err(Failure::usage(format!("--follow {what}")));
+    match options.format() {
+        _ if call.traces.len() != 1 => refuse("reads one trace"),
+        _ if options.from.is_some() || options.to.is_some() || options.at.is_some() => {
+            refuse("begins at the begin: leave out --from, --to and --at")
+        }
+        _ if options.compat || options.check.is_some() || options.output.is_some() => {
+            refuse("prints: leave out --compat, --check and -o")
+        }
+        Format::Json | Format::Parquet => refuse("prints rows as they come: take --format ndjson or csv"),
+        _ => Ok(()),
+    }
+}
+
+/// The intervals that are complete; the last one of a recording may be short.
+fn intervals(span: Window, clock: &Clock, step: u64, call: &Call, ended: bool) -> Result<Vec<Window>> {
+    if span.from >= span.to {
+        return Ok(Vec::new());
+    }
+    let bins = Bins::new(span, clock, Some(step), call.options.align == Align::Start)?;
+    let whole = if ended { bins.len() } else { bins.len() - 1 };
+    let windows = (0..whole as u32).map(|bin| bins.window(bin));
+    Ok(windows.filter(|window| window.from < window.to).collect())
+}
+
+/// What came after its interval was printed.
+fn late(frames: &[Frame], printed: u64, clock: &Clock, messages: &mut dyn Write) -> Result<Exit> {
+    let mut exit = Exit::Ok;
+    for Frame { header, .. } in frames.iter().filter(|frame| frame.header.kind == Kind::Events) {
+        if header.min_time < printed {
+            let time = clock.time_of_day(clock.wall(printed), 3);
+            let rows = header.rows;
+            writeln!(messages, "analyze: up to {rows} events came too late for the intervals before {time}")?;
+            exit = Exit::Incomplete;
+        }
+    }
+    Ok(exit)
+}
+
+/// A file that may grow.
+struct Tail {
+    name: String,
+    reader: TraceReader,
+    /// Of a pipe: nothing more will come.
+    closed: Option<Arc<AtomicBool>>,
+}
+
+impl Tail {
+    /// Waits for the begin of a trace.
+    fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let (file, closed) = if path.is_file() {
+            (File::open(path).with_context(|| name.clone())?, None)
+        } else {
+            let (file, closed) = spool(path).with_context(|| name.clone())?;
+            (file, Some(closed))
+        };
+        let unusable = |error| Failure::new(Exit::Unusable, format!("{name}: {error}"));
+        let mut reader = TraceReader::follow(file).map_err(unusable)?;
+        loop {
+            let over = closed.as_ref().is_some_and(|closed| closed.load(Ordering::Acquire));
+            reader.refresh().map_err(unusable)?;
+            if !reader.tables.is_empty() {
+                return Ok(Self { name, reader, closed });
+            }
+            if over {
+                let what = format!("{name}: the pipe ended before a trace began");
+                return Err(Failure::new(Exit::Unusable, what).into());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Reads what is new; whether it is the end.
+    fn refresh(&mut self) -> Result<bool> {
+        // Asked before reading: what came until then is read below.
+        let over = self.closed.as_ref().is_some_and(|closed| closed.load(Ordering::Acquire));
+        let refreshed = self.reader.refresh();
+        refreshed.map_err(|error| Failure::new(Exit::Unusable, format!("{}: {error}", self.name)))?;
+        Ok(over || self.reader.footer.is_some())
+    }
+
+    /// Up to which moment everything is there.
+    fn complete(&self, ended: bool) -> u64 {
+        let rows = self.reader.frames.iter().filter(|frame| frame.header.kind.has_rows());
+        let last = rows.map(|frame| frame.header.max_time).max().unwrap_or(0);
+        let end = self.reader.footer.as_ref().map_or(last, |footer| footer.end_mono.max(last));
+        if ended { end.saturating_add(1) } else { last.saturating_sub(LAG) }
+    }
+
+    /// The trace as far as a span needs it: the names of the epochs of its events, and what was counted before its
+    /// end (the ledger is ahead of the events, which would look like a loss).
+    fn trace(&self, call: &Call, window: Option<Window>) -> Result<Trace> {
+        let frames = || self.reader.frames.iter();
+        let inside = |frame: &&Frame| {
+            let header = &frame.header;
+            header.kind == Kind::Events
+                && window.is_none_or(|window| window.touches(header.min_time, header.max_time))
+        };
+        let first = frames().filter(inside).map(|frame| frame.header.epoch).min().unwrap_or(0);
+        let ledger = self.reader.table("ledger").map(|def| def.number);
+        let needed = |frame: &Frame| match frame.header.kind {
+            Kind::Identity => frame.header.epoch.saturating_add(1) >= first,
+            Kind::Stats if Some(frame.header.table) == ledger => {
+                window.is_none_or(|window| frame.header.max_time < window.to)
+            }
+            _ => true,
+        };
+        let view = self.reader.view(needed).map_err(|error| anyhow::anyhow!("{}: {error}", self.name))?;
+        Trace::new(self.name.clone(), view, call.options.threads, call.options.utc)
+    }
+}
+
+/// Copies a pipe to a file without a name, from where it can be read by position.
+fn spool(path: &Path) -> Result<(File, Arc<AtomicBool>)> {
+    let spool = std::env::temp_dir().join(format!("tapedeck-follow-{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut to = options.open(&spool).with_context(|| format!("create {}", spool.display()))?;
+    std::fs::remove_file(&spool).with_context(|| format!("remove {}", spool.display()))?;
+    let file = to.try_clone()?;
+    let mut from: Box<dyn io::Read + Send> =
+        if path.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    let closed = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&closed);
+    std::thread::Builder::new().name("spool".into()).spawn(move || {
+        // A pipe that fails has ended: what came is all there is, and the trace says that it has no footer.
+        let _ = io::copy(&mut from, &mut to);
+        done.store(true, Ordering::Release);
+    })?;
+    Ok((file, closed))
+}
+
+/// Rows under one heading.
+struct Printer {
+    format: Format,
+    text: export::Text,
+    widths: Vec<usize>,
+    first: bool,
+}
+
+impl Printer {
+    fn rows(&mut self, table: &Table, clock: &Clock) -> String {
+        let first = std::mem::replace(&mut self.first, false);
+        match self.format {
+            Format::Ndjson => json::rows(table, clock).map(|row| json::text(&row, false)).collect(),
+            Format::Csv => {
+                let text = export::csv(table, clock, self.text);
+                let begin = if first { 0 } else { text.find("\r\n").map_or(0, |end| end + 2) };
+                text[begin..].to_owned()
+            }
+            _ => print::continued(table, clock, &mut self.widths, first),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::{Folder, START, Tape, run_bytes};
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    /// Ten seconds, written second by second.
+    fn tape() -> Tape {
+        let mut tape = Tape::new();
+        tape.task(0, 7, 70, "web").sock(0, 1, 2, 4711, 80);
+        for at in 0..100 {
+            tape.send(at * 100_000_000, 7, 1, 100, 100);
+        }
+        for second in 0..10u64 {
+            tape.ledger(second * 1_000_000_000, 10, 0);
+        }
+        tape.rows_per_frame(10);
+        tape
+    }
+
+    #[test]
+    fn what_is_followed_is_what_is_there_in_the_end() {
+        let folder = Folder::new();
+        let bytes = tape().bytes();
+        folder.put("a.bin", &bytes[..bytes.len() / 3]);
+        let path = folder.path().join("a.bin");
+        let rest = bytes[bytes.len() / 3..].to_vec();
+        let writer = std::thread::spawn(move || {
+            let mut file = OpenOptions::new().append(true).open(path).expect("it is there");
+            for piece in rest.chunks(rest.len() / 5 + 1) {
+                std::thread::sleep(Duration::from_millis(60));
+                file.write_all(piece).expect("the file takes more");
+            }
+        });
+        for report in ["tcpsend --by comm", "events --table sock_send", "tcpsend --interval 3s"] {
+            let live = folder.run(&format!("a.bin {report} --format csv --follow"));
+            let words: Vec<&str> = report.split(' ').chain(["--format", "csv"]).collect();
+            assert_eq!(live, run_bytes(&bytes, &words), "{report}");
+        }
+        writer.join().expect("it wrote everything");
+    }
+
+    #[test]
+    fn an_interval_waits_until_its_rows_are_written() {
+        use crate::schema::TraceReader;
+        let folder = Folder::new();
+        folder.put("a.bin", &tape().bytes());
+        let file = std::fs::File::open(folder.path().join("a.bin")).expect("it is there");
+        let reader = TraceReader::follow(file).expect("a trace");
+        let tail = super::Tail { name: "a.bin".into(), reader, closed: None };
+        assert_eq!(tail.complete(false), START + 9_900_000_000 - super::LAG);
+        assert_eq!(tail.complete(true), START + 9_900_000_001);
+    }
+
+    #[test]
+    fn a_file_that_becomes_shorter_is_an_error_and_no_crash() {
+        let folder = Folder::new();
+        let bytes = tape().bytes();
+        folder.put("a.bin", &bytes[..bytes.len() / 2]);
+        let path = folder.path().join("a.bin");
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(250));
+            OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(100)).expect("it is cut");
+        });
+        let (exit, _, messages) = folder.run("a.bin tcpsend --follow");
+        writer.join().expect("it was cut");
+        assert_eq!(exit, 1);
+        assert!(messages.contains("shorter"), "{messages}");
+        assert_eq!(folder.run("a.bin tcpsend --follow --from 1s").0, 2);
+        assert_eq!(folder.run("a.bin info --follow").0, 2);
+    }
+}
