@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tapedeck::capture::batch::Batcher;
+use tapedeck::capture::budget::{Budget, Gauge};
 use tapedeck::capture::host::describe;
 use tapedeck::capture::layout::{FieldKind, Layout};
 use tapedeck::capture::medium::Single;
@@ -36,7 +37,9 @@ pub fn make(sink: impl Write + Send + 'static, events: u64, flows: u32) -> anyho
     let recorder = Recorder::start(Box::new(medium), &layouts, Rules::default())?;
     let generator = Generator::new(&layouts, host.start_mono, events, flows);
     let (began, cpu) = (Instant::now(), cpu_time());
-    drain(generator, Batcher::new(&layouts, 0), &recorder.to, &AtomicBool::new(false), None);
+    let budget = Budget::new(None, None);
+    let (batcher, queue) = (Batcher::new(&layouts, 0, budget.filling), Gauge::new(budget.queued));
+    drain(generator, batcher, (&recorder.to, &queue), &AtomicBool::new(false), None);
     let written = recorder.finish("all events are made");
     Ok(Made { bytes: written.progress.bytes, wall: began.elapsed().as_secs_f64(), cpu: cpu_time() - cpu })
 }

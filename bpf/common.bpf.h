@@ -67,6 +67,7 @@ const volatile __u32 ring_first = 0;          /* families that sample have a set
 const volatile __u64 wake_mask = 0xfffff;     /* a forced wakeup each time this many bytes went in */
 const volatile __u32 self_tgid = 0;           /* the recorder does not record itself */
 const volatile bool group_enabled = true;     /* false: this family only keeps identity */
+const volatile bool count_only = false;       /* a dry run: count what would be stored */
 const volatile bool any_filter = false;       /* some filter is set */
 const volatile bool task_filter = false;      /* … that is about tasks, not sockets or namespaces */
 const volatile bool filter_tgid = false;
@@ -268,7 +269,11 @@ static __always_inline void *reserve(__u32 table, __u32 size)
 	__u64 ts = bpf_ktime_get_ns();
 	struct header *h;
 
-	if (!state || !ring)
+	if (!state)
+		return 0;
+	if (count_only)
+		__sync_fetch_and_add(&tally_of(state, table, ts)->stored, 1);
+	if (count_only || !ring)
 		return 0;
 	h = bpf_ringbuf_reserve(ring, size, 0);
 	if (!h) {
@@ -298,9 +303,13 @@ static __always_inline void output(void *record, __u32 table, __u32 size)
 	void *ring = this_ring();
 	struct tally *tally;
 
-	if (!state || !ring)
+	if (!state)
 		return;
 	tally = tally_of(state, table, ((struct header *)record)->ts);
+	if (count_only)
+		__sync_fetch_and_add(&tally->stored, 1);
+	if (count_only || !ring)
+		return;
 	if (bpf_ringbuf_output(ring, record, size, wakeup_flag(state, size)))
 		__sync_fetch_and_add(&tally->ring_full, 1);
 	else

@@ -2,6 +2,7 @@
 
 use super::governor::{parse_rate, parse_share};
 use super::limit::{Limit, parse_duration, parse_interval, parse_limit, parse_size};
+use super::place::CpuList;
 use super::sampling;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -10,15 +11,16 @@ use std::time::Duration;
 
 /// Record what the kernel does into a trace file; `analyze` answers questions from it later.
 #[expect(
+    clippy::doc_markdown,
     clippy::struct_excessive_bools,
     clippy::struct_field_names,
-    reason = "switches, named as they are typed"
+    reason = "switches, named as they are typed; the help is plain text"
 )]
 #[derive(Debug, Parser)]
 #[command(name = "capture", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
     /// Trace file to write; `-` writes to standard output
-    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["list", "dump"])]
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["list", "dump", "dry_run"])]
     pub output: Option<PathBuf>,
 
     /// Replace FILE if it exists
@@ -161,9 +163,21 @@ pub struct Args {
     #[arg(long, value_name = "PROBE=KIND")]
     pub attach: Vec<String>,
 
-    /// Total size of the kernel-side rings in KiB
-    #[arg(long, value_name = "KIB", default_value_t = 8192)]
-    pub rings: u32,
+    /// Bound of rings, batches and queue together (32MiB); half of it are the rings [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+
+    /// Total size of the kernel-side rings in KiB [default: 8192]
+    #[arg(long, value_name = "KIB")]
+    pub rings: Option<u32>,
+
+    /// Run the recorder on these processors only (0-3,8)
+    #[arg(long, value_name = "LIST")]
+    pub cpu_list: Option<CpuList>,
+
+    /// Priority of the recorder, -20 to 19: higher gives way to others
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
+    pub nice: Option<i32>,
 
     /// zstd level of the trace
     #[arg(long, value_name = "LEVEL", default_value_t = 1, allow_negative_numbers = true)]
@@ -176,6 +190,10 @@ pub struct Args {
     /// Say what this kernel can attach and how, and exit
     #[arg(long)]
     pub list: bool,
+
+    /// Record nothing: count for this time, and say what a recording would take
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["output", "command"])]
+    pub dry_run: Option<Duration>,
 
     /// No progress and no summary
     #[arg(short, long)]
@@ -238,6 +256,7 @@ Examples:
   capture -o trace.bin --flight 30s,256MiB --trigger 'sock_recv.latency>200ms'
                                                  the 30 seconds before each slow receive
   capture --dump trace.bin                       … or whenever you like
+  capture --dry-run 2s                           what that would take, without recording
   capture --list                                 groups, probes, and how they attach here
 
 Exit status: 0 recorded; 1 failed; 2 usage; with COMMAND its own status, or 125 when capture

@@ -28,22 +28,36 @@ pub enum Sealed {
     Identity(Vec<u8>),
 }
 
+impl Sealed {
+    /// What it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Events(batch) => batch.columns.iter().map(Column::raw_bytes).sum(),
+            Self::Identity(records) => records.len(),
+        }
+    }
+}
+
 /// The batches of one stream, one per table.
 pub struct Batcher {
     tables: Vec<Builder>,
     identity: Vec<u8>,
     stacks: Option<Arc<Stacks>>,
     opened: Option<Instant>,
+    /// Bytes of all tables' rows, and how many there may be.
+    bytes: usize,
+    room: usize,
     malformed: u64,
 }
 
 impl Batcher {
-    /// For the records of one ring.
+    /// For the records of one ring, of which it may hold `room` bytes.
     #[must_use]
-    pub fn new(layouts: &Arc<Vec<Layout>>, stream: u16) -> Self {
+    pub fn new(layouts: &Arc<Vec<Layout>>, stream: u16, room: usize) -> Self {
         let builder = |index| Builder::new(Arc::clone(layouts), index, stream);
         let tables = (0..layouts.len()).map(builder).collect();
-        Self { tables, identity: Vec::new(), stacks: None, opened: None, malformed: 0 }
+        Self { tables, identity: Vec::new(), stacks: None, opened: None, bytes: 0, room, malformed: 0 }
     }
 
     /// With what numbers the stacks in its records.
@@ -80,10 +94,12 @@ impl Batcher {
             let stacks = self.stacks.as_ref().filter(|_| !stack.is_empty());
             stacks.map_or(0, |stacks| stacks.number(ts, stack, |row| push_framed(identity, &row)))
         };
-        if !builder.push_with(record, number) {
+        if builder.push_with(record, number) {
+            self.bytes += record.len();
+        } else {
             self.malformed += 1;
         }
-        builder.bytes >= SEAL_BYTES
+        builder.bytes >= SEAL_BYTES || self.bytes >= self.room
     }
 
     /// Records that were shorter than their table says, or of no table: a bug in a probe.
@@ -92,15 +108,18 @@ impl Batcher {
         self.malformed
     }
 
-    /// Seals the batches that are full, or all if the oldest row has waited long enough or `all`
-    /// says so. Identity goes first, so that what events refer to is known when they arrive.
+    /// Seals the batches that are full (with no room left, the largest), or all if the oldest row has waited
+    /// long enough or `all` says so. Identity goes first, so that what events refer to is known when they arrive.
     pub fn seal(&mut self, all: bool, mut to: impl FnMut(Sealed)) {
         let all = all || self.opened.is_some_and(|opened| opened.elapsed() >= SEAL_AGE);
         if !self.identity.is_empty() {
             to(Sealed::Identity(std::mem::take(&mut self.identity)));
         }
+        let largest = self.tables.iter().map(|builder| builder.bytes).max().unwrap_or(0);
+        let full = if self.bytes >= self.room { largest.min(SEAL_BYTES) } else { SEAL_BYTES };
         for builder in &mut self.tables {
-            if builder.rows > 0 && (all || builder.bytes >= SEAL_BYTES) {
+            if builder.rows > 0 && (all || builder.bytes >= full) {
+                self.bytes -= builder.bytes;
                 to(Sealed::Events(builder.seal()));
             }
         }

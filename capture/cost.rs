@@ -3,9 +3,11 @@
 //! Leaving the kernel's run-time statistics on costs about as much as a probe, so they are on for
 //! short slices only: the mean time per event from the slices, times all events, is the estimate.
 
+use super::budget::Gauge;
 use super::host::now;
 use super::record::Row;
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::Arc;
 
 const SLICE: u64 = 100_000_000;
 const BETWEEN: u64 = 10_000_000_000;
@@ -13,8 +15,10 @@ const CLOSELY: u64 = 1_000_000_000;
 const FIRST: u64 = 200_000_000;
 
 /// Accumulated over the slices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cost {
+    /// Where drain threads wait when the writer is slower than they.
+    queue: Arc<Gauge>,
     slice: Option<Slice>,
     next: u64,
     between: u64,
@@ -39,8 +43,18 @@ struct Slice {
 impl Cost {
     /// Begins when the recording does.
     #[must_use]
-    pub fn new(start: u64) -> Self {
-        Self { next: start + FIRST, between: BETWEEN, ..Self::default() }
+    pub fn new(start: u64, queue: Arc<Gauge>) -> Self {
+        Self {
+            queue,
+            slice: None,
+            next: start + FIRST,
+            between: BETWEEN,
+            recent: None,
+            charged: (0, 0),
+            ns: 0,
+            runs: 0,
+            events: 0,
+        }
     }
 
     /// Measures more often, for one who decides by the last slice.
@@ -56,6 +70,12 @@ impl Cost {
         self.charged.1 += (news as f64 * ns as f64 / seen as f64) as u64;
         let own = own_usage();
         self.charged.1 + own.user_ns + own.system_ns
+    }
+
+    /// How often a drain thread had to wait for the writer, and how long in all, ns.
+    #[must_use]
+    pub fn waits(&self) -> (u64, u64) {
+        self.queue.waits()
     }
 
     /// Whether [`Cost::tick`] has something to do, for which the counts of events must be fresh.
@@ -101,11 +121,13 @@ impl Cost {
     pub fn row(&self, events: u64) -> Vec<u8> {
         let (ns, runs) = self.estimate(events).unwrap_or((0, 0));
         let own = own_usage();
-        Row::new().u64(now()).u64(ns).u64(runs).u64(own.user_ns).u64(own.system_ns).u64(own.rss).bytes()
+        let row = Row::new().u64(now()).u64(ns).u64(runs).u64(own.user_ns).u64(own.system_ns);
+        row.u64(own.rss).u64(self.waits().1).bytes()
     }
 }
 
-fn statistics_on() -> Option<OwnedFd> {
+/// Run-time statistics of BPF programs are on while this is open.
+pub(super) fn statistics_on() -> Option<OwnedFd> {
     // SAFETY: no memory is involved; the result is checked.
     let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
     // SAFETY: a new descriptor that nobody else owns.

@@ -164,6 +164,13 @@ fn row(cpu: usize, table: usize, span: (u64, u64), counts: Counts) -> Vec<u8> {
     entry(span, small(cpu), small(table), counted)
 }
 
+/// Processor, table and stored records of a row.
+#[must_use]
+pub fn stored_in(row: &[u8]) -> (u16, usize, u64) {
+    let small = |at: usize| row[at..].first_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes));
+    (small(16), small(18).into(), row[20..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+}
+
 /// The row for events that user space took and could not write.
 #[must_use]
 pub fn discarded_row(begin: u64, end: u64, table: u16, discarded: u64) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! `capture --list`: groups and probes, and how they attach on this machine.
 
+use super::budget::Budget;
 use super::family::{Family, SharedMaps};
 use super::knobs::Knobs;
 use super::plan::Plan;
@@ -30,7 +31,7 @@ pub fn list() -> Result<()> {
             let _ = writeln!(text, "  table {:<14} {}", layout.def.name, layout.def.doc);
         }
         let choice = Choice::new(family.probes.clone(), |_| true, &BTreeMap::new());
-        let rings = Rings::plan(64, true);
+        let rings = Rings::plan(&Budget::new(None, Some(64)), true);
         match Family::load(family.group, family.object, &Knobs::new(), rings.total(), &mut maps, choice) {
             Ok(loaded) => loaded.outcomes.iter().for_each(|outcome| write_outcome(&mut text, outcome)),
             Err(error) => {

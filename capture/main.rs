@@ -5,14 +5,15 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     use clap::Parser as _;
-    use tapedeck::capture::{args::Args, control, list, session};
+    use tapedeck::capture::{args::Args, control, dry_run, list, session};
 
     let args = Args::parse();
     let failed = if args.command.is_empty() { 1 } else { 125 };
-    let result = match &args.dump {
-        Some(recorder) => control::dump(recorder).map(|()| 0),
-        None if args.list => list::list().map(|()| 0),
-        None => session::record(&args),
+    let result = match (&args.dump, args.dry_run) {
+        (Some(recorder), _) => control::dump(recorder).map(|()| 0),
+        _ if args.list => list::list().map(|()| 0),
+        (None, Some(time)) => dry_run::dry_run(&args, time),
+        (None, None) => session::record(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

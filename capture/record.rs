@@ -186,6 +186,7 @@ const COST: &[Spec] = &[
     ("user_ns", 8, "ns", "the recorder's user time"),
     ("system_ns", 8, "ns", "the recorder's system time"),
     ("rss", 8, "bytes", "the recorder's resident memory, at most"),
+    ("waited", 8, "ns", "drain threads waited for the writer: meanwhile the rings held what came"),
 ];
 
 const GOVERNOR: &[Spec] = &[

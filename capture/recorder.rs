@@ -6,6 +6,7 @@
 
 use super::batch::{Builder, Sealed, framed};
 use super::books::Books;
+use super::budget::Permit;
 use super::dumps::Dumps;
 use super::host::now;
 use super::identity::Identity;
@@ -20,8 +21,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_chann
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Batches on their way, at about 1 MiB each.
-const QUEUE: usize = 16;
+/// Messages on their way. What batches among them hold is bounded by the gauge that admits them.
+const QUEUE: usize = 256;
 /// Event frames in an epoch.
 const EPOCH_FRAMES: usize = 16;
 /// Names of what the rows refer to follow them after at most this time.
@@ -36,8 +37,8 @@ pub const SMALLEST_BOUND: u64 = 4 << 20;
 
 /// What the recorder is told.
 pub enum Message {
-    /// From a drain thread.
-    Sealed(Sealed),
+    /// From a drain thread; the room that it takes is free again once it has been written.
+    Sealed(Sealed, Permit),
     /// Rows of our own tables, as records.
     Rows(Own, Vec<Vec<u8>>),
     /// Write out what is in memory, and tell `done`; without that a trigger asks, and may ask in vain.
@@ -158,7 +159,7 @@ impl Work {
             let dump = self.rules.dumps.as_ref().and_then(Dumps::due);
             let due = dump.map_or(self.identity_due, |due| due.min(self.identity_due));
             match from.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Message::Sealed(sealed)) => self.take(sealed),
+                Ok(Message::Sealed(sealed, _permit)) => self.take(sealed),
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
                 Ok(Message::Dump { why, done, by_hand }) => self.ask_for_dump(why, by_hand, done),
                 Ok(Message::Events(table, rows)) => self.take(Sealed::Events(self.batch(table, &rows))),

@@ -1,6 +1,7 @@
 //! The rings and the threads that empty them.
 
-use super::batch::Batcher;
+use super::batch::{Batcher, Sealed};
+use super::budget::{Budget, Gauge};
 use super::family::SharedMaps;
 use super::host::possible_cpus;
 use super::layout::Layout;
@@ -27,8 +28,12 @@ pub struct Rings {
     pub size: u32,
     /// As many again, for programs that sample.
     pub sampling: bool,
-    /// To open one again by its number would take CAP_SYS_ADMIN.
+    /// To open one again by its number would take `CAP_SYS_ADMIN`.
     made: Vec<MapHandle>,
+    /// Bytes that the batches of one ring may hold while they fill.
+    room: usize,
+    /// Admits what goes to the writer.
+    pub queue: Arc<Gauge>,
 }
 
 /// A ring for samples need not be larger: at 49 a second and 2 KiB each it then has room for two seconds and a half.
@@ -37,10 +42,18 @@ const SAMPLING_SIZE: u32 = 256 << 10;
 impl Rings {
     /// One per processor, up to 64; both numbers are powers of two, as the kernel wants them.
     #[must_use]
-    pub fn plan(total_kib: u32, sampling: bool) -> Self {
+    pub fn plan(budget: &Budget, sampling: bool) -> Self {
         let count = u32::try_from(possible_cpus()).unwrap_or(1).next_power_of_two().min(64);
-        let size = (total_kib.saturating_mul(1024) / count).max(4096);
-        Self { count, size: 1 << size.ilog2(), sampling, made: Vec::new() }
+        let size = (budget.rings_kib.saturating_mul(1024) / count).max(4096);
+        let room = budget.filling / if sampling { 2 * count } else { count } as usize;
+        Self {
+            count,
+            size: 1 << size.ilog2(),
+            sampling,
+            made: Vec::new(),
+            room,
+            queue: Gauge::new(budget.queued),
+        }
     }
 
     /// All of them.
@@ -92,10 +105,10 @@ impl Rings {
         for index in 0..self.total() {
             let map = self.made.get(index as usize).context("rings are made before they are emptied")?;
             let ring = Ring::open(map.as_fd(), self.size_of(index) as usize)?;
-            let batcher = Batcher::new(layouts, u16::try_from(index).context("ring number")?);
+            let batcher = Batcher::new(layouts, u16::try_from(index).context("ring number")?, self.room);
             let batcher = batcher.numbering(stacks.map(Arc::clone));
-            let (to, draining) = (to.clone(), Arc::clone(draining));
-            let work = move || drain(ring, batcher, &to, &draining, stall);
+            let (to, queue, draining) = (to.clone(), Arc::clone(&self.queue), Arc::clone(draining));
+            let work = move || drain(ring, batcher, (&to, &queue), &draining, stall);
             threads.push(std::thread::Builder::new().name(format!("ring {index}")).spawn(work)?);
         }
         Ok(threads)
@@ -106,12 +119,15 @@ impl Rings {
 pub fn drain(
     mut source: impl EventSource,
     mut batcher: Batcher,
-    to: &SyncSender<Message>,
+    (to, queue): (&SyncSender<Message>, &Arc<Gauge>),
     draining: &AtomicBool,
     stall: Option<Duration>,
 ) -> u64 {
     // A recorder that is gone has stopped the session already; what it cannot take, it has counted.
-    let send = |sealed| _ = to.send(Message::Sealed(sealed));
+    let send = |sealed: Sealed| {
+        let permit = queue.admit(sealed.bytes());
+        _ = to.send(Message::Sealed(sealed, permit));
+    };
     if let Some(stall) = stall {
         std::thread::sleep(stall);
     }

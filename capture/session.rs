@@ -2,6 +2,7 @@
 
 use super::aggregate::Aggregates;
 use super::args::Args;
+use super::budget::Budget;
 use super::command::{Command, NotStarted};
 use super::control::Control;
 use super::cost::Cost;
@@ -13,6 +14,7 @@ use super::governor::{Governor, Reading};
 use super::groups::expand;
 use super::host::{describe, now};
 use super::ledger::{self, Ledger};
+use super::place;
 use super::plan::{FamilyPlan, Plan, forced_kinds};
 use super::privilege::{Needs, reduce};
 use super::probes::{Choice, Outcome};
@@ -54,6 +56,8 @@ pub fn record(args: &Args) -> Result<u8> {
     let plan = Plan::new(&expand(&args.groups))?;
     let filter = Filter::new(args, command.as_ref().map(Command::pid))?;
     let signals = Signals::listen()?;
+    args.cpu_list.as_ref().map_or(Ok(()), place::bind)?;
+    args.nice.map_or(Ok(()), place::set_nice)?;
     let target = Target::new(args)?;
     let mut session = Session::start(args, plan, &filter, target).inspect_err(|_| Target::withdraw(args))?;
     if let Some(Err(error)) = command.as_mut().map(Command::release) {
@@ -67,7 +71,7 @@ pub fn record(args: &Args) -> Result<u8> {
     Ok(status)
 }
 
-fn require_linux_with_btf() -> Result<()> {
+pub(super) fn require_linux_with_btf() -> Result<()> {
     super::privilege::require_loading()?;
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
         bail!(
@@ -104,7 +108,8 @@ struct Session {
 impl Session {
     /// Attaches everything behind a closed gate, takes stock of what is there, and opens the gate.
     fn start(args: &Args, mut plan: Plan, filter: &Filter, target: Target) -> Result<Self> {
-        let mut rings = Rings::plan(args.rings, plan.families.iter().any(FamilyPlan::samples));
+        let mut rings =
+            Rings::plan(&Budget::new(args.memory, args.rings), plan.families.iter().any(FamilyPlan::samples));
         let mut maps = SharedMaps::default();
         let forced = forced_kinds(&plan, &args.attach)?;
         let mut families = Vec::new();
@@ -150,7 +155,8 @@ impl Session {
         set_variable(&families, "gate", started)?;
         families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
         let governor = Governor::of(args, &plan, &families)?;
-        let cost = if governor.is_on() { Cost::new(started).closely() } else { Cost::new(started) };
+        let cost = Cost::new(started, Arc::clone(&rings.queue));
+        let cost = if governor.is_on() { cost.closely() } else { cost };
         let progress = Progress::new(args);
         let session = Self {
             families,
@@ -402,11 +408,11 @@ fn control(args: &Args, recorder: &Recorder) -> Result<Option<Control>> {
     path.map(|path| Control::listen(path, recorder.to.clone())).transpose()
 }
 
-fn set_variable(families: &[Family], name: &str, value: u64) -> Result<()> {
+pub(super) fn set_variable(families: &[Family], name: &str, value: u64) -> Result<()> {
     families.iter().try_for_each(|family| family.set_variable(name, value))
 }
 
-fn run_time(families: &[Family]) -> (u64, u64) {
+pub(super) fn run_time(families: &[Family]) -> (u64, u64) {
     families.iter().map(Family::run_time).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
 }
 
@@ -431,7 +437,7 @@ fn check_forced(outcomes: &[Outcome], forced: &BTreeMap<String, String>) -> Resu
     Ok(())
 }
 
-fn load(
+pub(super) fn load(
     family: &FamilyPlan,
     filter: &Filter,
     rings: &Rings,
@@ -448,7 +454,7 @@ fn load(
     Family::load(family.group, family.object, &knobs, rings.total(), maps, choice)
 }
 
-fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
+pub(super) fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
     let Some(map) = maps.get("wanted_tgids") else { return Ok(()) };
     for &tgid in &filter.tgids {
         let (index, offset) = ((tgid / TGID_BLOCK).to_ne_bytes(), (tgid % TGID_BLOCK) as usize);

@@ -129,6 +129,13 @@ impl Summary<'_> {
         self.write_losses(&mut text, &counts);
         self.write_files(&mut text, rows);
         self.write_cost(&mut text, &counts, seconds);
+        if let (waits @ 1.., ns) = self.cost.waits() {
+            let seconds = ns as f64 / 1e9;
+            let _ = writeln!(
+                text,
+                "the writer was behind {waits} times, {seconds:.3} s in all: the rings held what came"
+            );
+        }
         for (outcome, _) in self.outcomes.iter().filter(|(outcome, _)| outcome.got.is_none() && !outcome.off)
         {
             let _ = writeln!(text, "not attached: {}: {}", outcome.probe, outcome.reasons.join("; "));

@@ -86,7 +86,7 @@ fn a_struct_is_all_that_a_table_takes() {
     let [(_, layout)] = &tables[..] else { panic!("one table") };
     assert_eq!(layout.size, size_of::<MadeUp>());
     let layouts = Arc::new(vec![layout.clone()]);
-    let mut batcher = Batcher::new(&layouts, 0);
+    let mut batcher = Batcher::new(&layouts, 0, 1 << 20);
     for row in 0..3000u64 {
         batcher.push(&record(
             1000 + row,

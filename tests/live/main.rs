@@ -22,6 +22,7 @@ mod privacy;
 mod privilege;
 mod profile;
 mod receive;
+mod resources;
 mod sched;
 mod sends;
 mod stat;
