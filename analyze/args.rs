@@ -12,9 +12,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Verbs that are not reports.
-pub(crate) const VERBS: [(&str, &str); 2] = [
+pub(crate) const VERBS: [(&str, &str); 5] = [
     ("info", "what is in this trace: host, options, tables with their columns, probes"),
     ("check", "is every frame readable, nothing missing, and does the loss ledger close?"),
+    ("list", "which reports does this trace answer, exactly or not, and why?"),
+    ("replay", "what the live tool would have shown, interval by interval: replay filetop"),
+    ("sql", "any question, in SQL: sql \"SELECT comm, count(*) FROM process_exec GROUP BY comm\""),
+];
+
+/// Verbs that a word stands behind, and what it is.
+const OPERANDS: [(&str, &str); 2] = [("replay", "REPORT"), ("sql", "QUERY")];
+
+/// Options of verbs that are not reports.
+static OWN: [(&str, Flag); 2] = [
+    (
+        "replay",
+        Flag { name: "speed", value: Some("TIMES"), doc: "so many times as fast, or 'max' [default: 1]" },
+    ),
+    ("sql", Flag { name: "tables", value: None, doc: "list the tables, their columns and units" }),
 ];
 
 /// A command line that was understood.
@@ -24,9 +39,11 @@ pub(crate) struct Call {
     pub traces: Vec<PathBuf>,
     /// What to do; `None`: the overview page.
     pub verb: Option<String>,
+    /// The word behind the verb, where the verb takes one.
+    pub operand: Option<String>,
     /// Common options.
     pub options: Options,
-    /// The report's own options: name and value (`true` for switches).
+    /// The verb's own options: name and value (`true` for switches).
     pub flags: BTreeMap<&'static str, String>,
 }
 
@@ -44,8 +61,9 @@ pub(crate) enum Parsed {
 /// Reads the arguments behind the program's name.
 pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
     let verb = find_verb(args);
+    let own = verb.map(|at| own_flags(&args[at..])).unwrap_or_default();
     let report = verb.and_then(|at| report(&args[at]));
-    let command = command(verb.map(|at| args[at].as_str()), report);
+    let command = command(verb.map(|at| args[at].as_str()), report, &own);
     let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Parsed::Help(error.render().to_string())),
@@ -54,15 +72,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
     let options = Options::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     let mut words: Vec<String> = matches.get_many("words").into_iter().flatten().cloned().collect();
     let verb = verb.map(|at| args[at].clone());
-    if let Some(verb) = &verb {
-        let at = words.iter().position(|word| word == verb).unwrap_or(words.len());
-        let extra = words.split_off((at + 1).min(words.len()));
-        words.truncate(at);
-        if let Some(extra) = extra.first() {
-            return Err(Failure::usage(format!("'{extra}' stands behind the verb {verb}"))
-                .hint("traces come before the verb"));
-        }
-    }
+    let operand = take_operand(verb.as_deref(), &mut words)?;
     let listing = options.columns && report.is_some();
     if words.is_empty() && !listing {
         let example = format!("analyze trace.bin {}", verb.as_deref().unwrap_or("tcpsend"));
@@ -71,14 +81,29 @@ pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
         );
     }
     check_files(&words)?;
-    let flags = report.map(|report| flags(report, &matches)).unwrap_or_default();
+    let flags = flags(&own, &matches);
     let rewrite = verb.as_deref().and_then(rewriting);
     let traces = words.into_iter().map(PathBuf::from).collect();
-    let call = Box::new(Call { traces, verb, options, flags });
+    let call = Box::new(Call { traces, verb, operand, options, flags });
     Ok(match rewrite {
         Some(verb) => Parsed::Rewrite(verb, call, Box::new(matches)),
         None => Parsed::Call(call),
     })
+}
+
+/// Leaves the traces in `words`, and returns what stands behind the verb.
+fn take_operand(verb: Option<&str>, words: &mut Vec<String>) -> Result<Option<String>, Failure> {
+    let Some(verb) = verb else { return Ok(None) };
+    let at = words.iter().position(|word| word == verb).unwrap_or(words.len());
+    let extra = words.split_off((at + 1).min(words.len()));
+    words.truncate(at);
+    let takes = OPERANDS.iter().any(|operand| operand.0 == verb);
+    match &extra[..] {
+        [operand] if takes => Ok(Some(operand.clone())),
+        [] => Ok(None),
+        [first, ..] => Err(Failure::usage(format!("'{first}' stands behind the verb {verb}"))
+            .hint("traces come before the verb; a query is one word: put it in quotes")),
+    }
 }
 
 /// A report by name.
@@ -109,6 +134,7 @@ fn find_verb(args: &[String]) -> Option<usize> {
         let of_report = REPORTS
             .iter()
             .flat_map(|report| report.flags)
+            .chain(OWN.iter().map(|own| &own.1))
             .any(|flag| flag.value.is_some() && arg == flag.typed());
         let common = own.iter().chain([&common]).flat_map(Command::get_arguments).any(|option| {
             let long = option.get_long().is_some_and(|long| arg.strip_prefix("--") == Some(long));
@@ -137,13 +163,16 @@ fn is_verb(word: &str) -> bool {
     report(word).is_some() || verbs_about().any(|verb| verb.0 == word)
 }
 
-fn command(verb: Option<&str>, report: Option<&'static Report>) -> Command {
+fn command(verb: Option<&str>, report: Option<&'static Report>, own: &[&'static Flag]) -> Command {
     let words = Arg::new("words")
         .value_name("TRACE")
         .num_args(0..)
         .help("Trace files ('-': standard input), then a verb");
     let mut command = Options::augment_args(Command::new("analyze")).arg(words);
     command = command.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
+    for flag in own {
+        command = command.arg(flag.arg());
+    }
     let Some(report) = report else {
         let about = verb.and_then(|verb| verbs_about().find(|known| known.0 == verb)).map(|known| known.1);
         if let Some(verb) = verb.and_then(rewriting) {
@@ -156,9 +185,6 @@ fn command(verb: Option<&str>, report: Option<&'static Report>) -> Command {
             .override_usage("analyze [OPTIONS] TRACE… [VERB [OPTIONS]]")
             .after_help(verbs());
     };
-    for flag in report.flags {
-        command = command.arg(flag.arg());
-    }
     command
         .about(report.question)
         .override_usage(format!("analyze [OPTIONS] TRACE… {} [OPTIONS]", report.name))
@@ -178,7 +204,7 @@ impl Flag {
     }
 
     fn arg(&self) -> Arg {
-        let arg = Arg::new(self.name).help(self.doc).help_heading("This report");
+        let arg = Arg::new(self.name).help(self.doc).help_heading("This verb");
         // A name of one letter is that of the live tool's option.
         let mut letters = self.name.chars();
         let arg = match (letters.next(), letters.next()) {
@@ -192,12 +218,20 @@ impl Flag {
     }
 }
 
-fn flags(report: &Report, matches: &ArgMatches) -> BTreeMap<&'static str, String> {
+/// The options that a verb has of its own; `args` begins with it. What is replayed has its own too.
+fn own_flags(args: &[String]) -> Vec<&'static Flag> {
+    let verb = args[0].as_str();
+    let replayed = args[1..].iter().find_map(|word| report(word)).filter(|_| verb == "replay");
+    let of_report = report(verb).or(replayed).into_iter().flat_map(|report| report.flags);
+    of_report.chain(OWN.iter().filter(|own| own.0 == verb).map(|own| &own.1)).collect()
+}
+
+fn flags(own: &[&'static Flag], matches: &ArgMatches) -> BTreeMap<&'static str, String> {
     let value = |flag: &Flag| match flag.value {
         Some(_) => matches.get_one::<String>(flag.name).cloned(),
         None => matches.get_flag(flag.name).then(|| "true".to_owned()),
     };
-    report.flags.iter().filter_map(|flag| Some((flag.name, value(flag)?))).collect()
+    own.iter().filter_map(|flag| Some((flag.name, value(flag)?))).collect()
 }
 
 /// A file that is not there may be a verb with a slip.
@@ -256,5 +290,6 @@ mod tests {
         assert!(hint("Cargo.toml tcpsned").contains("did you mean 'tcpsend'?"));
         assert!(hint("tcpsend").contains("traces come before the verb: analyze trace.bin tcpsend"));
         assert!(hint("tcpsend Cargo.toml").contains("traces come before the verb"));
+        assert!(hint("Cargo.toml sql SELECT 1").contains("put it in quotes"));
     }
 }

@@ -71,10 +71,14 @@ impl<'a> Scan<'a> {
         self
     }
 
-    /// Only the rows that a report is about; the columns that it looks at must have been asked for.
+    /// Only the rows that a report is about; the columns that it looks at must have been asked for. What was
+    /// kept before stays a condition.
     #[must_use]
     pub fn keeping(mut self, keep: impl Fn(&Rows, usize) -> bool + Send + Sync + 'a) -> Self {
-        self.keep = Some(Arc::new(keep));
+        self.keep = Some(match self.keep.take() {
+            None => Arc::new(keep),
+            Some(before) => Arc::new(move |rows: &Rows, row| before(rows, row) && keep(rows, row)),
+        });
         self
     }
 

@@ -3,16 +3,17 @@
 //! The columns that it names are decoded a few frames at a time and polars evaluates the condition
 //! on them, outside of rayon's tasks; what stays is one bit per row.
 
+use super::columns::{Cells, cells, series};
 use super::error::Failure;
 use super::hash::FastMap;
 use super::input::{Input, Inputs};
-use super::load::{Chunk, Scan};
-use super::rows::Value;
+use super::load::Scan;
+use super::rows::Rows;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::TableDef;
 use anyhow::Result;
-use polars::prelude::{DataFrame, DataType, Expr, IntoColumn, IntoLazy, NamedFrom, PlSmallStr, Series};
+use polars::prelude::{DataFrame, DataType, Expr, IntoColumn, IntoLazy, NamedFrom, Series};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -23,13 +24,6 @@ const WAVE: usize = 64;
 pub(crate) struct Mask {
     /// Per file offset of a frame, one bit per row.
     bits: FastMap<u64, Vec<u64>>,
-}
-
-/// The values of a column in one frame.
-enum Cells {
-    Int(Vec<Option<i64>>),
-    Float(Vec<Option<f64>>),
-    Text(Vec<Option<Arc<str>>>),
 }
 
 impl Mask {
@@ -44,9 +38,10 @@ impl Mask {
         let frames = scan.frames();
         let mut mask = Self { bits: FastMap::default() };
         for wave in frames.chunks(WAVE) {
-            let all =
-                |chunk: &Chunk| named.iter().map(|input| cells(trace, input, chunk)).collect::<Vec<Cells>>();
-            let read = scan.map(wave, |chunk| (chunk.rows().len(), all(chunk)));
+            let all = |rows: &Rows| {
+                named.iter().map(|input| cells(trace, input, rows, 0..rows.len())).collect::<Vec<Cells>>()
+            };
+            let read = scan.map(wave, |chunk| (chunk.rows().len(), all(chunk.rows())));
             let rows: Vec<usize> =
                 read.iter().map(|frame| frame.as_ref().map_or(0, |frame| frame.0)).collect();
             let total = rows.iter().sum();
@@ -82,44 +77,6 @@ pub(crate) fn names(expr: &Expr) -> Vec<String> {
     let column = |part: &Expr| if let Expr::Column(name) = part { Some(name.to_string()) } else { None };
     let names: BTreeSet<String> = expr.into_iter().filter_map(column).collect();
     names.into_iter().collect()
-}
-
-fn cells(trace: &Trace, input: &Input, chunk: &Chunk) -> Cells {
-    let rows = chunk.rows();
-    let each = 0..rows.len();
-    let int = |row| input.number(rows, row);
-    match input.divisor {
-        _ if input.text => Cells::Text(each.map(|row| text(input.value(trace, rows, row))).collect()),
-        Some(divisor) => Cells::Float(each.map(|row| int(row).map(|value| value as f64 / divisor)).collect()),
-        None => Cells::Int(each.map(int).collect()),
-    }
-}
-
-fn text(value: Value) -> Option<Arc<str>> {
-    if let Value::Text(text) = value { Some(text) } else { None }
-}
-
-/// Column `at` of all frames.
-fn series(input: &Input, parts: &[Vec<Cells>], at: usize) -> Series {
-    let name = PlSmallStr::from_str(&input.name);
-    let cells = || parts.iter().map(|part| &part[at]);
-    if input.text {
-        let texts: Vec<Option<&str>> = cells()
-            .flat_map(|cells| if let Cells::Text(v) = cells { &v[..] } else { &[] })
-            .map(Option::as_deref)
-            .collect();
-        return Series::new(name, texts);
-    }
-    if input.divisor.is_some() {
-        let floats: Vec<Option<f64>> = cells()
-            .flat_map(|cells| if let Cells::Float(v) = cells { &v[..] } else { &[] })
-            .copied()
-            .collect();
-        return Series::new(name, floats);
-    }
-    let ints: Vec<Option<i64>> =
-        cells().flat_map(|cells| if let Cells::Int(v) = cells { &v[..] } else { &[] }).copied().collect();
-    Series::new(name, ints)
 }
 
 /// True or false per row; null is false, as in SQL.

@@ -5,6 +5,9 @@
 //! analyze trace.bin tcpsend            what that report says
 //! analyze trace.bin info               what is in the file
 //! analyze trace.bin check              is all of it there?
+//! analyze trace.bin list               which reports does it answer?
+//! analyze trace.bin replay filetop     what the live tool would have shown
+//! analyze trace.bin sql "SELECT …"     anything else
 //! analyze trace.bin slice … -o b.bin   another trace: a part of it, one without names, a whole one
 //! ```
 //!
@@ -27,6 +30,7 @@ mod beside;
 mod bins;
 mod check;
 mod clock;
+mod columns;
 mod compat;
 mod connections;
 mod distinct;
@@ -46,8 +50,10 @@ mod identity;
 mod info;
 mod input;
 mod json;
+mod keys;
 mod latency;
 mod ledger;
+mod list;
 mod listing;
 mod load;
 mod mask;
@@ -58,12 +64,14 @@ mod paths;
 mod print;
 mod probes;
 mod quantile;
+mod replay;
 mod report;
 mod rewrite;
 mod rows;
 mod run;
 mod shape;
 mod spread;
+mod sql;
 mod stacks;
 mod table;
 #[cfg(test)]

@@ -206,7 +206,7 @@ fn responses(trace: &Trace, window: Window) -> Result<Option<Table>> {
         return Ok(None);
     }
     let flags = [("metric", "response".to_owned())].into();
-    let call = Call { traces: Vec::new(), verb: None, options: Options::default(), flags };
+    let call = Call { traces: Vec::new(), verb: None, operand: None, options: Options::default(), flags };
     let context = Context::new(trace, report, &call, window)?;
     Ok((report.run)(&context)?.table.filter(|table| table.height() > 0))
 }

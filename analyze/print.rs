@@ -55,7 +55,7 @@ fn section(section: &Section, clock: &Clock) -> String {
 }
 
 /// One table: numbers to the right, the last column as long as it is.
-fn grid(table: &Table, clock: &Clock) -> String {
+pub(crate) fn grid(table: &Table, clock: &Clock) -> String {
     continued(table, clock, &mut Vec::new(), true)
 }
 

@@ -13,7 +13,8 @@ use super::shape::Shape;
 use super::trace::Trace;
 use super::window::Window;
 use super::{
-    beside, check, expected, export, files, follow, info, input, json, overview, print, report, rewrite,
+    beside, check, expected, export, files, follow, info, input, json, list, overview, print, replay, report,
+    rewrite, sql,
 };
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
@@ -62,7 +63,8 @@ pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, termi
     if let (true, Some(verb)) = (call.options.quick, &call.verb) {
         return Err(Failure::usage(format!("--quick is for the first page, and {verb} is not it")).into());
     }
-    if let (None, Some(option)) = (report, call.options.of_reports()) {
+    let replays = call.verb.as_deref() == Some("replay");
+    if let (None, false, Some(option)) = (report, replays, call.options.of_reports()) {
         return Err(Failure::usage(format!("--{option} is for reports"))
             .hint("name one: analyze --help lists them")
             .into());
@@ -100,15 +102,20 @@ fn answer(
 ) -> Result<Exit> {
     let window = window(trace.span, &trace.clock, report, call)?;
     let verb = call.verb.as_deref().unwrap_or("overview");
+    if verb == "replay" {
+        let tables = replay::run(trace, call, window, out, terminal)?;
+        return report_losses(&trace.ledger().losses(trace, window, &tables), messages);
+    }
     let context = report.map(|report| Context::new(trace, report, call, window)).transpose()?;
-    let answer = match (&context, verb) {
-        (Some(context), _) => run_report(context)?,
-        (None, "info") => info::answer(trace),
-        (None, "check") => check::answer(trace),
-        (None, _) => overview::answer(trace, window, call.options.quick)?,
-    };
     let all = || trace.tables.iter().map(|table| table.number).collect();
-    let tables: Vec<u16> = context.as_ref().map_or_else(all, Context::tables);
+    let (answer, tables): (Answer, Vec<u16>) = match (&context, verb) {
+        (Some(context), _) => (run_report(context)?, context.tables()),
+        (None, "info") => (info::answer(trace), all()),
+        (None, "check") => (check::answer(trace), all()),
+        (None, "list") => (list::answer(trace)?, Vec::new()),
+        (None, "sql") => sql(trace, window, call)?,
+        (None, _) => (overview::answer(trace, window, call.options.quick)?, all()),
+    };
     let losses = trace.ledger().losses(trace, window, &tables);
     let page = Page {
         report: verb,
@@ -155,7 +162,20 @@ pub(super) fn window(span: Window, clock: &Clock, report: Option<&Report>, call:
     Ok(span.narrow(clock, options.from.as_deref(), options.to.as_deref(), at)?)
 }
 
-fn run_report(context: &Context) -> Result<Answer> {
+fn sql(trace: &Trace, window: Window, call: &Call) -> Result<(Answer, Vec<u16>)> {
+    if call.flags.contains_key("tables") {
+        return Ok((sql::tables(trace), Vec::new()));
+    }
+    let Some(query) = &call.operand else {
+        return Err(Failure::usage("sql needs a query")
+            .hint("analyze TRACE sql \"SELECT …\"; analyze TRACE sql --tables lists tables and columns")
+            .into());
+    };
+    sql::answer(trace, window, query)
+}
+
+/// Runs a report and shapes its result.
+pub(super) fn run_report(context: &Context) -> Result<Answer> {
     let mut answer = unshaped(context)?;
     shape(context.report, context.options, &mut answer)?;
     Ok(answer)
@@ -183,7 +203,8 @@ pub(super) fn shape(report: &Report, options: &Options, answer: &mut Answer) -> 
     Ok(())
 }
 
-fn compat(context: &Context, answer: &Answer) -> Result<Vec<u8>> {
+/// The answer as the bcc tool prints it.
+pub(super) fn compat(context: &Context, answer: &Answer) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let name = context.report.name;
     let print = context

@@ -2,9 +2,9 @@
 /*
  * Files as tasks use them: opens, reads and writes, calls about paths, syncs, and the `file` identity.
  *
- * One pair of programs on raw sys_enter and sys_exit serves all of it. A tracepoint for each of the
- * 48 calls would cost nothing in other calls, but takes 96 programs, and seconds to attach and detach;
- * here another call costs one look into a constant array.
+ * One pair of programs on raw sys_enter and sys_exit serves all of it. With a tracepoint of its own for
+ * each of the 48 calls there would be 96 programs, and other calls would cost as much: any tracepoint on
+ * a system call sends all of them the kernel's slow way. Here they cost one look into a constant array.
  *
  * Arguments are read at the return, when what they point to is paged in, and so is the descriptor's
  * file. What is missed: io_uring and the kernel's own I/O, calls of 32-bit programs, calls that never
@@ -13,6 +13,7 @@
 #include "common.bpf.h"
 #include "file_calls.bpf.h"
 #include "file.bpf.h"
+#include "sample.bpf.h"
 
 #define FMODE_CREATED 0x100000
 #define TEXT_SPACE    1024 /* a power of two; longer paths are cut */
@@ -242,16 +243,18 @@ static __always_inline void sync_end(const volatile struct call *call, struct pt
 
 /* ---- the programs ---- */
 
-static __always_inline void count_unwanted(__u8 table)
+static __always_inline __u32 table_of(__u8 kind)
 {
-	if (table == OPEN)
-		FILTERED(file_open);
-	else if (table == IO)
-		FILTERED(file_io);
-	else if (table == PATH)
-		FILTERED(path_call);
-	else
-		FILTERED(file_sync);
+	switch (kind) {
+	case OPEN:
+		return TABLE(file_open);
+	case IO:
+		return TABLE(file_io);
+	case PATH:
+		return TABLE(path_call);
+	default:
+		return TABLE(file_sync);
+	}
 }
 
 #define __file_probes                                                                 \
@@ -261,14 +264,18 @@ static __always_inline void count_unwanted(__u8 table)
 SEC("tp_btf/sys_enter") __file_probes __notes
 int BPF_PROG(call__enter, struct pt_regs *regs, long nr)
 {
+	__u64 now, *began;
 	__u32 tid;
-	__u64 now;
 
-	if (!gate || !call_of(nr) || want_port || is_32bit() || !current_wanted())
+	if (!gate || !call_of(nr) || want_port || is_32bit() || !current_wanted() || left_out(current_tgid()))
 		return 0;
 	tid = current_tid();
 	now = bpf_ktime_get_ns();
-	bpf_map_update_elem(&file_calls, &tid, &now, BPF_ANY);
+	began = bpf_map_lookup_elem(&file_calls, &tid);
+	if (began)
+		*began = now;
+	else
+		bpf_map_update_elem(&file_calls, &tid, &now, BPF_ANY);
 	return 0;
 }
 
@@ -280,7 +287,9 @@ int BPF_PROG(call__exit, struct pt_regs *regs, long ret)
 	if (!gate || !call || is_32bit())
 		return 0;
 	if (want_port || !current_wanted())
-		count_unwanted(call->table);
+		count_filtered(table_of(call->table));
+	else if (left_out(current_tgid()))
+		count_left_out(table_of(call->table));
 	else if (call->table == OPEN)
 		open_end(call, regs, ret);
 	else if (call->table == IO)

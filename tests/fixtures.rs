@@ -9,7 +9,7 @@ use std::process::Command;
 use tapedeck::schema::TraceReader;
 use tapedeck::schema::reader::Scratch;
 
-const FIXTURES: [&str; 6] = ["redis", "nginx", "pingpong", "execs", "lossy", "burn"];
+const FIXTURES: [&str; 7] = ["redis", "nginx", "pingpong", "execs", "files", "lossy", "burn"];
 
 /// Command lines whose output is kept for each fixture, without the format.
 const GOLDEN: &[&[&str]] = &[
@@ -31,17 +31,35 @@ const GOLDEN: &[&[&str]] = &[
 ];
 
 /// The same for fixtures of other groups, which have no answer to most of the above.
-const GOLDEN_OF: &[(&str, &[&[&str]])] = &[(
-    "burn",
-    &[
-        &["info"],
-        &["check"],
-        &["profile"],
-        &["profile", "--by", "comm", "--user", "--top", "12"],
-        &["profile", "--folded", "--where", "comm LIKE 'burn%'"],
-        &["profile", "--compat", "--where", "comm = 'burn'"],
-    ],
-)];
+const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
+    (
+        "files",
+        &[
+            &["info"],
+            &["check"],
+            &["opensnoop", "--full-path", "--extended", "--top", "10"],
+            &["filetop", "--top", "5"],
+            &["filetop", "--all", "--requested", "--interval", "all", "--by", "comm,type"],
+            &["fileslower", "--min", "0.5", "--top", "5"],
+            &["filelife", "--top", "10"],
+            &["vfsstat"],
+            &["statsnoop", "--failed", "--top", "10"],
+            &["syncsnoop", "--top", "10"],
+            &["sql", "SELECT comm, fstype, count(ret) AS calls FROM file_io GROUP BY comm, fstype"],
+        ],
+    ),
+    (
+        "burn",
+        &[
+            &["info"],
+            &["check"],
+            &["profile"],
+            &["profile", "--by", "comm", "--user", "--top", "12"],
+            &["profile", "--folded", "--where", "comm LIKE 'burn%'"],
+            &["profile", "--compat", "--where", "comm = 'burn'"],
+        ],
+    ),
+];
 
 /// The command lines of a fixture.
 fn golden(name: &str) -> &'static [&'static [&'static str]] {
