@@ -25,10 +25,10 @@ impl Clock {
         points.sort_unstable();
         points.dedup_by_key(|point| point.0);
         // A clock that was set back would give one wall time to two moments: keep to the part that rises.
-        let mut top = i64::MIN;
+        let mut top = None;
         points.retain(|point| {
-            let rises = point.1 > top;
-            top = top.max(point.1);
+            let rises = top.is_none_or(|top| point.1 > top);
+            top = top.max(Some(point.1));
             rises
         });
         let points = with_steps(&points);
