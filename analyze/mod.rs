@@ -57,6 +57,7 @@ mod list;
 mod listing;
 mod load;
 mod mask;
+mod named;
 mod options;
 mod overview;
 mod pairs;

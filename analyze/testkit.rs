@@ -5,6 +5,7 @@ mod cell;
 mod define;
 mod files;
 mod folder;
+mod named;
 mod sched;
 mod stacks;
 mod tcp;

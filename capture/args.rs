@@ -1,9 +1,11 @@
 //! The command line.
 
 use super::governor::{parse_rate, parse_share};
+use super::groups::expand;
 use super::limit::{Limit, parse_duration, parse_interval, parse_limit, parse_size};
 use super::place::CpuList;
 use super::sampling;
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -76,9 +78,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "list"])]
     pub dump: Option<PathBuf>,
 
-    /// Probe groups to record, separated by commas: see --list; `default` stands for several
-    #[arg(short, long, value_name = "GROUPS", value_delimiter = ',', default_value = "default")]
-    pub groups: Vec<String>,
+    /// Probe groups to record, separated by commas: see --list [default: `default`, which stands for several; with -e none]
+    #[arg(short, long, value_name = "GROUPS", value_delimiter = ',')]
+    pub groups: Option<Vec<String>>,
+
+    /// Record a probe of your own, as in `t:sched:sched_switch`, `f:tcp_sendmsg(size)`, `ur:c:malloc(arg1)`
+    #[arg(short = 'e', long = "probe", value_name = "SPEC")]
+    pub probes: Vec<String>,
+
+    /// Read probes as for -e from FILE, one in a line; # begins a comment
+    #[arg(short = 'f', long = "probes-from", value_name = "FILE")]
+    pub probe_files: Vec<PathBuf>,
 
     /// System calls: add them up in the kernel, or record each
     #[arg(long, value_name = "HOW", default_value = "auto")]
@@ -217,6 +227,34 @@ impl Args {
     #[must_use]
     pub fn writes_to_stdout(&self) -> bool {
         self.output.as_deref() == Some(std::path::Path::new("-"))
+    }
+
+    /// The groups to record: those that are named; with probes of the user's own none, else the usual ones.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        match &self.groups {
+            Some(groups) => expand(groups),
+            None if self.names_probes() => Vec::new(),
+            None => expand(&["default".to_owned()]),
+        }
+    }
+
+    fn names_probes(&self) -> bool {
+        !self.probes.is_empty() || !self.probe_files.is_empty()
+    }
+
+    /// The probes of the command line, and those of the files.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn all_probes(&self) -> anyhow::Result<Vec<String>> {
+        let mut probes = self.probes.clone();
+        for path in &self.probe_files {
+            let text = std::fs::read_to_string(path).with_context(|| format!("-f {}", path.display()))?;
+            let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(line, _)| line).trim());
+            probes.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+        }
+        Ok(probes)
     }
 }
 

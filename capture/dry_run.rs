@@ -52,7 +52,7 @@ const SHOULD_HOLD: f64 = 0.2;
 /// When the probes cannot be attached, or a filter names what is not there.
 pub fn dry_run(args: &Args, time: Duration) -> Result<u8> {
     super::session::require_linux_with_btf()?;
-    let plan = Plan::new(&args.groups)?;
+    let plan = Plan::new(&args.groups())?;
     let mut filter = Filter::new(args, None)?;
     filter.knobs.insert("count_only", vec![1]);
     let rings =
@@ -68,7 +68,7 @@ pub fn dry_run(args: &Args, time: Duration) -> Result<u8> {
         family.run_iterators(Moment::Start)?;
     }
     let counted = count(&families, &maps, time)?;
-    print!("{}", counted.text(&plan, &args.groups.join(","), &rings));
+    print!("{}", counted.text(&plan, &args.groups().join(","), &rings));
     Ok(0)
 }
 

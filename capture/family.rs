@@ -4,7 +4,7 @@ use super::knobs::{Fact, Knobs, Variables, set_knobs};
 use super::probes::{Choice, Outcome};
 use super::{kretprobe, refusal, sampling};
 use anyhow::{Context as _, Result, bail};
-use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, ProgramMut};
+use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenProgramMut, ProgramMut};
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 
@@ -62,20 +62,37 @@ impl Family {
         knobs: &Knobs,
         rings: u32,
         maps: &mut SharedMaps,
+        choice: Choice,
+    ) -> Result<Self> {
+        Self::load_at(group, object, knobs, rings, maps, choice, &Declared(sampling::frequency(knobs)))
+    }
+
+    /// Loads programs that attach where `site` says.
+    ///
+    /// # Errors
+    /// As [`Family::load`].
+    pub fn load_at(
+        group: &str,
+        object: &[u8],
+        knobs: &Knobs,
+        rings: u32,
+        maps: &mut SharedMaps,
         mut choice: Choice,
+        site: &dyn Site,
     ) -> Result<Self> {
         refusal::listen();
         let variables = Variables::of(group, object)?;
         let facts = variables.kernel_facts();
         loop {
-            let loaded = match open(group, object, &variables, (knobs, &facts), rings, maps, &choice)? {
+            let loaded = match open(group, object, &variables, (knobs, &facts), rings, maps, (&choice, site))?
+            {
                 Opened::Loaded(loaded) => loaded,
                 Opened::Refused(program, reason) => {
                     refuse(&mut choice, &program, &reason)?;
                     continue;
                 }
             };
-            match attach(&loaded, &choice, sampling::frequency(knobs)) {
+            match attach(&loaded, &choice, site) {
                 Ok(attached) => {
                     share(&loaded, maps)?;
                     return Ok(Self {
@@ -158,7 +175,7 @@ fn open(
     (knobs, facts): (&Knobs, &[Fact]),
     rings: u32,
     maps: &SharedMaps,
-    choice: &Choice,
+    (choice, site): (&Choice, &dyn Site),
 ) -> Result<Opened> {
     let mut builder = ObjectBuilder::default();
     let mut open = builder
@@ -169,6 +186,9 @@ fn open(
     for mut program in open.progs_mut() {
         let load = wanted.iter().any(|name| program.name() == *name);
         program.set_autoload(load);
+        if load {
+            site.prepare(&mut program)?;
+        }
     }
     let knobs = knobs.iter().map(|(name, value)| (*name, value.as_slice()));
     let facts = facts.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
@@ -216,7 +236,11 @@ struct Attached {
     _event: Option<kretprobe::Event>,
 }
 
-fn attach(object: &Object, choice: &Choice, hz: u32) -> std::result::Result<Vec<Attached>, (String, String)> {
+fn attach(
+    object: &Object,
+    choice: &Choice,
+    site: &dyn Site,
+) -> std::result::Result<Vec<Attached>, (String, String)> {
     let wanted = choice.programs();
     let mut attached = Vec::new();
     for program in object.progs_mut() {
@@ -224,7 +248,7 @@ fn attach(object: &Object, choice: &Choice, hz: u32) -> std::result::Result<Vec<
         if !wanted.contains(&name.as_str()) {
             continue;
         }
-        match attach_program(&program, hz) {
+        match site.attach(&program) {
             Ok((links, event)) => attached.push(Attached { program: name, links, _event: event }),
             Err(error) => return Err((name.clone(), refusal::attach_reason(choice.kind_of(&name), &error))),
         }
@@ -232,18 +256,45 @@ fn attach(object: &Object, choice: &Choice, hz: u32) -> std::result::Result<Vec<
     Ok(attached)
 }
 
-fn attach_program(program: &ProgramMut, hz: u32) -> libbpf_rs::Result<(Vec<Link>, Option<kretprobe::Event>)> {
-    let section = program.section().to_string_lossy();
-    if section == "perf_event" {
-        let other = |error: anyhow::Error| libbpf_rs::Error::from(std::io::Error::other(error));
-        return Ok((sampling::attach(program, hz).map_err(other)?, None));
+/// Where programs attach.
+pub trait Site {
+    /// Before the program is loaded.
+    ///
+    /// # Errors
+    /// When the program cannot have such a target.
+    fn prepare(&self, program: &mut OpenProgramMut) -> libbpf_rs::Result<()>;
+
+    /// After it was.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn attach(&self, program: &ProgramMut) -> libbpf_rs::Result<Held>;
+}
+
+/// What keeps a program attached: links, and what they hang on, if that is ours to remove.
+pub type Held = (Vec<Link>, Option<kretprobe::Event>);
+
+/// Where the section of each program says; samples are taken so often in a second.
+struct Declared(u32);
+
+impl Site for Declared {
+    fn prepare(&self, _: &mut OpenProgramMut) -> libbpf_rs::Result<()> {
+        Ok(())
     }
-    if let Some(function) = section.strip_prefix("kretprobe/").filter(|_| refusal::has_kprobes())
-        && let Ok((link, event)) = kretprobe::attach(program, function)
-    {
-        return Ok((vec![link], Some(event)));
+
+    fn attach(&self, program: &ProgramMut) -> libbpf_rs::Result<Held> {
+        let section = program.section().to_string_lossy();
+        if section == "perf_event" {
+            let other = |error: anyhow::Error| libbpf_rs::Error::from(std::io::Error::other(error));
+            return Ok((sampling::attach(program, self.0).map_err(other)?, None));
+        }
+        if let Some(function) = section.strip_prefix("kretprobe/").filter(|_| refusal::has_kprobes())
+            && let Ok((link, event)) = kretprobe::attach(program, function)
+        {
+            return Ok((vec![link], Some(event)));
+        }
+        Ok((vec![program.attach()?], None))
     }
-    Ok((vec![program.attach()?], None))
 }
 
 fn share(object: &Object, maps: &mut SharedMaps) -> Result<()> {

@@ -105,7 +105,7 @@ impl Governor {
             bail!("--max-rate {group}: of what is recorded, these can be in part: {}", groups.join(", "));
         }
         if args.max_overhead.is_some() && groups.is_empty() {
-            bail!("--max-overhead: of {} nothing can be left out", args.groups.join(", "));
+            bail!("--max-overhead: of {} nothing can be left out", args.groups().join(", "));
         }
         let rates = args.max_rate.iter().cloned().collect();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -34,6 +34,7 @@ pub mod limit;
 pub mod list;
 pub mod mappings;
 pub mod medium;
+pub mod named;
 pub mod names;
 pub mod output;
 pub mod perf_event;

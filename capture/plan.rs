@@ -1,6 +1,7 @@
 //! What a recording needs: from group names to families, tables and probes.
 
 use super::layout::Layout;
+use super::named::probe::Named;
 use super::probes::{FAMILIES, Outcome, Probe, probes_of};
 use super::record::Own;
 use super::sampling;
@@ -105,6 +106,27 @@ impl Plan {
         self.families.push(FamilyPlan { group, object, enabled, probes, table_number });
     }
 
+    /// Adds the tables of probes that the user names.
+    ///
+    /// # Errors
+    /// When there are more tables than the ledger has room for.
+    ///
+    /// # Panics
+    /// Never: the number of tables has just been checked.
+    pub fn add_named(&mut self, named: &mut [Named]) -> Result<()> {
+        for probe in named {
+            if self.layouts.len() == super::ledger::TABLES {
+                bail!("-e: a trace has at most {} tables: leave groups out", super::ledger::TABLES);
+            }
+            while self.layouts.iter().any(|known| known.def.name == probe.layout.def.name) {
+                probe.layout.def.name.push('_');
+            }
+            probe.layout.def.number =
+                u16::try_from(self.number(probe.layout.clone())).expect("at most 64 tables");
+        }
+        Ok(())
+    }
+
     /// The table's number: a new one, or the one that its name has.
     fn number(&mut self, mut layout: Layout) -> usize {
         if let Some(number) = self.layouts.iter().position(|known| known.def.name == layout.def.name) {
@@ -142,10 +164,15 @@ fn referred<'a>(tables: impl Iterator<Item = &'a (u32, Layout)>) -> BTreeSet<Str
 ///
 /// # Errors
 /// For an unknown probe, or a kind that it does not have.
-pub fn forced_kinds(plan: &Plan, words: &[String]) -> Result<BTreeMap<String, String>> {
+pub fn forced_kinds(plan: &Plan, named: &[Named], words: &[String]) -> Result<BTreeMap<String, String>> {
     let mut forced = BTreeMap::new();
     for word in words {
         let Some((name, kind)) = word.split_once('=') else { bail!("--attach {word}: expected PROBE=KIND") };
+        if let Some(probe) = named.iter().find(|probe| probe.layout.def.name == name) {
+            probe.check_kind(kind)?;
+            forced.insert(name.to_owned(), kind.to_owned());
+            continue;
+        }
         let Some(probe) =
             plan.families.iter().flat_map(|family| &family.probes).find(|probe| probe.name == name)
         else {
@@ -182,7 +209,7 @@ mod tests {
     fn unknown_names_are_explained() {
         assert!(Plan::new(&["nett".into()]).err().expect("unknown").to_string().contains("net-rx"));
         let plan = Plan::new(&["net".into()]).expect("a plan");
-        let error = forced_kinds(&plan, &["sock_send=lsm".into()]).unwrap_err().to_string();
+        let error = forced_kinds(&plan, &[], &["sock_send=lsm".into()]).unwrap_err().to_string();
         assert!(error.contains("fentry, tracepoint, kprobe"), "{error}");
     }
 }

@@ -11,9 +11,10 @@ use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
 use super::function_names;
 use super::governor::{Governor, Reading};
-use super::groups::expand;
 use super::host::{describe, now};
+use super::knobs::Knobs;
 use super::ledger::{self, Ledger};
+use super::named::probe::Named;
 use super::place;
 use super::plan::{FamilyPlan, Plan, forced_kinds};
 use super::privilege::{Needs, reduce};
@@ -53,13 +54,16 @@ pub fn record(args: &Args) -> Result<u8> {
         words => Some(Command::fork(words, user.as_ref(), args.writes_to_stdout())?),
     };
     require_linux_with_btf()?;
-    let plan = Plan::new(&expand(&args.groups))?;
+    let mut plan = Plan::new(&args.groups())?;
+    let mut named = super::named::probe::resolve(&args.all_probes()?, args.pid.first().copied())?;
+    plan.add_named(&mut named)?;
     let filter = Filter::new(args, command.as_ref().map(Command::pid))?;
     let signals = Signals::listen()?;
     args.cpu_list.as_ref().map_or(Ok(()), place::bind)?;
     args.nice.map_or(Ok(()), place::set_nice)?;
     let target = Target::new(args)?;
-    let mut session = Session::start(args, plan, &filter, target).inspect_err(|_| Target::withdraw(args))?;
+    let mut session =
+        Session::start(args, plan, &named, &filter, target).inspect_err(|_| Target::withdraw(args))?;
     if let Some(Err(error)) = command.as_mut().map(Command::release) {
         let code = error.downcast_ref::<NotStarted>().map_or(125, NotStarted::exit_code);
         session.finish("the command did not start")?;
@@ -107,12 +111,22 @@ struct Session {
 
 impl Session {
     /// Attaches everything behind a closed gate, takes stock of what is there, and opens the gate.
-    fn start(args: &Args, mut plan: Plan, filter: &Filter, target: Target) -> Result<Self> {
+    fn start(args: &Args, mut plan: Plan, named: &[Named], filter: &Filter, target: Target) -> Result<Self> {
         let mut rings =
             Rings::plan(&Budget::new(args.memory, args.rings), plan.families.iter().any(FamilyPlan::samples));
         let mut maps = SharedMaps::default();
-        let forced = forced_kinds(&plan, &args.attach)?;
+        let forced = forced_kinds(&plan, named, &args.attach)?;
         let mut families = Vec::new();
+        // First, so that they see the end of a process before `proc` forgets that it was wanted.
+        let mut own = Vec::new();
+        for probe in named {
+            own.extend(probe.load(
+                &common_knobs(filter, &rings, false),
+                rings.total(),
+                &mut maps,
+                &forced,
+            )?);
+        }
         for family in &plan.families {
             let mut probes = family.probes.clone();
             probes
@@ -122,6 +136,7 @@ impl Session {
             let choice = Choice::new(probes, |probe| family.needs(probe), &forced);
             families.push(load(family, filter, &rings, &mut maps, choice)?);
         }
+        families.extend(own);
         let outcomes: Vec<Outcome> = families.iter().flat_map(|family| family.outcomes.clone()).collect();
         check_forced(&outcomes, &forced)?;
         plan.mark_absent(&outcomes);
@@ -444,14 +459,20 @@ pub(super) fn load(
     maps: &mut SharedMaps,
     choice: Choice,
 ) -> Result<Family> {
-    let mut knobs = filter.knobs.clone();
+    let mut knobs = common_knobs(filter, rings, family.samples());
     knobs.insert("table_number", family.table_number.clone());
     knobs.insert("group_enabled", vec![family.enabled.into()]);
+    Family::load(family.group, family.object, &knobs, rings.total(), maps, choice)
+}
+
+/// What every object is told; those that sample have rings of their own.
+fn common_knobs(filter: &Filter, rings: &Rings, sampling: bool) -> Knobs {
+    let mut knobs = filter.knobs.clone();
     knobs.insert("ring_mask", (rings.count - 1).to_ne_bytes().to_vec());
-    let first = if family.samples() { rings.count } else { 0 };
+    let first = if sampling { rings.count } else { 0 };
     knobs.insert("ring_first", first.to_ne_bytes().to_vec());
     knobs.insert("wake_mask", u64::from(rings.size_of(first) / 4 - 1).to_ne_bytes().to_vec());
-    Family::load(family.group, family.object, &knobs, rings.total(), maps, choice)
+    knobs
 }
 
 pub(super) fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
@@ -469,7 +490,7 @@ fn host_of(args: &Args, filter: &Filter) -> Host {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let left_out = if args.no_args { args.command.len().saturating_sub(1) } else { 0 };
     let command = words.take(std::env::args_os().len() - left_out).collect();
-    Host { filters: filter.words.clone(), groups: expand(&args.groups), ..describe(command) }
+    Host { filters: filter.words.clone(), groups: args.groups(), ..describe(command) }
 }
 
 fn probe_row(outcome: &Outcome, missed: u64) -> Vec<u8> {

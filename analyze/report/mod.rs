@@ -35,7 +35,7 @@ use super::window::Window;
 use crate::schema::TableDef;
 use anyhow::Result;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
@@ -104,6 +104,8 @@ pub(crate) struct Context<'a> {
     also: RefCell<Vec<&'static Need>>,
     /// What became of those that it did not have.
     remarks: RefCell<Vec<String>>,
+    /// Numbers of the tables that it reads.
+    scanned: RefCell<BTreeSet<u16>>,
 }
 
 impl<'a> Context<'a> {
@@ -119,6 +121,7 @@ impl<'a> Context<'a> {
             masks: RefCell::default(),
             also: RefCell::default(),
             remarks: RefCell::default(),
+            scanned: RefCell::default(),
         })
     }
 
@@ -135,6 +138,7 @@ impl<'a> Context<'a> {
     /// The rows of a table that are asked for.
     pub fn scan(&self, table: &str) -> Result<Scan<'a>> {
         let def = self.table(table)?;
+        self.scanned.borrow_mut().insert(def.number);
         let mask =
             self.options.condition.as_deref().map(|condition| self.mask(def, condition)).transpose()?;
         Ok(Scan::new(self.trace, def, self.window).masked(mask))
@@ -256,8 +260,9 @@ impl<'a> Context<'a> {
 
     /// Numbers of the tables that the report reads.
     pub fn tables(&self) -> Vec<u16> {
-        let needed = self.used().into_iter().map(|need| need.table);
-        needed.chain(self.flag("table")).filter_map(|name| Some(self.trace.table(name)?.number)).collect()
+        let needed = self.used().into_iter().filter_map(|need| Some(self.trace.table(need.table)?.number));
+        let numbers: BTreeSet<u16> = needed.chain(self.scanned.borrow().iter().copied()).collect();
+        numbers.into_iter().collect()
     }
 
     fn used(&self) -> Vec<&'static Need> {

@@ -15,6 +15,7 @@ mod flight;
 mod governor;
 mod ledger;
 mod made_up;
+mod named;
 mod observers;
 mod odd;
 mod output;

@@ -1,0 +1,188 @@
+//! Probes that the user named: tables of group `named`, whose columns nobody knows beforehand.
+//!
+//! All have `ts`, `cpu`, `tid` and `function`; those of whole calls have `latency` and `ret` too. The
+//! reports on them ask for these, and take whatever else is there as arguments.
+
+use super::error::Failure;
+use super::input::{Input, Inputs};
+use super::load::Chunk;
+use super::report::Context;
+use super::rows::Value;
+use crate::schema::{ColumnDef, Role, TableDef};
+use anyhow::Result;
+use std::sync::Arc;
+
+/// The group of such tables.
+const GROUP: &str = "named";
+/// Columns that all have.
+const COMMON: [&str; 6] = ["ts", "cpu", "tid", "function", "latency", "ret"];
+
+/// The tables that a report is about: those that `--probe` names, or all that have the columns.
+///
+/// # Errors
+/// When there is none, with what to record.
+pub(crate) fn tables<'a>(context: &Context<'a>, columns: &[&str]) -> Result<Vec<&'a Arc<TableDef>>, Failure> {
+    let all: Vec<_> = context.trace.tables.iter().filter(|table| is_named(table)).collect();
+    let has = |table: &TableDef| columns.iter().all(|name| table.column(name).is_some());
+    let wanted: Option<Vec<&str>> = context.flag("probe").map(|names| names.split(',').collect());
+    if let Some(unknown) = wanted.iter().flatten().find(|name| !all.iter().any(|table| table.name == **name))
+    {
+        let names: Vec<&str> = all.iter().map(|table| table.name.as_str()).collect();
+        return Err(Failure::usage(format!("this trace has no probe '{unknown}' of the user's own"))
+            .hint(format!("it has {}", if names.is_empty() { "none".into() } else { names.join(", ") })));
+    }
+    let asked = |table: &TableDef| wanted.as_ref().is_none_or(|names| names.contains(&table.name.as_str()));
+    let found: Vec<_> = all.into_iter().filter(|table| asked(table) && has(table)).collect();
+    if found.is_empty() {
+        let what = if columns.contains(&"latency") { "whole calls" } else { "anything" };
+        let example = if columns.contains(&"latency") {
+            "'fx:vfs_read' or -e 'ur:c:malloc(arg1)'"
+        } else {
+            "'t:sched:sched_switch'"
+        };
+        return Err(Failure::cannot(format!(
+            "this trace has no probe of the user's own that records {what}"
+        ))
+        .hint(format!("record one: capture -e {example} …")));
+    }
+    Ok(found)
+}
+
+/// Whether a table is one of these.
+pub(crate) fn is_named(table: &TableDef) -> bool {
+    table.role == Role::Event && table.group == GROUP
+}
+
+/// The columns of a table that are arguments.
+fn arguments(table: &TableDef) -> impl Iterator<Item = &ColumnDef> {
+    table.columns.iter().filter(|column| !COMMON.contains(&column.name.as_str()))
+}
+
+/// One hit, with what the report on single hits prints.
+pub(crate) struct Hit {
+    /// When.
+    pub ts: u64,
+    /// Process, thread and its name.
+    pub pid: Value,
+    /// Thread.
+    pub tid: Value,
+    /// Name of the thread.
+    pub comm: Value,
+    /// What was hit.
+    pub function: Value,
+    /// From entry to return, ns.
+    pub latency: Option<u64>,
+    /// What it returned.
+    pub ret: Value,
+    /// The arguments, or what a pattern makes of them.
+    pub message: String,
+}
+
+/// The hits of some tables, in the order of time; `least` leaves out shorter calls, ns.
+///
+/// # Errors
+/// When a column that the pattern names does not exist, or the condition cannot be understood.
+pub(crate) fn hits(
+    context: &Context,
+    tables: &[&Arc<TableDef>],
+    pattern: Option<&str>,
+    least: u64,
+) -> Result<Vec<Hit>> {
+    let mut all = Vec::new();
+    for table in tables {
+        all.extend(hits_of(context, table, pattern, least)?);
+    }
+    all.sort_by_key(|hit: &Hit| hit.ts);
+    Ok(all)
+}
+
+fn hits_of(context: &Context, table: &TableDef, pattern: Option<&str>, least: u64) -> Result<Vec<Hit>> {
+    let mut scan = context.scan(&table.name)?;
+    let inputs = Inputs::of(context.trace, table);
+    let pattern = Pattern::new(table, &inputs, pattern)?;
+    let mut input = |name: &str| {
+        let found = inputs.get(name).cloned();
+        found.iter().flat_map(|input| input.needs(table)).for_each(|column| scan.add(column));
+        found
+    };
+    let [pid, tid, comm] = ["pid", "tid", "comm"].map(&mut input);
+    let [function, latency, ret] = ["function", "latency", "ret"].map(&mut input);
+    pattern.inputs().flat_map(|input| input.needs(table)).for_each(|column| scan.add(column));
+    let fold = |hits: &mut Vec<Hit>, chunk: &Chunk| {
+        let rows = chunk.rows();
+        for row in chunk.each() {
+            let latency = latency.as_ref().and_then(|input| input.number(rows, row)).map(i64::cast_unsigned);
+            if latency.unwrap_or(0) < least {
+                continue;
+            }
+            let value = |input: &Option<Input>| {
+                input.as_ref().map_or(Value::Null, |input| input.value(context.trace, rows, row))
+            };
+            hits.push(Hit {
+                ts: rows.moment(row),
+                pid: value(&pid),
+                tid: value(&tid),
+                comm: value(&comm),
+                function: value(&function),
+                latency,
+                ret: value(&ret),
+                message: pattern.fill(|input| input.value(context.trace, rows, row)),
+            });
+        }
+    };
+    Ok(scan.fold(Vec::new, fold, Extend::extend))
+}
+
+/// How a hit's message is put together: text, and columns between.
+struct Pattern(Vec<(String, Option<Input>)>);
+
+impl Pattern {
+    /// `{NAME}` in a pattern is the column of that name; without one all arguments are listed, as `name=value`.
+    fn new(table: &TableDef, inputs: &Inputs, pattern: Option<&str>) -> Result<Self, Failure> {
+        let Some(pattern) = pattern else {
+            let argument = |(at, column): (usize, &ColumnDef)| {
+                let space = if at > 0 { " " } else { "" };
+                Ok((format!("{space}{}=", column.name), Some(inputs.find(&column.name)?.clone())))
+            };
+            return arguments(table).enumerate().map(argument).collect::<Result<_, _>>().map(Self);
+        };
+        let mut parts = Vec::new();
+        let mut rest = pattern;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, after) = after
+                .split_once('}')
+                .ok_or_else(|| Failure::usage(format!("--print {pattern}: a '{{' without its '}}'")))?;
+            parts.push((before.to_owned(), Some(inputs.find(name)?.clone())));
+            rest = after;
+        }
+        parts.push((rest.to_owned(), None));
+        Ok(Self(parts))
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &Input> {
+        self.0.iter().filter_map(|(_, input)| input.as_ref())
+    }
+
+    fn fill(&self, value: impl Fn(&Input) -> Value) -> String {
+        let mut text = String::new();
+        for (before, input) in &self.0 {
+            text.push_str(before);
+            match input.as_ref().map(&value) {
+                Some(Value::Int(number)) => text.push_str(&number.to_string()),
+                Some(Value::Text(words)) => text.push_str(&words),
+                Some(Value::Null) => text.push('-'),
+                None => {}
+            }
+        }
+        text
+    }
+}
+
+/// A value that may be a number or text, as text.
+pub(crate) fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Int(number) => Some(number.to_string()),
+        Value::Text(text) => Some(text.to_string()),
+        Value::Null => None,
+    }
+}

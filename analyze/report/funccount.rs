@@ -1,0 +1,107 @@
+//! How often was each function or event hit?
+//!
+//! ```text
+//! $ analyze trace.bin funccount
+//! function   hits  hits_per_s
+//! malloc     4011     1337.00
+//! free       3998     1332.67
+//! ```
+//!
+//! It counts the probes that the user named (`capture -e`), all of them or those of `--probe`; a pattern
+//! counts by function. A call that is recorded at its return counts there. What a condition in the probe itself left out was
+//! not recorded.
+//!
+//! ```text
+//! $ analyze trace.bin funccount --by comm,function --interval 1s
+//! $ analyze trace.bin funccount --probe malloc --where "arg1 > 4096"
+//! ```
+
+use super::{Context, Defaults, Flag, Report};
+use crate::analyze::answer::Answer;
+use crate::analyze::compat::Lines;
+use crate::analyze::group::{Group, Merge, join};
+use crate::analyze::named;
+use crate::analyze::table::Output;
+use anyhow::Result;
+use std::io;
+
+/// Hits of the user's own probes.
+pub static REPORT: Report = Report {
+    name: "funccount",
+    question: "how often was each function or event hit?",
+    exactness: "hits of the probes that the user named; calls are counted at their return",
+    needs: &[],
+    outputs: &[
+        Output::count("hits", "", "how often"),
+        Output::measure("hits_per_s", "1/s", 2, "hits per second of the interval"),
+    ],
+    defaults: Defaults { by: "function", sort: "hits", top: None, interval: None },
+    flags: &[Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" }],
+    run,
+    compat: Some(compat),
+};
+
+#[derive(Default)]
+struct Hits(u64);
+
+impl Merge for Hits {
+    fn merge(&mut self, later: Self) {
+        self.0 += later.0;
+    }
+}
+
+fn run(context: &Context) -> Result<Answer> {
+    let mut parts: Vec<Vec<Group<Hits>>> = Vec::new();
+    let mut last = None;
+    for table in named::tables(context, &[])? {
+        let scan = context.scan(&table.name)?;
+        let grouping = context.grouping(&scan)?;
+        parts.push(grouping.fold(&scan, |hits: &mut Hits, _, _| hits.0 += 1));
+        last = Some(grouping);
+    }
+    let groups = join(parts);
+    let grouping = last.expect("there is a table, or it had said so");
+    let rate = groups.iter().map(|group| group.state.0 as f64 / Context::seconds(&grouping, group));
+    let mut table = context.keys(&grouping, &groups);
+    table
+        .ints(context.output("hits"), groups.iter().map(|group| Some(group.state.0)))
+        .floats(context.output("hits_per_s"), rate.map(Some));
+    Ok(Answer::of(table.build()?))
+}
+
+/// As bcc's funccount prints it.
+fn compat(_: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
+    writeln!(out, "\n{:<36} {:>8}", "FUNC", "COUNT")?;
+    for line in Lines::of(answer).iter() {
+        writeln!(out, "{:<36} {:>8}", line.text("function"), line.int("hits"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    #[test]
+    fn hits_of_all_probes_are_counted_by_function() {
+        let mut tape = Tape::new();
+        tape.named("alloc", &["malloc", "calloc"], &["arg1:u64"], false);
+        tape.named("free", &["free"], &[], false).task(0, 7, 70, "web").task(0, 8, 80, "db");
+        tape.event("alloc", 1_000, [7, 0, 16]).event("alloc", 2_000, [7, 1, 32]).event("alloc", 3_000, [8, 0, 5000]);
+        tape.event("free", 4_000, [7, 0]);
+        let lines = |line: &[&str]| {
+            let (exit, out, messages) = tape.run(&[&["funccount", "--format", "csv"], line].concat());
+            assert_eq!(exit, 0, "{messages}");
+            out.lines().skip(1).map(|line| line.split(',').take(3).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&[]), ["malloc false 2", "calloc false 1", "free false 1"]);
+        assert_eq!(lines(&["--by", "comm"]), ["web false 3", "db false 1"]);
+        assert_eq!(lines(&["--probe", "alloc", "--where", "arg1 > 4096"]), ["malloc false 1"]);
+        let (exit, _, messages) = tape.run(&["funccount", "--probe", "fre"]);
+        assert!(exit == 2 && messages.contains("it has alloc, free"), "{messages}");
+        let (exit, _, messages) = Tape::new().run(&["funccount"]);
+        assert!(exit == 6 && messages.contains("capture -e"), "{messages}");
+        let (_, out, _) = tape.run(&["funccount", "--compat", "--probe", "free"]);
+        assert!(out.ends_with("free                                        1\n"), "{out}");
+    }
+}

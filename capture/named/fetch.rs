@@ -1,0 +1,167 @@
+//! What the interpreter is told: `struct probe` of `bpf/named.bpf.c`, byte for byte.
+
+use super::spec::{ARGS, TESTS};
+
+/// Offsets in one chain of pointers.
+pub const HOPS: usize = 5;
+/// Bytes of a record before its values: `struct hit`.
+pub const HEAD: usize = 40;
+/// Where the latency is in a record, and the returned value.
+pub const LATENCY: usize = 24;
+/// See [`LATENCY`].
+pub const RET: usize = 32;
+/// Which of several functions it was.
+pub const FUNCTION: usize = 16;
+/// Largest record.
+pub const RECORD: usize = 640;
+/// Slots of conditions beyond the arguments'.
+pub const SLOT_RET: u8 = ARGS as u8;
+/// See [`SLOT_RET`].
+pub const SLOT_LATENCY: u8 = SLOT_RET + 1;
+
+/// How a value is got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FetchKind {
+    /// A number of `size` bytes.
+    #[default]
+    Number = 0,
+    /// Text at the address.
+    Text = 1,
+    /// Text at the offset from the context that the number at the address says.
+    DataLoc = 2,
+    /// The first offset itself.
+    Constant = 3,
+}
+
+/// A chain of pointers that starts at the program's context: `hops` of them are followed, each at an offset
+/// from where the one before led; the value is at `offset[hops]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetch {
+    /// Offsets in bytes.
+    pub offset: Vec<i32>,
+    /// What is there.
+    pub kind: FetchKind,
+    /// Bytes of a number.
+    pub size: u8,
+    /// Beyond the context it is the process's memory.
+    pub user: bool,
+    /// Big-endian.
+    pub swap: bool,
+    /// Signed.
+    pub sign: bool,
+    /// Bytes of text at most.
+    pub limit: u16,
+}
+
+impl Fetch {
+    /// A number that lies in the context.
+    #[must_use]
+    pub fn context(offset: i32, size: u8, sign: bool) -> Self {
+        Self { offset: vec![offset], size, sign, ..Self::default() }
+    }
+
+    /// Whether it is text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self.kind, FetchKind::Text | FetchKind::DataLoc)
+    }
+
+    fn write(&self, text: u32, to: &mut Vec<u8>) {
+        for hop in 0..HOPS {
+            to.extend(self.offset.get(hop).copied().unwrap_or(0).to_le_bytes());
+        }
+        to.extend(text.to_le_bytes());
+        to.extend(self.limit.to_le_bytes());
+        let hops = u8::try_from(self.offset.len().saturating_sub(1)).expect("at most HOPS");
+        to.extend([hops, self.kind as u8, self.size, self.user.into(), self.swap.into(), self.sign.into()]);
+    }
+}
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// Index of an argument, [`SLOT_RET`] or [`SLOT_LATENCY`].
+    pub slot: u8,
+    /// As in [`super::spec::Test`].
+    pub op: u8,
+    /// Compared as signed numbers.
+    pub sign: bool,
+    /// With what.
+    pub value: u64,
+}
+
+/// All that the interpreter is told about one probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// The arguments.
+    pub args: Vec<Fetch>,
+    /// The returned value; with no bytes it is not recorded.
+    pub ret: Fetch,
+    /// All must hold.
+    pub tests: Vec<Compare>,
+    /// ns.
+    pub threshold: u64,
+    /// Offset of the stack pointer in the context.
+    pub stack: Option<i32>,
+    /// Whether the attach cookie says which function it is.
+    pub cookie: bool,
+}
+
+impl Program {
+    /// All that takes room in a record besides its head: the arguments, then what is returned.
+    fn fetches(&self) -> impl Iterator<Item = &Fetch> {
+        self.args.iter().chain([&self.ret])
+    }
+
+    /// Where the text of each of [`Self::fetches`] lies in a record.
+    fn text_places(&self) -> Vec<usize> {
+        let mut end = HEAD + 8 * self.args.len();
+        let place = |fetch: &Fetch| {
+            let start = end;
+            end += if fetch.is_text() { usize::from(fetch.limit) } else { 0 };
+            start
+        };
+        self.fetches().map(place).collect()
+    }
+
+    /// Bytes of a record, all text included, in whole words.
+    #[must_use]
+    pub fn record_size(&self) -> usize {
+        let text: usize =
+            self.fetches().filter(|fetch| fetch.is_text()).map(|fetch| usize::from(fetch.limit)).sum();
+        (HEAD + 8 * self.args.len() + text).next_multiple_of(8)
+    }
+
+    /// The bytes of `struct probe`.
+    ///
+    /// # Panics
+    /// When it has more than the grammar allows.
+    #[must_use]
+    pub fn bytes(&self, table: u16) -> Vec<u8> {
+        let mut to = Vec::new();
+        let places = self.text_places();
+        let place = |index: usize| u32::try_from(places[index]).expect("limited by RECORD");
+        for index in 0..ARGS {
+            match self.args.get(index) {
+                Some(fetch) => fetch.write(place(index), &mut to),
+                None => Fetch::default().write(0, &mut to),
+            }
+        }
+        self.ret.write(place(self.args.len()), &mut to);
+        for index in 0..TESTS {
+            let test = self.tests.get(index);
+            to.extend(test.map_or(0, |test| test.value).to_le_bytes());
+            to.extend(test.map_or([0; 3], |test| [test.slot, test.op, test.sign.into()]));
+            to.extend([0; 5]);
+        }
+        to.resize(to.len().next_multiple_of(8), 0);
+        to.extend(self.threshold.to_le_bytes());
+        to.extend(self.stack.unwrap_or(-1).to_le_bytes());
+        to.extend(u32::try_from(self.record_size()).expect("small").to_le_bytes());
+        to.extend(table.to_le_bytes());
+        let count = |length: usize| u8::try_from(length).expect("limited by the grammar");
+        to.extend([count(self.args.len()), count(self.tests.len()), self.cookie.into(), 0, 0, 0]);
+        to
+    }
+}

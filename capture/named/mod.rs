@@ -1,0 +1,21 @@
+//! Probes that the user names: `capture -e SPEC`.
+//!
+//! A probe becomes a table of the trace, as if it had been declared in `bpf/event.h`: its columns are
+//! the arguments, and `analyze` reads it as any other. What differs is where the table comes from:
+//!
+//! - [`spec`] reads the grammar, and points at what is wrong;
+//! - [`place`] finds what it names, through [`kernel`] (types of the running kernel), [`format`]
+//!   (tracefs), [`elf`] and [`sdt`] (programs and libraries), and turns each argument into a chain of
+//!   offsets ([`fetch`]), once for each way of attaching, since [`regs`] and typed contexts differ;
+//! - [`probe`] makes the table's layout, and loads and attaches `bpf/named.bpf.c` for it.
+
+pub mod elf;
+pub mod fetch;
+pub mod format;
+pub mod kernel;
+pub mod place;
+pub mod probe;
+pub mod regs;
+pub mod sdt;
+pub mod spec;
+pub mod value;

@@ -1,0 +1,278 @@
+//! One named probe: its table, and how it is loaded and attached.
+
+use super::fetch::{FUNCTION, HEAD, LATENCY, RET};
+use super::place::{Names, Place, Target, UserPlace, Way};
+use super::spec::Spec;
+use crate::capture::family::{Family, Held, SharedMaps, Site};
+use crate::capture::knobs::Knobs;
+use crate::capture::layout::{Field, FieldKind, Layout};
+use crate::capture::probes::{Choice, Outcome, Probe, Variant};
+use crate::schema::{ColumnDef, ColumnType, Role, TableDef};
+use anyhow::{Context as _, Result, bail};
+use libbpf_rs::{KprobeMultiOpts, KprobeOpts, OpenProgramMut, ProgramMut, TracepointCategory, UprobeOpts};
+use std::collections::BTreeMap;
+
+/// The interpreter.
+pub static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/named.bpf.o"));
+
+/// Group of the tables of all named probes.
+pub const GROUP: &str = "named";
+
+/// A probe that the user named.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// What it was named as.
+    pub spec: Spec,
+    /// What that is on this machine.
+    pub place: Place,
+    /// Its table.
+    pub layout: Layout,
+}
+
+/// Resolves what the command line names; tables get names of their own.
+///
+/// # Errors
+/// For the first probe that is not well formed, or that this machine does not have.
+pub fn resolve(words: &[String], pid: Option<u32>) -> Result<Vec<Named>> {
+    let mut all: Vec<Named> = Vec::new();
+    if words.is_empty() {
+        return Ok(all);
+    }
+    let names = Names::new(pid);
+    for word in words {
+        let spec = Spec::parse(word).context("-e")?;
+        let place = names.resolve(&spec).context("-e")?;
+        let wanted = table_name(&spec, &place);
+        let used = |name: &String| all.iter().any(|other| other.layout.def.name == *name);
+        let mut name = wanted.clone();
+        let mut number = 1;
+        while used(&name) {
+            number += 1;
+            name = format!("{wanted}_{number}");
+        }
+        let layout = layout(&spec, &place, &name);
+        all.push(Named { spec, place, layout });
+    }
+    Ok(all)
+}
+
+/// The name that the user gave, or that of the place: letters, digits and underscores.
+fn table_name(spec: &Spec, place: &Place) -> String {
+    let plain = |word: &str| -> String {
+        let kept = word.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+        kept.collect::<String>().trim_matches('_').to_owned()
+    };
+    let name = match (&spec.name, place.functions.as_slice()) {
+        (Some(name), _) => plain(name),
+        (None, [function]) => plain(function),
+        (None, _) => plain(spec.target.0.rsplit(':').next().unwrap_or_default()),
+    };
+    if name.is_empty() { "all".into() } else { name }
+}
+
+fn layout(spec: &Spec, place: &Place, name: &str) -> Layout {
+    let program = &place.ways[0][0].program;
+    let mut layout = Layout {
+        def: TableDef {
+            number: 0,
+            name: name.to_owned(),
+            role: Role::Event,
+            group: GROUP.into(),
+            doc: spec.text.clone(),
+            columns: Vec::new(),
+        },
+        size: program.record_size(),
+        fields: Vec::new(),
+        labels: Vec::new(),
+        renewed: false,
+    };
+    layout.header();
+    // Also where it is always the same, so that `--by function` is right for every probe: a constant costs nothing.
+    let enumeration = format!("{name}.function");
+    let labels = (0..).zip(&place.functions).map(|(n, label)| (enumeration.clone(), n, label.clone()));
+    layout.labels.extend(labels);
+    let doc = "what was hit".into();
+    layout.column(ColumnDef { enumeration, doc, ..number("function", 4, false) }, FUNCTION);
+    if spec.calls {
+        let doc = "from entry to return".into();
+        layout.column(
+            ColumnDef { unit: "ns".into(), histogram: true, doc, ..number("latency", 8, false) },
+            LATENCY,
+        );
+    }
+    for (index, value) in place.values.iter().enumerate() {
+        let mut column = value.column.clone();
+        while layout.def.columns.iter().any(|other| other.name == column.name) {
+            column.name.push('_');
+        }
+        let labels =
+            value.names.iter().map(|(number, label)| (column.enumeration.clone(), *number, label.clone()));
+        layout.labels.extend(labels);
+        layout.column(column, HEAD + 8 * index);
+    }
+    if let Some(ret) = &place.ret {
+        layout.column(ret.column.clone(), RET);
+    }
+    layout
+}
+
+fn number(name: &str, width: u8, signed: bool) -> ColumnDef {
+    ColumnDef::new(name, ColumnType::Number { width, signed })
+}
+
+impl Layout {
+    /// What all events have: `TASK_EVENT` of `bpf/event.h`.
+    fn header(&mut self) {
+        let doc = |text: &str| text.to_owned();
+        self.column(
+            ColumnDef { unit: "mono_ns".into(), doc: doc("when the probe ran"), ..number("ts", 8, false) },
+            0,
+        );
+        self.column(ColumnDef { doc: doc("processor that ran the probe"), ..number("cpu", 2, false) }, 10);
+        let tid = ColumnDef {
+            references: "task".into(),
+            doc: doc("thread that was running"),
+            ..number("tid", 4, false)
+        };
+        self.column(tid, 12);
+    }
+
+    fn column(&mut self, column: ColumnDef, offset: usize) {
+        let kind = match column.kind {
+            ColumnType::Number { width, .. } => FieldKind::Number(width.into()),
+            ColumnType::Text | ColumnType::Ip => FieldKind::Trailing,
+        };
+        self.fields.push(Field { offset, kind });
+        self.def.columns.push(column);
+    }
+}
+
+impl Named {
+    /// Loads and attaches it, by the first way that works. What all ways were refused for is in the outcome.
+    ///
+    /// # Errors
+    /// When no way works, with the reasons of all.
+    pub fn load(
+        &self,
+        knobs: &Knobs,
+        rings: u32,
+        maps: &mut SharedMaps,
+        forced: &BTreeMap<String, String>,
+    ) -> Result<Vec<Family>> {
+        let name = &self.layout.def.name;
+        let forced = forced.get(name);
+        let ways = self.place.ways.iter().filter(|way| forced.is_none_or(|kind| way[0].kind == *kind));
+        let mut outcome = Outcome {
+            probe: name.clone(),
+            group: GROUP.into(),
+            wanted: self.place.ways[0][0].kind.into(),
+            ..Outcome::default()
+        };
+        for way in ways {
+            let mut parts = Vec::new();
+            for part in way {
+                let family = load_part(name, part, self.layout.def.number, knobs, rings, maps)?;
+                let got = family.outcomes[0].got.is_some();
+                outcome.reasons.extend(family.outcomes[0].reasons.iter().cloned());
+                parts.push(family);
+                if !got {
+                    break;
+                }
+            }
+            if let Some(last) =
+                parts.last().and_then(|family| family.outcomes.first()).filter(|last| last.got.is_some())
+            {
+                outcome.got.clone_from(&last.got);
+                outcome.programs.clone_from(&last.programs);
+                for family in &mut parts {
+                    family.outcomes.clear();
+                }
+                parts[0].outcomes.push(outcome);
+                return Ok(parts);
+            }
+        }
+        bail!("-e: {} cannot be attached here: {}", self.spec.text, outcome.reasons.join("; "))
+    }
+
+    /// Whether it can be attached in this way at all.
+    ///
+    /// # Errors
+    /// When it cannot; the message names the ways that there are.
+    pub fn check_kind(&self, kind: &str) -> Result<()> {
+        let kinds: Vec<&str> = self.place.ways.iter().map(|way| way[0].kind).collect();
+        if !kinds.contains(&kind) {
+            bail!("--attach {}={kind}: it attaches as {}", self.layout.def.name, kinds.join(", "));
+        }
+        Ok(())
+    }
+}
+
+fn load_part(
+    name: &str,
+    part: &Way,
+    table: u16,
+    knobs: &Knobs,
+    rings: u32,
+    maps: &mut SharedMaps,
+) -> Result<Family> {
+    let mut knobs = knobs.clone();
+    knobs.insert("probe", part.program.bytes(table));
+    let programs: Vec<String> = part.programs.iter().map(|&program| program.to_owned()).collect();
+    let variant = Variant {
+        kind: part.kind.into(),
+        // A call whose entry is missed is as lost as one whose return is.
+        recording: programs.clone(),
+        programs,
+        lacks: Vec::new(),
+    };
+    let probe = Probe { name: name.to_owned(), variants: vec![variant], ..Probe::default() };
+    let choice = Choice::new(vec![probe], |_| true, &BTreeMap::new());
+    Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, part)
+}
+
+impl Site for Way {
+    fn prepare(&self, program: &mut OpenProgramMut) -> libbpf_rs::Result<()> {
+        match &self.target {
+            Target::Kernel(functions) if self.kind == "fentry" => {
+                program.set_attach_target(0, functions.first().cloned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn attach(&self, program: &ProgramMut) -> libbpf_rs::Result<Held> {
+        let name = program.name().to_string_lossy();
+        let at_return = name.starts_with("end__");
+        let links = match &self.target {
+            Target::Tracepoint(category, event) => {
+                vec![program.attach_tracepoint(TracepointCategory::Custom(category.clone()), event)?]
+            }
+            Target::Raw(event) => vec![program.attach_raw_tracepoint(event)?],
+            Target::Kernel(_) if self.kind == "fentry" => vec![program.attach()?],
+            Target::Kernel(functions) if self.kind == "kprobe-multi" => {
+                let cookies = (0..functions.len() as u64).collect();
+                let symbols = functions.clone();
+                let options =
+                    KprobeMultiOpts { symbols, cookies, retprobe: at_return, ..KprobeMultiOpts::default() };
+                vec![program.attach_kprobe_multi_with_opts(options)?]
+            }
+            Target::Kernel(functions) => {
+                vec![program.attach_kprobe_with_opts(at_return, &functions[0], KprobeOpts::default())?]
+            }
+            Target::User(path, places) => {
+                let attach = |(cookie, place): (u64, &UserPlace)| {
+                    let options = UprobeOpts {
+                        cookie: if self.program.cookie { cookie } else { 0 },
+                        ref_ctr_offset: usize::try_from(place.semaphore).unwrap_or(0),
+                        retprobe: at_return,
+                        ..UprobeOpts::default()
+                    };
+                    let offset = usize::try_from(place.offset).unwrap_or(usize::MAX);
+                    program.attach_uprobe_with_opts(-1, path, offset, options)
+                };
+                (0..).zip(places).map(attach).collect::<libbpf_rs::Result<_>>()?
+            }
+        };
+        Ok((links, None))
+    }
+}

@@ -1,0 +1,74 @@
+//! One value of a probe: how it is got, and the column that it becomes.
+
+use super::fetch::{Fetch, FetchKind};
+use super::spec::{Arg, Type};
+use crate::schema::{ColumnDef, ColumnType};
+use libbpf_rs::btf::types::Enum;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// For the interpreter.
+    pub fetch: Fetch,
+    /// For the table.
+    pub column: ColumnDef,
+    /// Names of its numbers, if they have any.
+    pub names: Vec<(u64, String)>,
+}
+
+impl Value {
+    /// A value of a type that the user gave, or that is known; text is behind the pointer that `fetch` finds, in
+    /// the process's memory if `user` says so and the type does not say otherwise.
+    #[must_use]
+    pub fn typed(arg: &Arg, ty: Type, mut fetch: Fetch, user: bool) -> Self {
+        match ty {
+            Type::Int(size, sign, swap) => {
+                let fetch =
+                    Fetch { kind: FetchKind::Number, size, sign, swap, user: user || fetch.user, ..fetch };
+                let column = ColumnDef::new(&arg.label, ColumnType::Number { width: size, signed: sign });
+                Self { fetch, column, names: Vec::new() }
+            }
+            Type::Text(limit, whose) => {
+                fetch.offset.push(0);
+                let user = whose.unwrap_or(user);
+                Self::text(arg, Fetch { kind: FetchKind::Text, limit, user, ..fetch })
+            }
+        }
+    }
+
+    /// Text that `fetch` finds.
+    #[must_use]
+    pub fn text(arg: &Arg, fetch: Fetch) -> Self {
+        Self { fetch, column: ColumnDef::new(&arg.label, ColumnType::Text), names: Vec::new() }
+    }
+
+    /// With a unit.
+    #[must_use]
+    pub fn of_unit(mut self, unit: &str) -> Self {
+        unit.clone_into(&mut self.column.unit);
+        self
+    }
+
+    /// Takes the names of an enumeration.
+    pub fn names_from(&mut self, numbers: &Enum) {
+        let name = numbers.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        self.column.enumeration = if name.is_empty() { self.column.name.clone() } else { name };
+        let mask = u64::from(u32::MAX);
+        self.names = numbers
+            .iter()
+            .filter_map(|member| {
+                Some((member.value.cast_unsigned() & mask, member.name?.to_str()?.to_owned()))
+            })
+            .collect();
+    }
+}
+
+/// `; the nearest name is …`, if one is near.
+#[must_use]
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let scored = names.map(|name| (strsim::damerau_levenshtein(word, name), name));
+    match scored.min() {
+        Some((distance, name)) if distance <= word.len() / 3 + 1 => format!(", the nearest name is {name}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,194 @@
+//! Probes that the user names, on a program whose calls are known to the last: counts, arguments, texts,
+//! recursion, durations, calls that never return, static probes; and on tracepoints that bpftrace counts too.
+
+use super::support::{CAPTURE, has, live, scratch, text};
+use super::trace::{Row, bytes, known, number, rows};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program, compiled.
+fn program(name: &str) -> (PathBuf, PathBuf) {
+    let directory = scratch(name);
+    let program = directory.join("named");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/named.c");
+    let built = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(source).status();
+    assert!(built.is_ok_and(|status| status.success()), "cc compiles the program to be probed");
+    (program, directory.join("trace.bin"))
+}
+
+/// Records the program with probes, in each of which `@` stands for it.
+fn record(name: &str, probes: &[&str], count: u32) -> PathBuf {
+    let (program, trace) = program(name);
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&trace);
+    for probe in probes {
+        capture.arg("-e").arg(probe.replace('@', program.to_str().expect("a plain path")));
+    }
+    let output = capture.arg("--").arg(&program).arg(count.to_string()).output().expect("capture runs");
+    let said = text(&output);
+    assert!(output.status.success() && said.contains(" 0 lost"), "{said}");
+    trace
+}
+
+fn column(rows: &[Row], name: &str) -> Vec<i128> {
+    rows.iter().map(|row| number(row, name)).collect()
+}
+
+#[test]
+fn each_call_is_a_row_with_its_arguments() {
+    if !live() {
+        return;
+    }
+    let probe = "u:@:add(a=arg1, b=arg2:i32, width=arg3+0:i32, weight=arg3+8:i64)";
+    let trace = record("named-args", &[probe], 500);
+    let rows = rows(&trace, "add");
+    assert_eq!(column(&rows, "a"), (0..500).collect::<Vec<_>>());
+    for (name, value) in [("b", -1), ("width", 7), ("weight", 70)] {
+        assert_eq!(column(&rows, name), vec![value; 500], "{name}");
+    }
+}
+
+#[test]
+fn a_condition_is_evaluated_in_the_kernel() {
+    if !live() {
+        return;
+    }
+    let probes = ["some=u:@:add(a=arg1) /a >= 90 && a != 95/", "none=u:@:add(b=arg2:i32) /b > 0/"];
+    let trace = record("named-condition", &probes, 100);
+    let expected: Vec<i128> = (90..100).filter(|a| *a != 95).collect();
+    assert_eq!(column(&rows(&trace, "some"), "a"), expected);
+    assert!(rows(&trace, "none").is_empty());
+}
+
+#[test]
+fn recursion_pairs_each_return_with_its_own_entry() {
+    if !live() {
+        return;
+    }
+    let trace = record("named-recursion", &["ur:@:factorial(n=arg1)"], 1);
+    let rows = rows(&trace, "factorial");
+    assert_eq!(column(&rows, "n"), (1..=10).collect::<Vec<_>>());
+    let factorials: Vec<i128> = (1..=10).map(|n| (1..=n).product()).collect();
+    assert_eq!(column(&rows, "ret"), factorials);
+    assert!(
+        column(&rows, "latency").is_sorted_by(|inner, outer| inner < outer),
+        "an outer call holds the inner"
+    );
+}
+
+#[test]
+fn time_in_a_call_is_measured_and_short_calls_can_be_left_out() {
+    if !live() {
+        return;
+    }
+    let trace = record("named-time", &["all=ur:@:nap(ms=arg1)", "slow=ur:@:nap(ms=arg1) {thr=20ms}"], 1);
+    let all = rows(&trace, "all");
+    assert_eq!(column(&all, "ms"), [5, 30]);
+    for row in &all {
+        let (asked, took) = (number(row, "ms") * 1_000_000, number(row, "latency"));
+        assert!((asked..asked + 50_000_000).contains(&took), "{asked} ns asked for, {took} taken");
+    }
+    assert_eq!(column(&rows(&trace, "slow"), "ms"), [30]);
+}
+
+#[test]
+fn calls_that_never_return_do_not_disturb_the_others() {
+    if !live() {
+        return;
+    }
+    let trace = record("named-longjmp", &["ur:@:leave(how=arg1)"], 1);
+    assert_eq!(column(&rows(&trace, "leave"), "how"), [0]);
+}
+
+#[test]
+fn text_is_read_at_entry_and_return_also_where_the_page_was_not_there_yet() {
+    if !live() {
+        return;
+    }
+    let trace = record("named-text", &["ur:@:greet(whom=arg1:str) {ret=str[32]}"], 1);
+    let rows = rows(&trace, "greet");
+    assert_eq!(rows.len(), 1);
+    assert_eq!((bytes(&rows[0], "whom"), bytes(&rows[0], "ret")), (&b"world"[..], &b"hello world"[..]));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn static_probes_have_their_arguments() {
+    if !live() {
+        return;
+    }
+    let trace = record("named-static", &["usdt:@:tapedeck:tick(n=arg1, text=arg2:str[16])"], 40);
+    let rows = rows(&trace, "tick");
+    assert_eq!(column(&rows, "n"), (-5..35).collect::<Vec<_>>());
+    let texts: Vec<&[u8]> = rows.iter().map(|row| bytes(row, "text")).collect();
+    assert!(
+        texts.iter().enumerate().all(|(i, text)| *text == if i % 2 == 0 { &b"even"[..] } else { b"odd" })
+    );
+}
+
+#[test]
+fn a_pattern_says_which_function_it_was() {
+    if !live() {
+        return;
+    }
+    let trace = record("named-pattern", &["functions=u:@:*a*"], 30);
+    let label = |number: i128| {
+        let name =
+            |row: &Row| bytes(row, "name") == b"functions.function" && known(row, "value") == Some(number);
+        let row = rows(&trace, "enum").into_iter().find(name).expect("a name");
+        String::from_utf8_lossy(bytes(&row, "label")).into_owned()
+    };
+    let hits: Vec<String> = column(&rows(&trace, "functions"), "function").into_iter().map(label).collect();
+    let of = |name: &str| hits.iter().filter(|hit| *hit == name).count();
+    assert_eq!((of("add"), of("factorial"), of("nap"), of("leave"), of("main")), (30, 10, 2, 4, 1));
+}
+
+#[test]
+fn stripped_files_and_unknown_names_are_explained() {
+    let (program, _) = program("named-wrong");
+    let of = |probe: &str| {
+        let probe = probe.replace('@', program.to_str().expect("plain"));
+        let output = Command::new(CAPTURE).args(["-o", "/dev/null", "--force", "-e", &probe]).output();
+        let output = output.expect("capture runs");
+        assert!(!output.status.success(), "{probe}");
+        text(&output)
+    };
+    if !live() {
+        return;
+    }
+    assert!(of("u:@:factoria").contains("the nearest name is factorial"), "{}", of("u:@:factoria"));
+    assert!(of("usdt:@:tack").contains("the nearest name is tick"), "{}", of("usdt:@:tack"));
+    assert!(of("t:sched:sched_swich").contains("the nearest name is sched_switch"));
+    assert!(of("rt:sched_switch(prev->pidd)").contains("the nearest name is pid"));
+    let strip = Command::new("strip").arg(&program).status();
+    assert!(strip.is_ok_and(|status| status.success()));
+    assert!(of("u:@:factorial").contains("has no function 'factorial'"), "{}", of("u:@:factorial"));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")] // 110 is getppid there
+fn tracepoints_of_both_kinds_and_bpftrace_count_the_same() {
+    if !live() || !has("bpftrace") {
+        return;
+    }
+    let (program, trace) = program("named-tracepoints");
+    let script = "tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @n = count(); } \
+                  BEGIN { printf(\"ready\\n\"); }";
+    let mut observer = Command::new("timeout");
+    observer.args(["60", "bpftrace", "-e", script]);
+    let mut observer = observer.stdout(std::process::Stdio::piped()).spawn().expect("bpftrace runs");
+    let mut lines = std::io::BufReader::new(observer.stdout.take().expect("a pipe"));
+    while !super::support::line(&mut lines).contains("ready") {}
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&trace).args(["-e", "t:syscalls:sys_enter_getppid"]);
+    capture.args(["-e", "raw=rt:sys_enter(id) /id == 110/", "--"]).arg(&program).args(["5000", "storm"]);
+    let output = capture.output().expect("capture runs");
+    assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
+    super::support::signal(&observer, libc::SIGTERM);
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut lines, &mut seen).expect("text");
+    observer.wait().expect("our own child");
+    assert!(seen.contains("@n: 5000"), "{seen}");
+    assert_eq!(rows(&trace, "sys_enter_getppid").len(), 5000);
+    assert_eq!(rows(&trace, "raw").len(), 5000);
+}

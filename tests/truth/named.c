@@ -1,0 +1,108 @@
+/*
+ * Functions to be probed, called as often and with what the test expects: plain, recursive, slow, with text, and
+ * left by longjmp; and a static probe, its note written by hand as <sys/sdt.h> does. With a second
+ * argument only system calls that nobody else makes.
+ */
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NOINLINE __attribute__((noinline))
+
+struct box {
+	int width;
+	long weight;
+};
+
+static jmp_buf out;
+volatile long sink;
+
+NOINLINE long add(long a, int b, const struct box *box)
+{
+	sink += a + b;
+	return a + b + box->width;
+}
+
+NOINLINE long factorial(long n)
+{
+	return n < 2 ? 1 : n * factorial(n - 1);
+}
+
+NOINLINE void nap(long ms)
+{
+	struct timespec time = { .tv_nsec = ms * 1000000 };
+
+	nanosleep(&time, 0);
+}
+
+NOINLINE const char *greet(const char *whom)
+{
+	static char text[64];
+
+	snprintf(text, sizeof(text), "hello %s", whom);
+	return text;
+}
+
+NOINLINE void leave(int how)
+{
+	sink++;
+	if (how)
+		longjmp(out, 1);
+}
+
+static void tick(int number, const char *text)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("990: nop\n"
+			 ".pushsection .note.stapsdt,\"\",\"note\"\n"
+			 ".balign 4\n"
+			 ".4byte 992f-991f, 994f-993f, 3\n"
+			 "991: .asciz \"stapsdt\"\n"
+			 "992: .balign 4\n"
+			 "993: .8byte 990b, _.stapsdt.base, 0\n"
+			 ".asciz \"tapedeck\"\n"
+			 ".asciz \"tick\"\n"
+			 ".asciz \"-4@%0 8@%1\"\n"
+			 "994: .balign 4\n"
+			 ".popsection\n"
+			 ".ifndef _.stapsdt.base\n"
+			 ".pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n"
+			 ".weak _.stapsdt.base\n"
+			 ".hidden _.stapsdt.base\n"
+			 "_.stapsdt.base: .space 1\n"
+			 ".size _.stapsdt.base, 1\n"
+			 ".popsection\n"
+			 ".endif\n" ::"r"(number),
+			 "r"(text));
+#endif
+}
+
+int main(int argc, char **argv)
+{
+	int count = argc > 1 ? atoi(argv[1]) : 100;
+	if (argc > 2) {
+		prctl(PR_SET_NAME, "named-storm");
+		while (count--)
+			syscall(SYS_getppid);
+		return 0;
+	}
+	struct box box = { .width = 7, .weight = 70 };
+
+	for (int i = 0; i < count; i++) {
+		add(i, -1, &box);
+		tick(i - 5, i % 2 ? "odd" : "even");
+	}
+	factorial(10);
+	nap(5);
+	nap(30);
+	greet("world");
+	for (int i = 0; i < 3; i++)
+		if (!setjmp(out))
+			leave(1);
+	leave(0);
+	return 0;
+}
