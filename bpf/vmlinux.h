@@ -76,8 +76,6 @@ struct kernfs_node {
 };
 struct cgroup {
 	struct kernfs_node *kn;
-	int level;
-	struct cgroup *ancestors[1];
 };
 struct cgroup___until_6_0 {
 	int level;
