@@ -148,7 +148,7 @@ fn run(context: &Context) -> Result<Answer> {
     }
     let by = if context.flag("t").is_some() { "uid,pid,comm,tid" } else { context.report.defaults.by };
     let grouping = context.grouping_by(&scan, by)?;
-    let samples = gather(&grouping, scan)?;
+    let samples = gather(&grouping, &scan)?;
     let threads = samples.chunk_by(|a, b| (a.tid, a.start) == (b.tid, b.start));
     let parts = threads.flat_map(|thread| differences(context, &grouping, thread));
     let mut groups = grouping.collect(parts);
@@ -159,8 +159,8 @@ fn run(context: &Context) -> Result<Answer> {
 }
 
 /// All rows, by thread and time.
-fn gather(grouping: &Grouping, scan: Scan) -> Result<Vec<Sample>> {
-    let mut scan = grouping.with_keys(&scan);
+fn gather(grouping: &Grouping, scan: &Scan) -> Result<Vec<Sample>> {
+    let mut scan = grouping.with_keys(scan);
     let [tid, start, ts, tgid] = columns(&mut scan, ["tid", "start", "ts", "tgid"])?;
     let counters = columns(&mut scan, COUNTERS)?;
     let levels = columns(&mut scan, LEVELS)?;
@@ -268,9 +268,13 @@ fn fill(context: &Context, grouping: &Grouping, groups: &[Group<Used>], table: &
     }
 }
 
+/// A part of the live tool's output: the column by which the answer has it, its heading, and name, width and digits of
+/// each column.
+type Part = (&'static str, &'static str, &'static [(&'static str, usize, usize)]);
+
 /// As sysstat's pidstat prints it: a block for each interval, or `Average:` for the whole span.
 fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
-    const PARTS: [(&str, &str, &[(&str, usize, usize)]); 5] = [
+    const PARTS: [Part; 5] = [
         (
             "usr_pct",
             "    %usr %system  %guest   %wait    %CPU   CPU",
