@@ -155,9 +155,14 @@ pub fn own_usage() -> Usage {
         usage
     };
     let ns = |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0) * 1000;
-    Usage {
-        user_ns: ns(usage.ru_utime),
-        system_ns: ns(usage.ru_stime),
-        rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
-    }
+    Usage { user_ns: ns(usage.ru_utime), system_ns: ns(usage.ru_stime), rss: peak_memory() }
+}
+
+/// The most that was resident since this program began. The kernel's `ru_maxrss` will not do: it keeps what the process
+/// had before it executed this program, such as a large parent's memory.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }

@@ -11,10 +11,12 @@ use super::source::Source;
 use std::collections::HashMap;
 
 impl TraceReader {
-    /// Whether two files are of one recording.
+    /// Whether two files are parts of one recording. Parts are numbered from 1: what has none is a whole, or was
+    /// cut from one, and two of those stand for themselves.
     #[must_use]
     pub fn is_of_the_recording_of(&self, other: &Self) -> bool {
-        !self.host.recording.is_empty() && self.host.recording == other.host.recording
+        let part = |trace: &Self| trace.host.part > 0 && !trace.host.recording.is_empty();
+        part(self) && part(other) && self.host.recording == other.host.recording
     }
 
     /// One trace of the files of one recording, in any order.
