@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// Longest first, so that `>=` is not taken for `>`.
 const OPERATORS: [&str; 6] = [">=", "<=", "!=", ">", "<", "="];
 
-/// Microseconds. Shorter ones, or others than multiples, take CAP_SYS_RESOURCE; before Linux 6.5 all do.
+/// Microseconds. Shorter ones, or others than multiples, take `CAP_SYS_RESOURCE`; before Linux 6.5 all do.
 const PRESSURE_WINDOW: u64 = 2_000_000;
 
 /// All triggers of a recording.

@@ -1,4 +1,4 @@
-//! Verbs that write another trace: [`recover`], [`recompress`], [`slice`], [`redact`], [`merge`].
+//! Verbs that write another trace: [`recover`], [`recompress`], [`mod@slice`], [`redact`], [`merge`].
 //!
 //! ```text
 //! analyze broken.bin recover -o whole.bin

@@ -4,7 +4,7 @@
 //! the arguments, and `analyze` reads it as any other. What differs is where the table comes from:
 //!
 //! - [`spec`] reads the grammar, and points at what is wrong;
-//! - [`place`] finds what it names, through [`kernel`] (types of the running kernel), [`format`]
+//! - [`place`] finds what it names, through [`kernel`] (types of the running kernel), [`mod@format`]
 //!   (tracefs), [`elf`] and [`sdt`] (programs and libraries), and turns each argument into a chain of
 //!   offsets ([`fetch`]), once for each way of attaching, since [`regs`] and typed contexts differ;
 //! - [`probe`] makes the table's layout, and loads and attaches `bpf/named.bpf.c` for it.

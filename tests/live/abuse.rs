@@ -272,7 +272,7 @@ fn lying_disk(at: &Path) -> Option<Undo<impl FnMut() + use<>>> {
          && truncate -s 64M {at}/back/image && mkfs.ext2 -q -N 16 {at}/back/image && mount -o loop {at}/back/image {at}/disk"
     ));
     let undo = Undo(move || {
-        _ = Command::new("sh").args(["-c", &format!("umount {at}/disk; umount {at}/back")]).output()
+        _ = Command::new("sh").args(["-c", &format!("umount {at}/disk; umount {at}/back")]).output();
     });
     if !made {
         skip("no loop device can be mounted here");
