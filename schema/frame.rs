@@ -52,6 +52,8 @@ pub const MAX_ROWS: u32 = 1 << 22;
 pub const MAX_APPEND: usize = 32 << 20;
 /// A trace has at most this many tables.
 pub const MAX_TABLES: usize = 1024;
+/// … with this many columns in all: definitions that all share one list are small in the file and large in memory.
+pub const MAX_COLUMNS: usize = 1 << 14;
 /// What readers must implement to read what this build writes.
 pub const REQUIRED_READER: u8 = 1;
 /// Longest header.

@@ -171,7 +171,11 @@ fn check_tables(tables: &[TableDef]) -> Result<()> {
     if !tables.iter().enumerate().all(known) {
         return Err(FormatError::Batch("table numbers are not their positions".into()));
     }
-    if tables.len() > frame::MAX_TABLES || tables.iter().any(|table| table.columns.len() > frame::MAX_PARTS) {
+    let columns: usize = tables.iter().map(|table| table.columns.len()).sum();
+    if tables.len() > frame::MAX_TABLES
+        || columns > frame::MAX_COLUMNS
+        || tables.iter().any(|table| table.columns.len() > frame::MAX_PARTS)
+    {
         return Err(FormatError::Batch("more tables or columns than a trace holds".into()));
     }
     Ok(())

@@ -34,6 +34,11 @@ pub(super) fn read_tables(from: root::Reader) -> Result<Vec<TableDef>> {
         root::Tables(tables) => {
             let tables = tables?;
             at_most(frame::MAX_TABLES, tables.len(), "tables")?;
+            let mut columns = 0u32;
+            for table in tables {
+                columns = columns.saturating_add(table.get_columns()?.len());
+            }
+            at_most(frame::MAX_COLUMNS, columns, "columns of all tables")?;
             tables.iter().map(TableDef::read).collect()
         }
         _ => Err(FormatError::Batch("expected table definitions".into())),
@@ -97,6 +102,16 @@ mod tests {
     fn definitions_of_more_columns_than_a_frame_has_parts_are_refused() {
         let message = message::build(64, |root| {
             root.init_tables(1).get(0).init_columns(frame::MAX_PARTS as u32 + 1);
+        });
+        assert!(matches!(message::parse(&message, read_tables), Err(FormatError::Batch(_))));
+    }
+
+    #[test]
+    fn definitions_of_many_tables_have_a_bound_for_all_their_columns() {
+        let tables = frame::MAX_COLUMNS as u32 / 512 + 1;
+        let message = message::build(64, |root| {
+            let mut root = root.init_tables(tables);
+            (0..tables).for_each(|table| drop(root.reborrow().get(table).init_columns(512)));
         });
         assert!(matches!(message::parse(&message, read_tables), Err(FormatError::Batch(_))));
     }
