@@ -21,6 +21,7 @@
 //! probe 40 ns more than counting it, and the recorder needs 110 ns for a row, compression included.
 
 use super::args::Args;
+use super::attach::{add_wanted, load, run_time, set_variable};
 use super::budget::Budget;
 use super::cost;
 use super::family::{Family, Moment, SharedMaps};
@@ -30,7 +31,6 @@ use super::ledger::{Counts, Ledger};
 use super::plan::{FamilyPlan, Plan};
 use super::probes::Choice;
 use super::rings::Rings;
-use super::session::{add_wanted, load, run_time, set_variable};
 use crate::schema::Role;
 use anyhow::{Context as _, Result};
 use indicatif::{HumanBytes, HumanCount};

@@ -9,6 +9,7 @@
 
 pub mod aggregate;
 pub mod args;
+pub mod attach;
 pub mod batch;
 pub mod books;
 pub mod budget;

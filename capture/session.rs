@@ -2,6 +2,7 @@
 
 use super::aggregate::Aggregates;
 use super::args::Args;
+use super::attach::{self, probe_row};
 use super::budget::Budget;
 use super::command::{Command, NotStarted};
 use super::control::Control;
@@ -12,14 +13,13 @@ use super::filter::{Filter, user_id};
 use super::function_names;
 use super::governor::{Governor, Reading};
 use super::host::{describe, now};
-use super::knobs::Knobs;
 use super::ledger::{self, Ledger};
 use super::named::probe::Named;
 use super::place;
-use super::plan::{FamilyPlan, Plan, forced_kinds};
+use super::plan::{FamilyPlan, Plan};
 use super::privilege::{Needs, reduce};
-use super::probes::{Choice, Outcome};
-use super::record::{Own, Row};
+use super::probes::Outcome;
+use super::record::Own;
 use super::recorder::{Message, Recorder, Rules, Written, clock_row};
 use super::rings::Rings;
 use super::signals::Signals;
@@ -30,7 +30,6 @@ use super::target::{Target, free_if_low};
 use super::trigger::Triggers;
 use crate::schema::{Host, Role};
 use anyhow::{Context as _, Result, bail};
-use libbpf_rs::{MapCore as _, MapFlags};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,8 +38,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
-/// `wanted_tgids` holds as many marks per element.
-const TGID_BLOCK: u32 = 64;
 const CLOCK_EVERY: u64 = 10 * SECOND;
 
 /// Records as the command line says and returns the exit status.
@@ -115,33 +112,11 @@ impl Session {
         let mut rings =
             Rings::plan(&Budget::new(args.memory, args.rings), plan.families.iter().any(FamilyPlan::samples));
         let mut maps = SharedMaps::default();
-        let forced = forced_kinds(&plan, named, &args.attach)?;
-        let mut families = Vec::new();
-        // First, so that they see the end of a process before `proc` forgets that it was wanted.
-        let mut own = Vec::new();
-        for probe in named {
-            own.extend(probe.load(
-                &common_knobs(filter, &rings, false),
-                rings.total(),
-                &mut maps,
-                &forced,
-            )?);
-        }
-        for family in &plan.families {
-            let mut probes = family.probes.clone();
-            probes
-                .iter_mut()
-                .filter(|probe| !filter.uses(&probe.feeds))
-                .for_each(|probe| probe.feeds.clear());
-            let choice = Choice::new(probes, |probe| family.needs(probe), &forced);
-            families.push(load(family, filter, &rings, &mut maps, choice)?);
-        }
-        families.extend(own);
+        let families = attach::all(args, &plan, named, filter, &rings, &mut maps)?;
         let outcomes: Vec<Outcome> = families.iter().flat_map(|family| family.outcomes.clone()).collect();
-        check_forced(&outcomes, &forced)?;
         plan.mark_absent(&outcomes);
         rings.create(&maps)?;
-        add_wanted(&maps, filter)?;
+        attach::add_wanted(&maps, filter)?;
         let layouts = Arc::new(plan.layouts.clone());
         let mut triggers = Triggers::new(&args.trigger, &layouts)?;
         if args.least_privilege {
@@ -166,8 +141,8 @@ impl Session {
         let map = maps.get("cpu_states").context("the ledger's map")?;
         let ledger = Ledger::start(map, started)?;
         let aggregates = Aggregates::start(&maps, &layouts, started, args.agg_interval)?;
-        set_variable(&families, "interval", started)?;
-        set_variable(&families, "gate", started)?;
+        attach::set_variable(&families, "interval", started)?;
+        attach::set_variable(&families, "gate", started)?;
         families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
         let governor = Governor::of(args, &plan, &families)?;
         let cost = Cost::new(started, Arc::clone(&rings.queue));
@@ -298,7 +273,7 @@ impl Session {
         }
         self.govern(time)?;
         let (families, attempted) = (&self.families, self.attempted());
-        self.cost.tick(|| run_time(families), attempted);
+        self.cost.tick(|| attach::run_time(families), attempted);
         self.send_rows(Own::Cost, vec![self.cost.row(attempted)]);
         self.progress.show(&self.written(), self.lost());
         Ok(())
@@ -315,7 +290,7 @@ impl Session {
     /// Takes out what was added up in the interval that ends now.
     fn close_interval(&mut self) -> Result<()> {
         let begin = now();
-        set_variable(&self.families, "interval", begin)?;
+        attach::set_variable(&self.families, "interval", begin)?;
         for (table, rows) in self.aggregates.take(begin)? {
             let row = self.ledger.stored((self.started, begin), table, rows.len() as u64);
             self.send_rows(Own::Ledger, vec![row]);
@@ -356,7 +331,7 @@ impl Session {
     /// Closes the gate, empties the rings, closes the books and the file.
     fn finish(mut self, reason: &str) -> Result<()> {
         self.take_stock()?;
-        set_variable(&self.families, "gate", 0)?;
+        attach::set_variable(&self.families, "gate", 0)?;
         for family in &self.families {
             family.run_iterators(Moment::End)?;
         }
@@ -423,14 +398,6 @@ fn control(args: &Args, recorder: &Recorder) -> Result<Option<Control>> {
     path.map(|path| Control::listen(path, recorder.to.clone())).transpose()
 }
 
-pub(super) fn set_variable(families: &[Family], name: &str, value: u64) -> Result<()> {
-    families.iter().try_for_each(|family| family.set_variable(name, value))
-}
-
-pub(super) fn run_time(families: &[Family]) -> (u64, u64) {
-    families.iter().map(Family::run_time).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
-}
-
 /// The recording ends before its command: it is asked to end too, and given some time.
 fn end_command(command: &mut Command) -> u8 {
     command.terminate();
@@ -443,68 +410,9 @@ fn end_command(command: &mut Command) -> u8 {
     125
 }
 
-fn check_forced(outcomes: &[Outcome], forced: &BTreeMap<String, String>) -> Result<()> {
-    for outcome in outcomes.iter().filter(|outcome| outcome.got.is_none() && !outcome.off) {
-        if let Some(kind) = forced.get(&outcome.probe) {
-            bail!("--attach {}={kind} is not possible here: {}", outcome.probe, outcome.reasons.join("; "));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn load(
-    family: &FamilyPlan,
-    filter: &Filter,
-    rings: &Rings,
-    maps: &mut SharedMaps,
-    choice: Choice,
-) -> Result<Family> {
-    let mut knobs = common_knobs(filter, rings, family.samples());
-    knobs.insert("table_number", family.table_number.clone());
-    knobs.insert("group_enabled", vec![family.enabled.into()]);
-    Family::load(family.group, family.object, &knobs, rings.total(), maps, choice)
-}
-
-/// What every object is told; those that sample have rings of their own.
-fn common_knobs(filter: &Filter, rings: &Rings, sampling: bool) -> Knobs {
-    let mut knobs = filter.knobs.clone();
-    knobs.insert("ring_mask", (rings.count - 1).to_ne_bytes().to_vec());
-    let first = if sampling { rings.count } else { 0 };
-    knobs.insert("ring_first", first.to_ne_bytes().to_vec());
-    knobs.insert("wake_mask", u64::from(rings.size_of(first) / 4 - 1).to_ne_bytes().to_vec());
-    knobs
-}
-
-pub(super) fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
-    let Some(map) = maps.get("wanted_tgids") else { return Ok(()) };
-    for &tgid in &filter.tgids {
-        let (index, offset) = ((tgid / TGID_BLOCK).to_ne_bytes(), (tgid % TGID_BLOCK) as usize);
-        let mut block = map.lookup(&index, MapFlags::ANY)?.context("a process id is below 2^22")?;
-        block[offset] = 1;
-        map.update(&index, &block, MapFlags::ANY).context("select a process")?;
-    }
-    Ok(())
-}
-
 fn host_of(args: &Args, filter: &Filter) -> Host {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let left_out = if args.no_args { args.command.len().saturating_sub(1) } else { 0 };
     let command = words.take(std::env::args_os().len() - left_out).collect();
     Host { filters: filter.words.clone(), groups: args.groups(), ..describe(command) }
-}
-
-fn probe_row(outcome: &Outcome, missed: u64) -> Vec<u8> {
-    let status = match (&outcome.got, outcome.off) {
-        (_, true) => "off",
-        (Some(_), _) => "attached",
-        (None, _) => "failed",
-    };
-    let row = Row::new().u64(now()).text(&outcome.probe).text(&outcome.group);
-    let row = row.text(outcome.got.as_deref().unwrap_or("")).text(&outcome.wanted).text(status);
-    row.text(&outcome.reasons.join("; "))
-        .text(&outcome.lacks.join(","))
-        .u64(missed)
-        .text(&outcome.fills)
-        .text(&outcome.feeds)
-        .bytes()
 }

@@ -111,7 +111,9 @@ mod tests {
         let tables = frame::MAX_COLUMNS as u32 / 512 + 1;
         let message = message::build(64, |root| {
             let mut root = root.init_tables(tables);
-            (0..tables).for_each(|table| drop(root.reborrow().get(table).init_columns(512)));
+            for table in 0..tables {
+                root.reborrow().get(table).init_columns(512);
+            }
         });
         assert!(matches!(message::parse(&message, read_tables), Err(FormatError::Batch(_))));
     }

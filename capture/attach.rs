@@ -1,0 +1,118 @@
+//! Everything that a recording attaches: the probes that the user names, then the families, behind one closed gate.
+
+use super::args::Args;
+use super::family::{Family, SharedMaps};
+use super::filter::Filter;
+use super::host::now;
+use super::knobs::Knobs;
+use super::named::probe::Named;
+use super::plan::{FamilyPlan, Plan, forced_kinds};
+use super::probes::{Choice, Outcome};
+use super::record::Row;
+use super::rings::Rings;
+use anyhow::{Context as _, Result, bail};
+use libbpf_rs::{MapCore as _, MapFlags};
+use std::collections::BTreeMap;
+
+/// `wanted_tgids` holds as many marks per element.
+const TGID_BLOCK: u32 = 64;
+
+/// Loads and attaches all that the plan and the user name.
+///
+/// # Errors
+/// When an object cannot be loaded, a probe that the user names has no way that works, or `--attach` asks for one that
+/// is not possible.
+pub(super) fn all(
+    args: &Args,
+    plan: &Plan,
+    named: &[Named],
+    filter: &Filter,
+    rings: &Rings,
+    maps: &mut SharedMaps,
+) -> Result<Vec<Family>> {
+    let forced = forced_kinds(plan, named, &args.attach)?;
+    // First, so that they see the end of a process before `proc` forgets that it was wanted.
+    let mut own = Vec::new();
+    for probe in named {
+        own.extend(probe.load(&common_knobs(filter, rings, false), rings.total(), maps, &forced)?);
+    }
+    let mut families = Vec::new();
+    for family in &plan.families {
+        let mut probes = family.probes.clone();
+        probes.iter_mut().filter(|probe| !filter.uses(&probe.feeds)).for_each(|probe| probe.feeds.clear());
+        let choice = Choice::new(probes, |probe| family.needs(probe), &forced);
+        families.push(load(family, filter, rings, maps, choice)?);
+    }
+    families.extend(own);
+    let outcomes: Vec<&Outcome> = families.iter().flat_map(|family| &family.outcomes).collect();
+    check_forced(&outcomes, &forced)?;
+    Ok(families)
+}
+
+fn check_forced(outcomes: &[&Outcome], forced: &BTreeMap<String, String>) -> Result<()> {
+    for outcome in outcomes.iter().filter(|outcome| outcome.got.is_none() && !outcome.off) {
+        if let Some(kind) = forced.get(&outcome.probe) {
+            bail!("--attach {}={kind} is not possible here: {}", outcome.probe, outcome.reasons.join("; "));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn load(
+    family: &FamilyPlan,
+    filter: &Filter,
+    rings: &Rings,
+    maps: &mut SharedMaps,
+    choice: Choice,
+) -> Result<Family> {
+    let mut knobs = common_knobs(filter, rings, family.samples());
+    knobs.insert("table_number", family.table_number.clone());
+    knobs.insert("group_enabled", vec![family.enabled.into()]);
+    Family::load(family.group, family.object, &knobs, rings.total(), maps, choice)
+}
+
+/// What every object is told; those that sample have rings of their own.
+fn common_knobs(filter: &Filter, rings: &Rings, sampling: bool) -> Knobs {
+    let mut knobs = filter.knobs.clone();
+    knobs.insert("ring_mask", (rings.count - 1).to_ne_bytes().to_vec());
+    let first = if sampling { rings.count } else { 0 };
+    knobs.insert("ring_first", first.to_ne_bytes().to_vec());
+    knobs.insert("wake_mask", u64::from(rings.size_of(first) / 4 - 1).to_ne_bytes().to_vec());
+    knobs
+}
+
+pub(super) fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
+    let Some(map) = maps.get("wanted_tgids") else { return Ok(()) };
+    for &tgid in &filter.tgids {
+        let (index, offset) = ((tgid / TGID_BLOCK).to_ne_bytes(), (tgid % TGID_BLOCK) as usize);
+        let mut block = map.lookup(&index, MapFlags::ANY)?.context("a process id is below 2^22")?;
+        block[offset] = 1;
+        map.update(&index, &block, MapFlags::ANY).context("select a process")?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_variable(families: &[Family], name: &str, value: u64) -> Result<()> {
+    families.iter().try_for_each(|family| family.set_variable(name, value))
+}
+
+pub(super) fn run_time(families: &[Family]) -> (u64, u64) {
+    families.iter().map(Family::run_time).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+}
+
+/// What became of a probe, as a row of table `probe`.
+pub(super) fn probe_row(outcome: &Outcome, missed: u64) -> Vec<u8> {
+    let status = match (&outcome.got, outcome.off) {
+        (_, true) => "off",
+        (Some(_), _) => "attached",
+        (None, _) => "failed",
+    };
+    let row = Row::new().u64(now()).text(&outcome.probe).text(&outcome.group);
+    let row = row.text(outcome.got.as_deref().unwrap_or("")).text(&outcome.wanted).text(status);
+    row.text(&outcome.reasons.join("; "))
+        .text(&outcome.lacks.join(","))
+        .u64(missed)
+        .text(&outcome.fills)
+        .text(&outcome.feeds)
+        .bytes()
+}
