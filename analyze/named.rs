@@ -6,7 +6,7 @@
 use super::error::Failure;
 use super::input::{Input, Inputs};
 use super::load::Chunk;
-use super::report::Context;
+use super::report::{ANY, Context, Need};
 use super::rows::Value;
 use crate::schema::{ColumnDef, Role, TableDef};
 use anyhow::Result;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// The group of such tables.
 const GROUP: &str = "named";
+/// What the reports on them need.
+pub(crate) const NEEDS: &[Need] = &[Need { table: ANY, group: GROUP }];
 /// Columns that all have.
 const COMMON: [&str; 6] = ["ts", "cpu", "tid", "function", "latency", "ret"];
 

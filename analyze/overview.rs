@@ -11,7 +11,7 @@ use super::info;
 use super::input::Inputs;
 use super::load::{Chunk, Scan};
 use super::options::Options;
-use super::report::{Context, REPORTS, recorded};
+use super::report::{Context, REPORTS, Report, recorded};
 use super::rows::Value;
 use super::table::{Builder, Output, Table};
 use super::trace::Trace;
@@ -19,12 +19,15 @@ use super::window::Window;
 use crate::schema::TableDef;
 use crate::schema::histogram::Histogram;
 use anyhow::Result;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Pairing more events than this is left to `tcplat`.
 const RESPONSES_ROWS: u64 = 20_000_000;
 /// Lines of a top list.
 const TOP: usize = 5;
+/// Reports that the page names.
+const NEXT: usize = 8;
 
 /// The page.
 pub(crate) fn answer(trace: &Trace, window: Window, quick: bool) -> Result<Answer> {
@@ -242,15 +245,20 @@ fn cost(trace: &Trace) -> Option<String> {
     ))
 }
 
-/// The reports that this trace can answer.
+/// The reports that have most to say about this trace, and where the others are.
 fn next(trace: &Trace) -> Vec<String> {
-    let can = |report: &&&super::report::Report| {
-        report.needs.iter().all(|need| recorded(trace, report, need).is_ok())
+    let rows = |report: &Report| -> Option<u64> {
+        let tables = report.needs.iter().map(|need| recorded(trace, report, need).ok());
+        let rows = tables.map(|table| table.map(|table| trace.rows_of(table.number)));
+        rows.collect::<Option<Vec<_>>>()?.into_iter().max()
     };
-    let line = |report: &&super::report::Report| {
-        format!("analyze {} {:<12} {}", trace.name, report.name, report.question)
-    };
-    REPORTS.iter().filter(can).map(line).collect()
+    let mut reports: Vec<(u64, &Report)> =
+        REPORTS.iter().filter_map(|report| Some((rows(report).filter(|&rows| rows > 0)?, *report))).collect();
+    reports.sort_by_key(|&(rows, report)| (Reverse(rows), report.name));
+    let line = |name: &str, question: &str| format!("analyze {} {name:<12} {question}", trace.name);
+    let most = reports.iter().take(NEXT).map(|(_, report)| line(report.name, report.question));
+    most.chain([line("list", "what else this trace answers, and what it would have to hold for the rest")])
+        .collect()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub static REPORT: Report = Report {
     name: "funccount",
     question: "how often was each function or event hit?",
     exactness: "hits of the probes that the user named; calls are counted at their return",
-    needs: &[],
+    needs: named::NEEDS,
     outputs: &[
         Output::count("hits", "", "how often"),
         Output::measure("hits_per_s", "1/s", 2, "hits per second of the interval"),

@@ -29,7 +29,7 @@ pub static REPORT: Report = Report {
     name: "funclatency",
     question: "how long do calls of a function take?",
     exactness: "calls that returned, from entry to return; percentiles are values that occurred",
-    needs: &[],
+    needs: named::NEEDS,
     outputs: &[
         Output::count("calls", "", "calls that returned"),
         Output::measure("total_us", "us", 3, "sum of their latencies"),

@@ -24,7 +24,7 @@ pub static REPORT: Report = Report {
     name: "funcslower",
     question: "which calls were slow, and with which arguments?",
     exactness: "one row for each recorded call that took at least --min, at its return",
-    needs: &[],
+    needs: named::NEEDS,
     outputs: &[
         Output::new("pid", "", "process"),
         Output::new("comm", "", "name of the thread"),

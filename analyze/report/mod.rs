@@ -32,7 +32,7 @@ use super::quantile::Keep;
 use super::table::{Builder, Output};
 use super::trace::Trace;
 use super::window::Window;
-use crate::schema::TableDef;
+use crate::schema::{Role, TableDef};
 use anyhow::Result;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,11 +66,14 @@ pub(crate) type Compat = fn(&Context, &Answer, &mut dyn io::Write) -> io::Result
 
 /// A table that a report reads.
 pub(crate) struct Need {
-    /// The table.
+    /// The table; [`ANY`]: any of the group.
     pub table: &'static str,
     /// The probe group that fills it.
     pub group: &'static str,
 }
+
+/// A report on whatever tables a group has.
+pub(crate) const ANY: &str = "*";
 
 /// What holds where the command line says nothing.
 pub(crate) struct Defaults {
@@ -286,6 +289,13 @@ pub(crate) fn recorded<'a>(
     report: &Report,
     need: &Need,
 ) -> Result<&'a Arc<TableDef>, Failure> {
+    if need.table == ANY {
+        let filled = trace.tables.iter().find(|table| table.group == need.group && table.role == Role::Event);
+        return filled.ok_or_else(|| {
+            Failure::cannot(format!("{} needs a probe of the user's own, and none was recorded", report.name))
+                .hint("record one: capture -e 't:sched:sched_switch' …")
+        });
+    }
     let probe = trace.probes().of(need.table);
     let off = probe.filter(|probe| probe.status != "attached");
     match (trace.table(need.table), off) {

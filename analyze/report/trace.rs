@@ -28,7 +28,7 @@ pub static REPORT: Report = Report {
     name: "trace",
     question: "what was each probe hit with?",
     exactness: "one row for each hit that was recorded, in the order of time; calls at their return",
-    needs: &[],
+    needs: named::NEEDS,
     outputs: &[
         Output::new("pid", "", "process"),
         Output::new("tid", "", "thread"),
