@@ -3,7 +3,7 @@
 //! ```text
 //! $ analyze trace.bin statsnoop
 //! time               pid  comm  call   err  latency_us  path
-//! 21:18:12.384678  29896  sh    stat     2         2.0  /root/.cargo/bin/cat
+//! 21:18:12.384678  29896  sh    stat     2         2.0  /usr/local/bin/cat
 //! 21:18:12.384696  29896  sh    stat     0         2.2  /usr/bin/cat
 //! ```
 //!
