@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "list"])]
     pub dump: Option<PathBuf>,
 
-    /// Probe groups to record, separated by commas: see --list [default: `default`, which stands for several; with -e none]
+    /// Probe groups to record, separated by commas: see --list [default: `default`, which stands for several; with -e alone, no group]
     #[arg(short, long, value_name = "GROUPS", value_delimiter = ',')]
     pub groups: Option<Vec<String>>,
 
@@ -270,8 +270,8 @@ pub enum When {
 }
 
 const TRIGGERS: &str = "\
-What makes the flight recorder write: a row (TABLE, or TABLE.COLUMN>VALUE, as in sock_send.latency>100ms or
-process_exit.code!=0), lost events (lost), stalls (psi:memory:some:10%), a file that appears (file:PATH), the end
+What makes the flight recorder write: a row (TABLE, or TABLE.COLUMN>VALUE, as in sock_send.latency>100ms or \
+process_exit.code!=0), lost events (lost), stalls (psi:memory:some:10%), a file that appears (file:PATH), the end \
 of the recording (end)";
 
 /// What group `syscalls` records.

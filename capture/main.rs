@@ -5,7 +5,7 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     use clap::Parser as _;
-    use tapedeck::capture::{args::Args, control, dry_run, list, session};
+    use tapedeck::capture::{args::Args, control, dry_run, list, session, summary};
 
     let args = Args::parse();
     let failed = if args.command.is_empty() { 1 } else { 125 };
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("capture: {error:#}");
+            summary::tell(&format!("capture: {error:#}\n"));
             ExitCode::from(failed)
         }
     }

@@ -64,7 +64,7 @@ pub fn record(args: &Args) -> Result<u8> {
     if let Some(Err(error)) = command.as_mut().map(Command::release) {
         let code = error.downcast_ref::<NotStarted>().map_or(125, NotStarted::exit_code);
         session.finish("the command did not start")?;
-        eprintln!("capture: {error:#}");
+        super::summary::tell(&format!("capture: {error:#}\n"));
         return Ok(code);
     }
     let (reason, status) = session.run(args, &signals, command.as_mut())?;

@@ -10,7 +10,7 @@ use crate::schema::Role;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// The line that moves.
@@ -58,7 +58,7 @@ impl Progress {
         match &self.bar {
             _ if self.quiet => {}
             Some(bar) => bar.println(format!("capture: {text}")),
-            None => eprintln!("capture: {text}"),
+            None => tell(&format!("capture: {text}\n")),
         }
     }
 
@@ -68,9 +68,15 @@ impl Progress {
             bar.finish_and_clear();
         }
         if !self.quiet {
-            eprint!("{}", summary.text());
+            tell(&summary.text());
         }
     }
+}
+
+/// Writes to standard error. That nobody reads it any more (`2>&1 | head`) must not end a recording, so unlike
+/// `eprint!` this does not panic.
+pub fn tell(text: &str) {
+    _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The figures of a finished recording.

@@ -29,7 +29,7 @@ use std::io;
 pub static REPORT: Report = Report {
     name: "vfsstat",
     question: "how many reads, writes, syncs, opens and other file operations are there per second?",
-    exactness: "system calls at their return, failed ones too; not calls of vfs_ functions: io_uring and the kernel's own I/O are not seen, vectored calls are",
+    exactness: "system calls at their return, failed ones too; not calls of vfs_ functions: io_uring and the kernel's own I/O are not seen; vectored calls are counted",
     needs: &[
         Need { table: "file_io", group: "file" },
         Need { table: "file_open", group: "file" },

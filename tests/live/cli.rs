@@ -47,6 +47,25 @@ fn the_commands_own_status_is_passed_on() {
 }
 
 #[test]
+fn a_closed_standard_error_does_not_end_a_recording() {
+    if !live() {
+        return;
+    }
+    let path = trace_path("cli-no-reader");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = Command::new(CAPTURE)
+        .arg("-o")
+        .arg(&path)
+        .args(["-g", "proc", "--", "sh", "-c", "exit 3"])
+        .stderr(writer)
+        .status()
+        .expect("capture runs");
+    assert_eq!(status.code(), Some(3), "the command's status, not a panic's");
+    assert_eq!(reason(&path), "the command ended");
+}
+
+#[test]
 fn a_command_that_cannot_run_is_126_and_one_that_is_not_there_127() {
     if !live() {
         return;
