@@ -13,6 +13,7 @@ mod files;
 mod filters;
 mod flight;
 mod governor;
+mod kernel_functions;
 mod ledger;
 mod made_up;
 mod named;

@@ -6,6 +6,11 @@ use super::trace::{Row, bytes, known, number, rows};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Whether the program can be made: where there is no compiler, `cc`, it is not there.
+fn able() -> bool {
+    live() && has("cc")
+}
+
 /// The program, compiled.
 fn program(name: &str) -> (PathBuf, PathBuf) {
     let directory = scratch(name);
@@ -36,7 +41,7 @@ fn column(rows: &[Row], name: &str) -> Vec<i128> {
 
 #[test]
 fn each_call_is_a_row_with_its_arguments() {
-    if !live() {
+    if !able() {
         return;
     }
     let probe = "u:@:add(a=arg1, b=arg2:i32, width=arg3+0:i32, weight=arg3+8:i64)";
@@ -50,7 +55,7 @@ fn each_call_is_a_row_with_its_arguments() {
 
 #[test]
 fn a_condition_is_evaluated_in_the_kernel() {
-    if !live() {
+    if !able() {
         return;
     }
     let probes = ["some=u:@:add(a=arg1) /a >= 90 && a != 95/", "none=u:@:add(b=arg2:i32) /b > 0/"];
@@ -62,7 +67,7 @@ fn a_condition_is_evaluated_in_the_kernel() {
 
 #[test]
 fn recursion_pairs_each_return_with_its_own_entry() {
-    if !live() {
+    if !able() {
         return;
     }
     let trace = record("named-recursion", &["ur:@:factorial(n=arg1)"], 1);
@@ -78,7 +83,7 @@ fn recursion_pairs_each_return_with_its_own_entry() {
 
 #[test]
 fn time_in_a_call_is_measured_and_short_calls_can_be_left_out() {
-    if !live() {
+    if !able() {
         return;
     }
     let trace = record("named-time", &["all=ur:@:nap(ms=arg1)", "slow=ur:@:nap(ms=arg1) {thr=20ms}"], 1);
@@ -93,7 +98,7 @@ fn time_in_a_call_is_measured_and_short_calls_can_be_left_out() {
 
 #[test]
 fn calls_that_never_return_do_not_disturb_the_others() {
-    if !live() {
+    if !able() {
         return;
     }
     let trace = record("named-longjmp", &["ur:@:leave(how=arg1)"], 1);
@@ -102,7 +107,7 @@ fn calls_that_never_return_do_not_disturb_the_others() {
 
 #[test]
 fn text_is_read_at_entry_and_return_also_where_the_page_was_not_there_yet() {
-    if !live() {
+    if !able() {
         return;
     }
     let trace = record("named-text", &["ur:@:greet(whom=arg1:str) {ret=str[32]}"], 1);
@@ -114,7 +119,7 @@ fn text_is_read_at_entry_and_return_also_where_the_page_was_not_there_yet() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn static_probes_have_their_arguments() {
-    if !live() {
+    if !able() {
         return;
     }
     let trace = record("named-static", &["usdt:@:tapedeck:tick(n=arg1, text=arg2:str[16])"], 40);
@@ -128,7 +133,7 @@ fn static_probes_have_their_arguments() {
 
 #[test]
 fn a_pattern_says_which_function_it_was() {
-    if !live() {
+    if !able() {
         return;
     }
     let trace = record("named-pattern", &["functions=u:@:*a*"], 30);
@@ -145,6 +150,9 @@ fn a_pattern_says_which_function_it_was() {
 
 #[test]
 fn stripped_files_and_unknown_names_are_explained() {
+    if !able() || !has("strip") {
+        return;
+    }
     let (program, _) = program("named-wrong");
     let of = |probe: &str| {
         let probe = probe.replace('@', program.to_str().expect("plain"));
@@ -153,9 +161,6 @@ fn stripped_files_and_unknown_names_are_explained() {
         assert!(!output.status.success(), "{probe}");
         text(&output)
     };
-    if !live() {
-        return;
-    }
     assert!(of("u:@:factoria").contains("the nearest name is factorial"), "{}", of("u:@:factoria"));
     assert!(of("usdt:@:tack").contains("the nearest name is tick"), "{}", of("usdt:@:tack"));
     assert!(of("t:sched:sched_swich").contains("the nearest name is sched_switch"));
@@ -168,7 +173,7 @@ fn stripped_files_and_unknown_names_are_explained() {
 #[test]
 #[cfg(target_arch = "x86_64")] // 110 is getppid there
 fn tracepoints_of_both_kinds_and_bpftrace_count_the_same() {
-    if !live() || !has("bpftrace") {
+    if !able() || !has("bpftrace") {
         return;
     }
     let (program, trace) = program("named-tracepoints");
