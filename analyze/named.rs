@@ -24,8 +24,41 @@ const COMMON: [&str; 6] = ["ts", "cpu", "tid", "function", "latency", "ret"];
 /// # Errors
 /// When there is none, with what to record.
 pub(crate) fn tables<'a>(context: &Context<'a>, columns: &[&str]) -> Result<Vec<&'a Arc<TableDef>>, Failure> {
+    let (what, example) = if columns.contains(&"latency") {
+        ("whole calls", "'fx:vfs_read' or -e 'ur:c:malloc(arg1)'")
+    } else {
+        ("anything", "'t:sched:sched_switch'")
+    };
+    find(context, columns, |_| true)?.ok_or_else(|| {
+        Failure::cannot(format!("this trace has no probe of the user's own that records {what}"))
+            .hint(format!("record one: capture -e {example} …"))
+    })
+}
+
+/// The same for a report on what a preset records: tables with these columns that are of its kind.
+///
+/// # Errors
+/// When there is none, with the preset to record.
+pub(crate) fn of_preset<'a>(
+    context: &Context<'a>,
+    preset: &str,
+    columns: &[&str],
+    is: fn(&TableDef) -> bool,
+) -> Result<Vec<&'a Arc<TableDef>>, Failure> {
+    find(context, columns, is)?.ok_or_else(|| {
+        Failure::cannot(format!("this trace has no probes of preset '{preset}'"))
+            .hint(format!("record them: capture -e {preset} …"))
+    })
+}
+
+/// `None`: there are none.
+fn find<'a>(
+    context: &Context<'a>,
+    columns: &[&str],
+    is: fn(&TableDef) -> bool,
+) -> Result<Option<Vec<&'a Arc<TableDef>>>, Failure> {
     let all: Vec<_> = context.trace.tables.iter().filter(|table| is_named(table)).collect();
-    let has = |table: &TableDef| columns.iter().all(|name| table.column(name).is_some());
+    let has = |table: &TableDef| is(table) && columns.iter().all(|name| table.column(name).is_some());
     let wanted: Option<Vec<&str>> = context.flag("probe").map(|names| names.split(',').collect());
     if let Some(unknown) = wanted.iter().flatten().find(|name| !all.iter().any(|table| table.name == **name))
     {
@@ -35,19 +68,7 @@ pub(crate) fn tables<'a>(context: &Context<'a>, columns: &[&str]) -> Result<Vec<
     }
     let asked = |table: &TableDef| wanted.as_ref().is_none_or(|names| names.contains(&table.name.as_str()));
     let found: Vec<_> = all.into_iter().filter(|table| asked(table) && has(table)).collect();
-    if found.is_empty() {
-        let what = if columns.contains(&"latency") { "whole calls" } else { "anything" };
-        let example = if columns.contains(&"latency") {
-            "'fx:vfs_read' or -e 'ur:c:malloc(arg1)'"
-        } else {
-            "'t:sched:sched_switch'"
-        };
-        return Err(Failure::cannot(format!(
-            "this trace has no probe of the user's own that records {what}"
-        ))
-        .hint(format!("record one: capture -e {example} …")));
-    }
-    Ok(found)
+    Ok(Some(found).filter(|found| !found.is_empty()))
 }
 
 /// Whether a table is one of these.

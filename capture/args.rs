@@ -82,7 +82,8 @@ pub struct Args {
     #[arg(short, long, value_name = "GROUPS", value_delimiter = ',')]
     pub groups: Option<Vec<String>>,
 
-    /// Record a probe of your own, as in `t:sched:sched_switch`, `f:tcp_sendmsg(size)`, `ur:c:malloc(arg1)`
+    /// Record a probe of your own, as in `t:sched:sched_switch`, `f:tcp_sendmsg(size)`, `ur:c:malloc(arg1)`; or a
+    /// preset: dns, bash, ssl (lengths only), malloc
     #[arg(short = 'e', long = "probe", value_name = "SPEC")]
     pub probes: Vec<String>,
 
@@ -239,6 +240,14 @@ impl Args {
         }
     }
 
+    /// Whether the recording is of some tasks, not of the whole system.
+    #[must_use]
+    pub fn selects_tasks(&self) -> bool {
+        let of_the_command = !self.command.is_empty() && !self.all;
+        let named = self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some();
+        of_the_command || named || !self.pid.is_empty()
+    }
+
     fn names_probes(&self) -> bool {
         !self.probes.is_empty() || !self.probe_files.is_empty()
     }
@@ -294,6 +303,8 @@ Examples:
   capture -o trace.bin --flight 30s,256MiB --trigger 'sock_recv.latency>200ms'
                                                  the 30 seconds before each slow receive
   capture --dump trace.bin                       … or whenever you like
+  capture -o trace.bin -e dns -e t:oom:mark_victim
+                                                 who looks up which host names, and a tracepoint
   capture --dry-run 2s                           what that would take, without recording
   capture --list                                 groups, probes, and how they attach here
 

@@ -52,7 +52,8 @@ pub fn record(args: &Args) -> Result<u8> {
     };
     require_linux_with_btf()?;
     let mut plan = Plan::new(&args.groups())?;
-    let mut named = super::named::probe::resolve(&args.all_probes()?, args.pid.first().copied())?;
+    let mut named =
+        super::named::probe::resolve(&args.all_probes()?, args.pid.first().copied(), args.selects_tasks())?;
     plan.add_named(&mut named)?;
     let filter = Filter::new(args, command.as_ref().map(Command::pid))?;
     let signals = Signals::listen()?;

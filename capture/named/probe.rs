@@ -2,6 +2,7 @@
 
 use super::fetch::{FUNCTION, HEAD, LATENCY, RET};
 use super::place::{Names, Place, Target, UserPlace, Way};
+use super::preset;
 use super::spec::Spec;
 use crate::capture::family::{Family, Held, SharedMaps, Site};
 use crate::capture::knobs::Knobs;
@@ -29,31 +30,32 @@ pub struct Named {
     pub layout: Layout,
 }
 
-/// Resolves what the command line names; tables get names of their own.
+/// Resolves what the command line names; tables get names of their own. `filtered`: the recording is of some tasks.
 ///
 /// # Errors
 /// For the first probe that is not well formed, or that this machine does not have.
-pub fn resolve(words: &[String], pid: Option<u32>) -> Result<Vec<Named>> {
+pub fn resolve(words: &[String], pid: Option<u32>, filtered: bool) -> Result<Vec<Named>> {
     let mut all: Vec<Named> = Vec::new();
     if words.is_empty() {
         return Ok(all);
     }
     let names = Names::new(pid);
     for word in words {
-        let spec = Spec::parse(word).context("-e")?;
-        let place = names.resolve(&spec).context("-e")?;
-        let wanted = table_name(&spec, &place);
-        let used = |name: &String| all.iter().any(|other| other.layout.def.name == *name);
-        let mut name = wanted.clone();
-        let mut number = 1;
-        while used(&name) {
-            number += 1;
-            name = format!("{wanted}_{number}");
+        for (spec, place) in preset::resolve(word, &names, filtered).context("-e")? {
+            let name = unused(&table_name(&spec, &place), &all);
+            let layout = layout(&spec, &place, &name);
+            all.push(Named { spec, place, layout });
         }
-        let layout = layout(&spec, &place, &name);
-        all.push(Named { spec, place, layout });
     }
     Ok(all)
+}
+
+/// The name, with a number behind it if another probe's table has it.
+fn unused(wanted: &str, all: &[Named]) -> String {
+    let used = |name: &String| all.iter().any(|other| other.layout.def.name == *name);
+    let numbered = (2..).map(|number| format!("{wanted}_{number}"));
+    let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
+    names.find(|name| !used(name)).expect("there are more numbers than probes")
 }
 
 /// The name that the user gave, or that of the place: letters, digits and underscores.

@@ -197,3 +197,65 @@ fn tracepoints_of_both_kinds_and_bpftrace_count_the_same() {
     assert_eq!(rows(&trace, "sys_enter_getppid").len(), 5000);
     assert_eq!(rows(&trace, "raw").len(), 5000);
 }
+
+/// Records a command with one preset.
+fn preset(name: &str, preset: &str, command: &[&str]) -> PathBuf {
+    let trace = scratch(name).join("trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    let output = capture.arg("-o").arg(&trace).args(["-e", preset, "--"]).args(command).output();
+    let output = output.expect("capture runs");
+    let said = text(&output);
+    assert!(output.status.success() && said.contains(" 0 lost"), "{said}");
+    trace
+}
+
+#[test]
+fn preset_dns_has_the_names_that_were_looked_up() {
+    if !live() {
+        return;
+    }
+    let look_up = "import socket\nfor n in range(20): socket.getaddrinfo('127.0.0.%d' % n, 80)";
+    let trace = preset("named-dns", "dns", &["python3", "-c", look_up]);
+    let rows = rows(&trace, "getaddrinfo");
+    let hosts: Vec<String> =
+        rows.iter().map(|row| String::from_utf8_lossy(bytes(row, "host")).into_owned()).collect();
+    assert_eq!(hosts, (0..20).map(|n| format!("127.0.0.{n}")).collect::<Vec<_>>());
+    assert_eq!(column(&rows, "ret"), [0; 20]);
+}
+
+#[test]
+fn preset_bash_has_the_lines_that_were_typed() {
+    if !live() || !has("script") {
+        return;
+    }
+    let typed =
+        "printf 'echo one\\necho two words\\nexit 0\\n' | script -qec 'bash --norc --noprofile -i' /dev/null";
+    let trace = preset("named-bash", "bash", &["sh", "-c", typed]);
+    let rows = rows(&trace, "readline");
+    let lines: Vec<&[u8]> = rows.iter().map(|row| bytes(row, "ret")).collect();
+    assert_eq!(lines, [&b"echo one"[..], b"echo two words", b"exit 0"]);
+}
+
+#[test]
+fn preset_malloc_has_each_allocation_and_release() {
+    if !live() {
+        return;
+    }
+    let calls = "import ctypes\n\
+                 c = ctypes.CDLL(None); c.malloc.restype = ctypes.c_void_p; c.calloc.restype = ctypes.c_void_p\n\
+                 kept = [c.malloc(91237) for n in range(10)]\n\
+                 c.calloc(3, 91239)\n\
+                 for n in kept[:6]: c.free(ctypes.c_void_p(n))";
+    let trace = preset("named-malloc", "malloc", &["python3", "-c", calls]);
+    let allocated = rows(&trace, "malloc");
+    let ours: Vec<&Row> = allocated.iter().filter(|row| number(row, "size") == 91237).collect();
+    assert_eq!(ours.len(), 10);
+    let released = column(&rows(&trace, "free"), "address");
+    let kept = |row: &&&Row| !released.contains(&number(row, "ret"));
+    assert_eq!(ours.iter().filter(kept).count(), 4);
+    let cleared = rows(&trace, "calloc");
+    assert_eq!(
+        cleared.iter().filter(|row| number(row, "size") == 91239 && number(row, "count") == 3).count(),
+        1
+    );
+}
