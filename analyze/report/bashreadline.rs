@@ -3,8 +3,9 @@
 //! ```text
 //! $ capture -o trace.bin -e bash -d 60s
 //! $ analyze trace.bin bashreadline
-//! time              pid  comm  command
-//! 12:01:07.121768  3143  bash  ls -l
+//! time               pid  comm  command
+//! 23:20:48.079372  17399  bash  ls -l
+//! 23:20:48.085870  17399  bash  exit 0
 //! ```
 //!
 //! What `readline` of bash returned: lines of interactive shells, before they are expanded, whether or not they

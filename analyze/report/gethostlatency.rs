@@ -1,10 +1,10 @@
 //! Which host names were looked up, and how long did that take?
 //!
 //! ```text
-//! $ capture -o trace.bin -e dns -- curl http://localhost
+//! $ capture -o trace.bin -e dns -- getent ahosts localhost
 //! $ analyze trace.bin gethostlatency
-//! time              pid  comm  function     latency_ms  ret  host
-//! 12:01:07.121768  3143  curl  getaddrinfo       0.412    0  localhost
+//! time               pid  comm    function     latency_ms  ret  host
+//! 23:20:48.074234  17396  getent  getaddrinfo       5.990  0    localhost
 //! ```
 //!
 //! Calls of `getaddrinfo` and `gethostbyname*` in the C library, at their return. Programs that look names up by
