@@ -19,6 +19,25 @@ pub(crate) struct Bins {
     pub interval: Option<u64>,
 }
 
+/// The bin of the last moment that was asked for: neighbours are nearly always in one.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    bin: u32,
+    window: Window,
+}
+
+impl Run {
+    /// The bin of a moment.
+    #[inline]
+    pub fn bin(&mut self, bins: &Bins, moment: u64) -> u32 {
+        if !self.window.contains(moment) {
+            self.bin = bins.of(moment);
+            self.window = bins.window(self.bin);
+        }
+        self.bin
+    }
+}
+
 impl Bins {
     /// Cuts `window` every `interval` ns; `None` leaves it whole.
     pub fn new(

@@ -3,7 +3,7 @@
 //! The fold works on ids alone (interval, thread row, socket, plain numbers); their names are looked
 //! up once per group afterwards, and groups of the same names are merged.
 
-use super::bins::Bins;
+use super::bins::{Bins, Run};
 use super::error::Failure;
 use super::hash::{FastMap, Mixer};
 use super::input::{Input, Link, Source};
@@ -26,6 +26,10 @@ pub(crate) trait Merge: Default + Send {
 const MOST: usize = 4;
 /// Stands for "not known".
 const UNKNOWN: u64 = u64::MAX;
+/// Numbers below this find their group in a list; ids are given out one by one, so most are.
+const DENSE: u64 = 1 << 20;
+/// In that list: no group yet.
+const NONE: u32 = u32::MAX;
 
 /// Interval and ids of a group; ids that nothing needs are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,9 +108,18 @@ pub(crate) struct Group<A> {
     pub state: A,
 }
 
+/// The one part of a key in which groups can differ, where there is one.
+#[derive(Clone, Copy)]
+enum Only {
+    Bin,
+    Id,
+}
+
 /// States by key, in the order in which keys were met.
 struct Groups<A> {
-    /// Positions in `states`: the keys are there, so they need not be here too.
+    /// Positions in `states`, by the only part of the key.
+    list: Vec<u32>,
+    /// Positions in `states` of all other keys: the keys are there, so they need not be here too.
     index: HashTable<u32>,
     states: Vec<(Key, A)>,
     last: usize,
@@ -114,7 +127,7 @@ struct Groups<A> {
 
 impl<A> Default for Groups<A> {
     fn default() -> Self {
-        Self { index: HashTable::new(), states: Vec::new(), last: 0 }
+        Self { list: Vec::new(), index: HashTable::new(), states: Vec::new(), last: 0 }
     }
 }
 
@@ -125,6 +138,36 @@ fn hash(key: &Key) -> u64 {
 }
 
 impl<A: Default> Groups<A> {
+    /// The state of a key of which `only` says everything.
+    #[inline]
+    fn state_of(&mut self, key: Key, only: Option<Only>) -> &mut A {
+        let number = match only {
+            Some(Only::Bin) => key.bin.into(),
+            Some(Only::Id) => key.ids[0],
+            None => UNKNOWN,
+        };
+        if number >= DENSE {
+            return self.state(key);
+        }
+        let number = number as usize;
+        let at = match self.list.get(number) {
+            Some(&at) if at != NONE => at as usize,
+            _ => self.number(number, key),
+        };
+        &mut self.states[at].1
+    }
+
+    #[cold]
+    fn number(&mut self, number: usize, key: Key) -> usize {
+        if number >= self.list.len() {
+            self.list.resize((number + 1).next_power_of_two(), NONE);
+        }
+        let at = self.states.len();
+        self.list[number] = at as u32;
+        self.states.push((key, A::default()));
+        at
+    }
+
     fn state(&mut self, key: Key) -> &mut A {
         // Neighbours are often of one group.
         if self.states.get(self.last).is_none_or(|last| last.0 != key) {
@@ -181,15 +224,40 @@ impl<'a> Grouping<'a> {
         scan: &Scan,
         each: impl Fn(&mut A, &Rows, usize) + Sync + Send,
     ) -> Vec<Group<A>> {
-        let scan = self.with_keys(scan);
+        let scan = self.with_parts(scan);
+        let only = self.only();
         let fold = |groups: &mut Groups<A>, chunk: &Chunk| {
             let rows = chunk.rows();
-            chunk.each().for_each(|row| each(groups.state(self.key(rows, row)), rows, row));
+            let mut run = Run::default();
+            chunk.each().for_each(|row| {
+                let bin = if self.bins.len() == 1 { 0 } else { run.bin(&self.bins, rows.moment(row)) };
+                let key = Key { bin, ids: self.ids(rows, row) };
+                each(groups.state_of(key, only), rows, row);
+            });
         };
         let merge = |groups: &mut Groups<A>, later: Groups<A>| {
-            later.states.into_iter().for_each(|(key, state)| groups.state(key).merge(state));
+            later.states.into_iter().for_each(|(key, state)| groups.state_of(key, only).merge(state));
         };
         self.named(scan.fold(Groups::default, fold, merge))
+    }
+
+    fn only(&self) -> Option<Only> {
+        match (self.bins.len(), self.ids.len()) {
+            (_, 0) => Some(Only::Bin),
+            (1, 1) => Some(Only::Id),
+            _ => None,
+        }
+    }
+
+    /// The scan with the columns that tell groups apart: a moment costs as much to decode as all else together.
+    fn with_parts<'s>(&self, scan: &Scan<'s>) -> Scan<'s> {
+        let column = |id: &Id| match id {
+            Id::Number(column) | Id::Whole(column, _) | Id::Text(column) => *column,
+            Id::Row(link) => link.key,
+        };
+        let timed = self.bins.len() > 1 || self.ids.iter().any(|id| matches!(id, Id::Row(_)));
+        let time = scan.def.time().filter(|_| timed);
+        scan.clone().with(self.ids.iter().map(column).chain(time))
     }
 
     /// The scan with the columns that keys are made of.
@@ -209,7 +277,11 @@ impl<'a> Grouping<'a> {
 
     /// The group that a row belongs to; its scan must come from [`Grouping::with_keys`].
     pub fn key(&self, rows: &Rows, row: usize) -> Key {
-        let ts = rows.moment(row);
+        Key { bin: self.bins.of(rows.moment(row)), ids: self.ids(rows, row) }
+    }
+
+    #[inline]
+    fn ids(&self, rows: &Rows, row: usize) -> [u64; MOST] {
         let mut ids = [0; MOST];
         for (slot, id) in ids.iter_mut().zip(&self.ids) {
             *slot = match id {
@@ -223,7 +295,7 @@ impl<'a> Grouping<'a> {
                 Id::Row(link) => link.find(rows, row).map_or(UNKNOWN, u64::from),
             };
         }
-        Key { bin: self.bins.of(ts), ids }
+        ids
     }
 
     /// Groups by name, in the order of interval and names. Each id is named once, and names are compared

@@ -85,7 +85,9 @@ impl Identity {
         let told: Vec<usize> = (0..rows.def.columns.len()).filter(|&at| !skip.contains(&Some(at))).collect();
         order.dedup_by(|later, earlier| rows.same(&told, *later as usize, *earlier as usize));
         let keys: Vec<u64> = order.iter().map(|&row| rows.raw(key, row as usize)).collect();
-        Some(Self { by_moment: table == "task", rows, key, time, order, parts: Parts::new(&keys) })
+        // Where no thread took another name, the moment says nothing and need not be decoded.
+        let by_moment = table == "task" && keys.windows(2).any(|keys| keys[0] == keys[1]);
+        Some(Self { by_moment, rows, key, time, order, parts: Parts::new(&keys) })
     }
 
     /// Number of rows that [`Identity::find`] can point at, repetitions among them.

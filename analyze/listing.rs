@@ -309,6 +309,8 @@ fn totals(
     sums: &[(&'static Output, Value1<i64>)],
 ) -> Result<Answer> {
     let grouping = context.grouping(scan)?;
+    // Conditions and sums may look at the moment.
+    let scan = &scan.clone().with(scan.def.time());
     let groups = grouping.fold(scan, |totals: &mut Totals, rows, row| {
         let sums = sums.iter().map(|(_, of)| of(rows, row).unwrap_or(0)).collect();
         totals.merge(Totals { count: 1, sums });

@@ -7,7 +7,7 @@ use super::clock::{Clock, SECOND};
 use super::error::Failure;
 
 /// From `from` up to but not including `to`, `CLOCK_MONOTONIC` ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Window {
     /// First moment.
     pub from: u64,
