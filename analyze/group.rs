@@ -119,15 +119,17 @@ enum Only {
 struct Groups<A> {
     /// Positions in `states`, by the only part of the key.
     list: Vec<u32>,
-    /// Positions in `states` of all other keys: the keys are there, so they need not be here too.
+    /// Positions of all other keys: those are in `keys`, so they need not be here too.
     index: HashTable<u32>,
-    states: Vec<(Key, A)>,
+    keys: Vec<Key>,
+    /// Apart from their keys, so that more of them fit the processor's caches.
+    states: Vec<A>,
     last: usize,
 }
 
 impl<A> Default for Groups<A> {
     fn default() -> Self {
-        Self { list: Vec::new(), index: HashTable::new(), states: Vec::new(), last: 0 }
+        Self { list: Vec::new(), index: HashTable::new(), keys: Vec::new(), states: Vec::new(), last: 0 }
     }
 }
 
@@ -154,7 +156,7 @@ impl<A: Default> Groups<A> {
             Some(&at) if at != NONE => at as usize,
             _ => self.number(number, key),
         };
-        &mut self.states[at].1
+        &mut self.states[at]
     }
 
     #[cold]
@@ -164,23 +166,25 @@ impl<A: Default> Groups<A> {
         }
         let at = self.states.len();
         self.list[number] = at as u32;
-        self.states.push((key, A::default()));
+        self.keys.push(key);
+        self.states.push(A::default());
         at
     }
 
     fn state(&mut self, key: Key) -> &mut A {
         // Neighbours are often of one group.
-        if self.states.get(self.last).is_none_or(|last| last.0 != key) {
-            let states = &self.states;
-            let same = |&at: &u32| states[at as usize].0 == key;
-            let of = |&at: &u32| hash(&states[at as usize].0);
-            let next = states.len();
+        if self.keys.get(self.last).is_none_or(|last| *last != key) {
+            let keys = &self.keys;
+            let same = |&at: &u32| keys[at as usize] == key;
+            let of = |&at: &u32| hash(&keys[at as usize]);
+            let next = keys.len();
             self.last = *self.index.entry(hash(&key), same, of).or_insert(next as u32).get() as usize;
             if self.last == next {
-                self.states.push((key, A::default()));
+                self.keys.push(key);
+                self.states.push(A::default());
             }
         }
-        &mut self.states[self.last].1
+        &mut self.states[self.last]
     }
 }
 
@@ -236,7 +240,8 @@ impl<'a> Grouping<'a> {
             });
         };
         let merge = |groups: &mut Groups<A>, later: Groups<A>| {
-            later.states.into_iter().for_each(|(key, state)| groups.state_of(key, only).merge(state));
+            let parts = later.keys.into_iter().zip(later.states);
+            parts.for_each(|(key, state)| groups.state_of(key, only).merge(state));
         };
         self.named(scan.fold(Groups::default, fold, merge))
     }
@@ -283,9 +288,14 @@ impl<'a> Grouping<'a> {
     #[inline]
     fn ids(&self, rows: &Rows, row: usize) -> [u64; MOST] {
         let mut ids = [0; MOST];
+        // Most questions are about one number or none.
+        if let [Id::Number(column)] = self.ids[..] {
+            ids[0] = known(rows, column, row);
+            return ids;
+        }
         for (slot, id) in ids.iter_mut().zip(&self.ids) {
             *slot = match id {
-                Id::Number(column) => rows.get(*column, row).map_or(UNKNOWN, |_| rows.raw(*column, row)),
+                Id::Number(column) => known(rows, *column, row),
                 Id::Whole(column, unit) => {
                     rows.get(*column, row).map_or(UNKNOWN, |number| number.div_euclid(*unit).cast_unsigned())
                 }
@@ -301,12 +311,13 @@ impl<'a> Grouping<'a> {
     /// Groups by name, in the order of interval and names. Each id is named once, and names are compared
     /// by their ranks.
     fn named<A: Merge>(&self, groups: Groups<A>) -> Vec<Group<A>> {
-        let ids: Vec<Ids> = (0..self.ids.len()).map(|id| Ids::of(&groups.states, id)).collect();
+        let ids: Vec<Ids> = (0..self.ids.len()).map(|id| Ids::of(&groups.keys, id)).collect();
         let names: Vec<Names> =
             (0..self.by.len()).map(|at| self.names(at, &ids[self.id_of[at]].list)).collect();
         let mut keyed: Vec<((u32, Vec<u32>), A)> = groups
-            .states
+            .keys
             .into_iter()
+            .zip(groups.states)
             .map(|(Key { bin, ids: key }, state)| {
                 let positions: Vec<usize> =
                     ids.iter().zip(key).map(|(ids, id)| ids.positions[&id] as usize).collect();
@@ -370,6 +381,12 @@ impl<'a> Grouping<'a> {
     }
 }
 
+/// A number as it is stored, where this row has one.
+#[inline]
+fn known(rows: &Rows, column: usize, row: usize) -> u64 {
+    rows.get(column, row).map_or(UNKNOWN, |_| rows.raw(column, row))
+}
+
 impl Id {
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -382,9 +399,9 @@ impl Id {
 }
 
 impl Ids {
-    fn of<A>(states: &[(Key, A)], id: usize) -> Self {
+    fn of(keys: &[Key], id: usize) -> Self {
         let mut ids = Self { positions: FastMap::default(), list: Vec::new() };
-        for (key, _) in states {
+        for key in keys {
             let next = ids.list.len() as u32;
             if *ids.positions.entry(key.ids[id]).or_insert(next) == next {
                 ids.list.push(key.ids[id]);
