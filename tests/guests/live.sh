@@ -8,5 +8,12 @@
 # Leaves in /out/live what the tests printed (log) and how they ended (status).
 mkdir -p /out/live "$(dirname "$1")/tmp"
 ln -s /payload/live "$1"
-REQUIRE_LIVE=probes timeout 1500 "$1/deps/live" --test-threads 2 >/out/live/log 2>&1
+
+# The others (files, syscalls, named probes of user code, privileges, abuse, …) still ask for programs, or for a machine,
+# that a guest is not: they run on the host alone.
+modules="cli:: cost:: crash:: exec:: filters:: kernel_functions:: ledger:: made_up:: observers:: odd:: output::
+  privacy:: receive:: sched:: sends:: stat:: state::"
+
+# shellcheck disable=SC2086 # a word for each module
+REQUIRE_LIVE=probes timeout 1500 "$1/deps/live" --test-threads 2 $modules >/out/live/log 2>&1
 echo $? >/out/live/status
