@@ -4,6 +4,7 @@
 
 use super::support::{CAPTURE, aloud, has, kernel_is, live, scratch, text};
 use super::trace::{Row, bytes, known, number, rows};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -68,7 +69,6 @@ fn a_member_behind_a_pointer_is_found_by_its_name() {
         return;
     }
     // What /dev/zero is: its inode has the type and rights of a device file, the same as `stat` says.
-    use std::os::unix::fs::MetadataExt as _;
     let mode = std::fs::metadata("/dev/zero").expect("a device").mode();
     let (output, trace) =
         record("kernel-member", &["-e", "r=k:vfs_read(mode=file->f_inode->i_mode, count) /count == 777/"]);
