@@ -30,7 +30,6 @@ bpftrace                   bpftrace         bpftrace               bpftrace     
 ip                         iproute2         iproute                iproute2         -
 ping                       iputils-ping     iputils                iputils          -
 strace                     strace           strace                 strace           -
-perf                       linux-perf       perf                   perf             -
 pkill                      procps           procps-ng              procps-ng        -
 redis-server               redis-server     redis                  redis            -
 redis-cli                  redis-tools      redis                  redis            -

@@ -1,6 +1,6 @@
 //! Samples of a program that knows where its time goes, against its own clock, getrusage, and perf.
 
-use super::support::{CAPTURE, has, live, scratch};
+use super::support::{CAPTURE, aloud, has, live, scratch};
 use super::trace::{bytes, known, number, rows};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -98,8 +98,12 @@ fn samples_divide_time_as_the_program_s_own_clock_does() {
 
 #[test]
 fn perf_sees_the_same_shares_of_the_same_run() {
-    if !live() || !has("cc") || !has("perf") {
+    if !live() || !has("cc") {
         return;
+    }
+    // Not a failure, and not installed by contrib/setup.sh: each distribution has it in another package, of its own kernel.
+    if !Command::new("perf").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return aloud("perf is not installed");
     }
     let directory = scratch("profile-perf");
     let program = burner(&directory, "burn", WITH, "burn.c");
