@@ -57,12 +57,7 @@ fn parameters(prototype: &FuncProto, skip: usize) -> Vec<Parameter> {
     prototype.iter().skip(skip).enumerate().map(named).collect()
 }
 
-/// How a parameter's type reads in C, for lists.
-#[must_use]
-pub fn type_name(btf: &Btf, parameter: &Parameter) -> String {
-    spell(btf, parameter.ty)
-}
-
+/// How a type reads in C, for messages.
 fn spell(btf: &Btf, id: TypeId) -> String {
     let Some(ty) = btf.type_by_id::<BtfType>(id) else { return "void".into() };
     let name = || ty.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
