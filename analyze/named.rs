@@ -16,8 +16,10 @@ use std::sync::Arc;
 const GROUP: &str = "named";
 /// What the reports on them need.
 pub(crate) const NEEDS: &[Need] = &[Need { table: ANY, group: GROUP }];
-/// Columns that all have.
-const COMMON: [&str; 6] = ["ts", "cpu", "tid", "function", "latency", "ret"];
+/// Columns that are no arguments: those that all have, of calls, and of stacks.
+const COMMON: [&str; 8] = ["ts", "cpu", "tid", "function", "latency", "ret", STACKS[0], STACKS[1]];
+/// Stacks, where the probe asks for them.
+pub(crate) const STACKS: [&str; 2] = ["kstack", "ustack"];
 
 /// The tables that a report is about: those that `--probe` names, or all that have the columns.
 ///
@@ -32,6 +34,18 @@ pub(crate) fn tables<'a>(context: &Context<'a>, columns: &[&str]) -> Result<Vec<
     find(context, columns, |_| true)?.ok_or_else(|| {
         Failure::cannot(format!("this trace has no probe of the user's own that records {what}"))
             .hint(format!("record one: capture -e {example} …"))
+    })
+}
+
+/// The same for a report on stacks: tables that have a stack of one kind at least.
+///
+/// # Errors
+/// When there is none, with what to record.
+pub(crate) fn with_stacks<'a>(context: &Context<'a>) -> Result<Vec<&'a Arc<TableDef>>, Failure> {
+    let has = |table: &TableDef| STACKS.iter().any(|name| table.column(name).is_some());
+    find(context, &[], has)?.ok_or_else(|| {
+        Failure::cannot("this trace has no probe of the user's own that records stacks")
+            .hint("record them: capture -e 'u:c:malloc {ustack}' -e 't:sched:sched_switch {kstack}' …")
     })
 }
 

@@ -81,11 +81,7 @@ impl Plan {
                 plan.add(group, object, enabled(group), tables, probes);
             }
         }
-        let stacks = plan.layouts.iter().flat_map(|layout| &layout.def.columns);
-        let stacks = stacks.clone().any(|column| column.references == Own::Stack.name());
-        for own in Own::ALWAYS.iter().chain(Own::OF_STACKS.iter().filter(|_| stacks)) {
-            plan.number(own.layout());
-        }
+        plan.number_own();
         Ok(plan)
     }
 
@@ -124,7 +120,26 @@ impl Plan {
             probe.layout.def.number =
                 u16::try_from(self.number(probe.layout.clone())).expect("at most 64 tables");
         }
+        if self.has_stacks() && self.layouts.len() + Own::OF_STACKS.len() > super::ledger::TABLES {
+            bail!("-e: a trace has at most {} tables: leave groups out", super::ledger::TABLES);
+        }
+        self.number_own();
         Ok(())
+    }
+
+    /// Whether what is recorded has stacks.
+    #[must_use]
+    pub fn has_stacks(&self) -> bool {
+        let mut columns = self.layouts.iter().flat_map(|layout| &layout.def.columns);
+        columns.any(|column| column.references == Own::Stack.name())
+    }
+
+    /// Numbers the recorder's own tables.
+    fn number_own(&mut self) {
+        let stacks = self.has_stacks();
+        for own in Own::ALWAYS.iter().chain(Own::OF_STACKS.iter().filter(|_| stacks)) {
+            self.number(own.layout());
+        }
     }
 
     /// The table's number: a new one, or the one that its name has.

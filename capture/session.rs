@@ -125,7 +125,7 @@ impl Session {
             reduce(Needs {
                 files: args.rotate.is_some() || args.flight.is_some(),
                 command: !args.command.is_empty(),
-                symbols: plan.families.iter().any(FamilyPlan::samples),
+                symbols: plan.has_stacks(),
             })?;
         }
         let tables = layouts.iter().map(|layout| layout.def.clone()).collect();

@@ -85,6 +85,7 @@ pub(crate) struct Defaults {
 }
 
 /// An option of one report.
+#[derive(Clone, Copy)]
 pub(crate) struct Flag {
     /// Without the dashes; of one letter: an option of the live tool.
     pub name: &'static str,

@@ -1,15 +1,17 @@
 //! What the interpreter is told: `struct probe` of `bpf/named.bpf.c`, byte for byte.
 
-use super::spec::{ARGS, TESTS};
+use super::spec::{ARGS, Stacks, TESTS};
 
 /// Offsets in one chain of pointers.
 pub const HOPS: usize = 5;
 /// Bytes of a record before its values: `struct hit`.
-pub const HEAD: usize = 40;
+pub const HEAD: usize = 48;
 /// Where the latency is in a record, and the returned value.
 pub const LATENCY: usize = 24;
 /// See [`LATENCY`].
 pub const RET: usize = 32;
+/// Where the stacks are, as `FieldKind::Stack` has them.
+pub const STACKS: [usize; 2] = [40, 44];
 /// Which of several functions it was.
 pub const FUNCTION: usize = 16;
 /// Largest record.
@@ -102,6 +104,12 @@ pub struct Program {
     pub tests: Vec<Compare>,
     /// ns.
     pub threshold: u64,
+    /// Which stacks are recorded.
+    pub stacks: Stacks,
+    /// Innermost frames of the kernel's stack that are the program's own, and what called it.
+    pub skip: u8,
+    /// The return address, where no frame of the stack holds it yet; with no bytes all frames do.
+    pub caller: Fetch,
     /// Offset of the stack pointer in the context.
     pub stack: Option<i32>,
     /// Whether the attach cookie says which function it is.
@@ -149,6 +157,7 @@ impl Program {
             }
         }
         self.ret.write(place(self.args.len()), &mut to);
+        self.caller.write(0, &mut to);
         for index in 0..TESTS {
             let test = self.tests.get(index);
             to.extend(test.map_or(0, |test| test.value).to_le_bytes());
@@ -161,7 +170,8 @@ impl Program {
         to.extend(u32::try_from(self.record_size()).expect("small").to_le_bytes());
         to.extend(table.to_le_bytes());
         let count = |length: usize| u8::try_from(length).expect("limited by the grammar");
-        to.extend([count(self.args.len()), count(self.tests.len()), self.cookie.into(), 0, 0, 0]);
+        to.extend([count(self.args.len()), count(self.tests.len()), self.cookie.into()]);
+        to.extend([self.stacks.kernel.into(), self.stacks.user.into(), self.skip]);
         to
     }
 }

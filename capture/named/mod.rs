@@ -3,9 +3,9 @@
 //! A probe becomes a table of the trace, as if it had been declared in `bpf/event.h`: its columns are
 //! the arguments, and `analyze` reads it as any other. What differs is where the table comes from:
 //!
-//! - [`spec`] reads the grammar, and points at what is wrong; [`preset`] has specs under one word;
+//! - [`parse`] reads the grammar of [`spec`], and points at what is wrong; [`preset`] has specs under one word;
 //! - [`place`] finds what it names, through [`kernel`] (types of the running kernel), [`mod@format`]
-//!   (tracefs), [`elf`] and [`sdt`] (programs and libraries), and turns each argument into a chain of
+//!   (tracefs), [`user`], [`elf`] and [`sdt`] (programs and libraries), and turns each argument into a chain of
 //!   offsets ([`fetch`]), once for each way of attaching, since [`regs`] and typed contexts differ;
 //! - [`probe`] makes the table's layout, and loads and attaches `bpf/named.bpf.c` for it.
 
@@ -13,10 +13,12 @@ pub mod elf;
 pub mod fetch;
 pub mod format;
 pub mod kernel;
+pub mod parse;
 pub mod place;
 pub mod preset;
 pub mod probe;
 pub mod regs;
 pub mod sdt;
 pub mod spec;
+pub mod user;
 pub mod value;

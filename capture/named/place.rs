@@ -1,16 +1,19 @@
 //! From a probe as it was written to the ways of attaching it: names become offsets.
 
-use super::elf::{Binary, Function, StaticProbe, matches};
+use super::elf::matches;
 use super::fetch::{Compare, Fetch, Program, RECORD, SLOT_LATENCY, SLOT_RET};
 use super::spec::{Arg, Kind, Spec, Type, Wrong};
 use super::value::{Value, nearest};
-use super::{format, kernel, regs, sdt};
+use super::{format, kernel, regs};
 use anyhow::{Context as _, Result};
 use libbpf_rs::btf::Btf;
 use std::path::{Path, PathBuf};
 
 /// Functions that one pattern may name.
-const FUNCTIONS: usize = 512;
+pub(super) const FUNCTIONS: usize = 512;
+
+/// Where no registers of an interrupted place are at hand, a stack begins with the program, and what called it.
+const OWN_FRAMES: u8 = 2;
 
 /// Where a program is to be attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +67,7 @@ pub struct Place {
 pub struct Names {
     btf: Option<Btf<'static>>,
     /// File system of the process whose programs and libraries are meant.
-    root: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
 }
 
 impl Names {
@@ -95,6 +98,7 @@ impl Names {
             }
             part.program.tests.clone_from(&tests);
             part.program.threshold = spec.threshold;
+            part.program.stacks = spec.stacks;
             part.program.cookie = place.functions.len() > 1;
         }
         let size = place.ways[0][0].program.record_size();
@@ -123,7 +127,7 @@ impl Names {
         let way = Way {
             kind: "raw-tracepoint",
             programs: &["hit__raw"],
-            program: program(&values),
+            program: Program { skip: OWN_FRAMES, ..program(&values) },
             target: Target::Raw(name.to_owned()),
         };
         Ok(Place { values, ret: None, functions: vec![name.to_owned()], ways: vec![vec![way]] })
@@ -170,97 +174,6 @@ impl Names {
         ways.push(vec![kernel_way(kind, spec, &in_registers, ret, Some(regs::STACK), &functions)]);
         Ok(Place { values: in_registers, ret: None, functions, ways })
     }
-
-    fn user(&self, spec: &Spec) -> Result<Place> {
-        let (file, symbol, at) = binary_and_name(spec)?;
-        let binary = Binary::open(file, self.root.as_deref())?;
-        let functions = match symbol.strip_prefix("0x") {
-            Some(digits) => {
-                let offset = u64::from_str_radix(digits, 16).context("an offset is hexadecimal")?;
-                vec![Function { name: symbol.to_owned(), offset }]
-            }
-            None => binary.functions(symbol),
-        };
-        if functions.is_empty() {
-            if binary.static_probes()?.iter().any(|probe| probe.name == symbol) {
-                return self.usdt(spec); // as bcc spells it
-            }
-            let reason =
-                format!("{} has no function '{symbol}'{}", binary.path.display(), binary.guess(symbol));
-            return Err(Wrong::new(&spec.text, at, reason).into());
-        }
-        if functions.len() > FUNCTIONS {
-            let reason = format!("'{symbol}' names {} functions, more than {FUNCTIONS}", functions.len());
-            return Err(Wrong::new(&spec.text, at, reason).into());
-        }
-        let values =
-            spec.args.iter().flatten().map(|arg| in_register(spec, arg)).collect::<Result<Vec<_>, _>>()?;
-        let places =
-            functions.iter().map(|function| UserPlace { offset: function.offset, semaphore: 0 }).collect();
-        let way = Way {
-            kind: "uprobe",
-            programs: &[],
-            program: Program {
-                ret: if spec.calls { Fetch::context(regs::RET, 8, true) } else { Fetch::default() },
-                stack: Some(regs::STACK),
-                ..program(&values)
-            },
-            target: Target::User(binary.path, places),
-        };
-        let names = functions.into_iter().map(|function| function.name).collect();
-        Ok(Place { values, ret: None, functions: names, ways: user_ways(&[way], spec.calls) })
-    }
-
-    fn usdt(&self, spec: &Spec) -> Result<Place> {
-        let (file, name, at) = binary_and_name(spec)?;
-        let binary = Binary::open(file, self.root.as_deref())?;
-        let (provider, name) = match name.split_once(':') {
-            Some((provider, name)) => (Some(provider), name),
-            None => (None, name),
-        };
-        let all = binary.static_probes()?;
-        let wanted = |probe: &&StaticProbe| {
-            probe.name == name && provider.is_none_or(|provider| probe.provider == provider)
-        };
-        let probes: Vec<&StaticProbe> = all.iter().filter(wanted).collect();
-        let Some(first) = probes.first() else {
-            let guess = nearest(name, all.iter().map(|probe| probe.name.as_str()));
-            let reason = format!(
-                "{} has no static probe '{name}'{guess} (of {} that it has)",
-                binary.path.display(),
-                all.len()
-            );
-            return Err(Wrong::new(&spec.text, at, reason).into());
-        };
-        let mut parts = Vec::new();
-        let mut values = Vec::new();
-        for probe in &probes {
-            let found = static_values(spec, probe, first.args.len())?;
-            parts.push(Way {
-                kind: "usdt",
-                programs: &[],
-                program: program(&found),
-                target: Target::User(
-                    binary.path.clone(),
-                    vec![UserPlace { offset: probe.offset, semaphore: probe.semaphore }],
-                ),
-            });
-            values = found;
-        }
-        let functions = vec![name.to_owned()];
-        Ok(Place { values, ret: None, functions, ways: user_ways(&parts, false) })
-    }
-}
-
-/// Programs that may sleep first, where there is text to be loaded (Linux 6.0); then those that may not.
-fn user_ways(parts: &[Way], calls: bool) -> Vec<Vec<Way>> {
-    let sleepable: &[&str] = if calls { &["note__sleepable", "end__sleepable"] } else { &["hit__sleepable"] };
-    let plain: &[&str] = if calls { &["note__kprobe", "end__kprobe"] } else { &["hit__kprobe"] };
-    let by = |programs: &'static [&'static str]| {
-        parts.iter().map(|part| Way { programs, ..part.clone() }).collect::<Vec<Way>>()
-    };
-    let text = parts.iter().any(|part| part.program.args.iter().any(Fetch::is_text));
-    if text { vec![by(sleepable), by(plain)] } else { vec![by(plain)] }
 }
 
 /// What a call returns, which lies at an offset in the context at its end.
@@ -286,7 +199,7 @@ fn tracepoint(spec: &Spec) -> Result<Place> {
     Ok(Place { values, ret: None, functions: vec![event], ways: vec![vec![way]] })
 }
 
-fn program(values: &[Value]) -> Program {
+pub(super) fn program(values: &[Value]) -> Program {
     Program { args: values.iter().map(|value| value.fetch.clone()).collect(), ..Program::default() }
 }
 
@@ -310,7 +223,12 @@ fn kernel_way(
     Way {
         kind,
         programs,
-        program: Program { ret, stack, ..program(values) },
+        program: Program {
+            ret,
+            stack,
+            skip: if kind == "fentry" { OWN_FRAMES } else { 0 },
+            ..program(values)
+        },
         target: Target::Kernel(functions.to_vec()),
     }
 }
@@ -353,71 +271,6 @@ fn arguments(
         }
     }
     Ok(values)
-}
-
-/// `argN[+OFFSET][:TYPE]` of a function of which no types are known.
-fn in_register(spec: &Spec, arg: &Arg) -> Result<Value, Wrong> {
-    let wrong = |reason: &str| Wrong::new(&spec.text, arg.at, reason);
-    let number = arg.base.strip_prefix("arg").and_then(|number| number.parse::<usize>().ok());
-    let register = number.and_then(|number| regs::ARGS.get(number.checked_sub(1)?).copied());
-    let register = register
-        .ok_or_else(|| wrong("arguments of user functions are arg1, arg2, …, as many as registers carry"))?;
-    if !arg.members.is_empty() {
-        return Err(wrong("types of user functions are not known: use arg1+OFFSET:TYPE"));
-    }
-    let mut offset = vec![register];
-    if let Some(more) = arg.offset {
-        offset.push(i32::try_from(more).map_err(|_| wrong("the offset is too large"))?);
-    }
-    let fetch = Fetch { offset, user: true, ..Fetch::default() };
-    Ok(Value::typed(arg, arg.ty.unwrap_or(Type::Int(8, false, false)), fetch, true))
-}
-
-/// The arguments of a static probe, as this place of it has them.
-fn static_values(spec: &Spec, probe: &StaticProbe, count: usize) -> Result<Vec<Value>> {
-    let whole = |index: usize| Arg {
-        label: format!("arg{index}"),
-        base: format!("arg{index}"),
-        offset: None,
-        members: Vec::new(),
-        ty: None,
-        at: 0,
-    };
-    let args = spec.args.clone().unwrap_or_else(|| (1..=count.min(super::spec::ARGS)).map(whole).collect());
-    let value = |arg: &Arg| -> Result<Value> {
-        let wrong = |reason: String| Wrong::new(&spec.text, arg.at, reason);
-        let number = arg.base.strip_prefix("arg").and_then(|number| number.parse::<usize>().ok());
-        let text = number.and_then(|number| probe.args.get(number.checked_sub(1)?)).ok_or_else(|| {
-            wrong(format!("{} has {} arguments: arg1, arg2, …", probe.name, probe.args.len()))
-        })?;
-        let fetch = sdt::parse(text)
-            .ok_or_else(|| wrong(format!("'{text}' is a kind of address that is not read")))?;
-        let natural = Type::Int(fetch.size, fetch.sign, false);
-        let ty = match arg.ty {
-            // The type says what the number is, the note how many bytes of it there are.
-            Some(ty @ Type::Text(..)) => ty,
-            _ => natural,
-        };
-        let kind = fetch.kind;
-        let mut value = Value::typed(arg, ty, fetch, true);
-        if matches!(ty, Type::Int(..)) {
-            value.fetch.kind = kind;
-        }
-        Ok(value)
-    };
-    args.iter().map(value).collect()
-}
-
-fn binary_and_name(spec: &Spec) -> Result<(&str, &str, usize), Wrong> {
-    let (target, at) = (&spec.target.0, spec.target.1);
-    match target.split_once(':') {
-        Some((file, name)) if !file.is_empty() && !name.is_empty() => Ok((file, name, at + file.len() + 1)),
-        _ => Err(Wrong::new(
-            &spec.text,
-            at,
-            "expected FILE:NAME, as in u:/usr/bin/bash:readline or u:c:malloc",
-        )),
-    }
 }
 
 fn tests(spec: &Spec, place: &Place) -> Result<Vec<Compare>, Wrong> {

@@ -1,13 +1,14 @@
 //! One named probe: its table, and how it is loaded and attached.
 
-use super::fetch::{FUNCTION, HEAD, LATENCY, RET};
+use super::fetch::{FUNCTION, HEAD, LATENCY, RET, STACKS};
 use super::place::{Names, Place, Target, UserPlace, Way};
 use super::preset;
-use super::spec::Spec;
+use super::spec::{Spec, Stacks};
 use crate::capture::family::{Family, Held, SharedMaps, Site};
 use crate::capture::knobs::Knobs;
 use crate::capture::layout::{Field, FieldKind, Layout};
 use crate::capture::probes::{Choice, Outcome, Probe, Variant};
+use crate::capture::record::Own;
 use crate::schema::{ColumnDef, ColumnType, Role, TableDef};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{KprobeMultiOpts, KprobeOpts, OpenProgramMut, ProgramMut, TracepointCategory, UprobeOpts};
@@ -115,6 +116,7 @@ fn layout(spec: &Spec, place: &Place, name: &str) -> Layout {
     if let Some(ret) = &place.ret {
         layout.column(ret.column.clone(), RET);
     }
+    layout.stacks(spec.stacks);
     layout
 }
 
@@ -137,6 +139,16 @@ impl Layout {
             ..number("tid", 4, false)
         };
         self.column(tid, 12);
+    }
+
+    fn stacks(&mut self, wanted: Stacks) {
+        let stacks = [("kstack", wanted.kernel, "kernel stack"), ("ustack", wanted.user, "user stack")];
+        for ((name, _, doc), offset) in stacks.into_iter().zip(STACKS).filter(|(stack, _)| stack.1) {
+            let column = number(name, 4, false);
+            let references = Own::Stack.name().into();
+            self.def.columns.push(ColumnDef { references, null: Some(0), doc: doc.into(), ..column });
+            self.fields.push(Field { offset, kind: FieldKind::Stack });
+        }
     }
 
     fn column(&mut self, column: ColumnDef, offset: usize) {

@@ -4,6 +4,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
+    use super::Fetch;
+
+    /// At a function's first instruction the return address is on top of the stack.
+    #[must_use]
+    pub fn caller() -> Fetch {
+        Fetch { offset: vec![STACK, 0], size: 8, user: true, ..Fetch::default() }
+    }
     /// rdi, rsi, rdx, rcx, r8, r9.
     pub const ARGS: &[i32] = &[112, 104, 96, 88, 72, 64];
     /// rax.
@@ -43,6 +50,13 @@ mod arch {
 
 #[cfg(target_arch = "aarch64")]
 mod arch {
+    use super::Fetch;
+
+    /// At a function's first instruction the return address is in x30.
+    #[must_use]
+    pub fn caller() -> Fetch {
+        Fetch::context(240, 8, false)
+    }
     /// x0 to x7.
     pub const ARGS: &[i32] = &[0, 8, 16, 24, 32, 40, 48, 56];
     /// x0.
@@ -60,4 +74,5 @@ mod arch {
     }
 }
 
-pub use arch::{ARGS, RET, STACK, register};
+use super::fetch::Fetch;
+pub use arch::{ARGS, RET, STACK, caller, register};

@@ -1,10 +1,12 @@
 //! Probes that the user names, on a program whose calls are known to the last: counts, arguments, texts,
 //! recursion, durations, calls that never return, static probes; and on tracepoints that bpftrace counts too.
 
+use super::profile::analyze;
 use super::support::{CAPTURE, has, live, scratch, text};
 use super::trace::{Row, bytes, known, number, rows};
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Whether the program can be made: where there is no compiler, `cc`, it is not there.
 fn able() -> bool {
@@ -16,7 +18,8 @@ fn program(name: &str) -> (PathBuf, PathBuf) {
     let directory = scratch(name);
     let program = directory.join("named");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/named.c");
-    let built = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(source).status();
+    let built =
+        Command::new("cc").args(["-O1", "-fno-omit-frame-pointer", "-o"]).arg(&program).arg(source).status();
     assert!(built.is_ok_and(|status| status.success()), "cc compiles the program to be probed");
     (program, directory.join("trace.bin"))
 }
@@ -170,6 +173,34 @@ fn stripped_files_and_unknown_names_are_explained() {
     assert!(of("u:@:factorial").contains("has no function 'factorial'"), "{}", of("u:@:factorial"));
 }
 
+/// bpftrace beside a recording.
+struct Observer {
+    process: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Observer {
+    /// Returns when its probes are there.
+    fn start(script: &str) -> Self {
+        let script = format!("{script} BEGIN {{ printf(\"ready\\n\"); }}");
+        let mut observer = Command::new("timeout");
+        observer.args(["60", "bpftrace", "-e", &script]);
+        let mut process = observer.stdout(Stdio::piped()).spawn().expect("bpftrace runs");
+        let mut lines = BufReader::new(process.stdout.take().expect("a pipe"));
+        while !super::support::line(&mut lines).contains("ready") {}
+        Self { process, lines }
+    }
+
+    /// What it printed at its end.
+    fn stop(mut self) -> String {
+        super::support::signal(&self.process, libc::SIGTERM);
+        let mut seen = String::new();
+        self.lines.read_to_string(&mut seen).expect("text");
+        self.process.wait().expect("our own child");
+        seen
+    }
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")] // 110 is getppid there
 fn tracepoints_of_both_kinds_and_bpftrace_count_the_same() {
@@ -177,25 +208,63 @@ fn tracepoints_of_both_kinds_and_bpftrace_count_the_same() {
         return;
     }
     let (program, trace) = program("named-tracepoints");
-    let script = "tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @n = count(); } \
-                  BEGIN { printf(\"ready\\n\"); }";
-    let mut observer = Command::new("timeout");
-    observer.args(["60", "bpftrace", "-e", script]);
-    let mut observer = observer.stdout(std::process::Stdio::piped()).spawn().expect("bpftrace runs");
-    let mut lines = std::io::BufReader::new(observer.stdout.take().expect("a pipe"));
-    while !super::support::line(&mut lines).contains("ready") {}
+    let observer =
+        Observer::start("tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @n = count(); }");
     let mut capture = Command::new(CAPTURE);
     capture.arg("-o").arg(&trace).args(["-e", "t:syscalls:sys_enter_getppid"]);
     capture.args(["-e", "raw=rt:sys_enter(id) /id == 110/", "--"]).arg(&program).args(["5000", "storm"]);
     let output = capture.output().expect("capture runs");
     assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
-    super::support::signal(&observer, libc::SIGTERM);
-    let mut seen = String::new();
-    std::io::Read::read_to_string(&mut lines, &mut seen).expect("text");
-    observer.wait().expect("our own child");
+    let seen = observer.stop();
     assert!(seen.contains("@n: 5000"), "{seen}");
     assert_eq!(rows(&trace, "sys_enter_getppid").len(), 5000);
     assert_eq!(rows(&trace, "raw").len(), 5000);
+}
+
+#[test]
+fn user_stacks_lead_from_main_to_the_function_and_of_calls_to_the_caller() {
+    if !able() {
+        return;
+    }
+    let probes = ["u:@:add {ustack}", "ur:@:factorial {ustack}"];
+    let trace = record("named-ustack", &probes, 300);
+    let folded = |probe| analyze(&trace, &["stackcount", "--folded", "--probe", probe, "--by", "none"]);
+    let inside_main = |line: &str| line.split_once(";main").expect("in main").1.to_owned();
+    let entries: Vec<String> = folded("add").lines().map(inside_main).collect();
+    assert_eq!(entries, [";add 300"]);
+    // The stack of a return begins with the caller: of the outermost that is main.
+    let returns: Vec<String> = folded("factorial").lines().map(inside_main).collect();
+    let depths = (0..10).map(|depth| format!("{} 1", ";factorial".repeat(depth))).collect::<Vec<_>>();
+    assert_eq!(returns, depths);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")] // bpftrace counts calls of one name, raw tracepoints by number
+fn kernel_stacks_are_those_that_bpftrace_sees() {
+    if !able() || !has("bpftrace") {
+        return;
+    }
+    let (program, trace) = program("named-kstack");
+    let observer = Observer::start(
+        "tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @stacks[kstack] = count(); }",
+    );
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&trace).args(["-e", "t:syscalls:sys_enter_getppid {kstack}"]);
+    capture.args(["-e", "raw=rt:sys_enter(id) /id == 110/ {kstack}", "--"]).arg(&program);
+    let output = capture.args(["2000", "storm"]).output().expect("capture runs");
+    assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
+    let seen = observer.stop();
+    let frames = seen.lines().filter_map(|line| Some(line.strip_prefix("    ")?.split_once('+')?.0));
+    let mut frames: Vec<String> = frames.map(|name| format!("{name}_[k]")).collect();
+    assert!(!frames.is_empty() && seen.contains("]: 2000"), "one stack, of all calls: {seen}");
+    frames.reverse();
+    let folded = |probe| analyze(&trace, &["stackcount", "--folded", "--probe", probe, "--by", "none"]);
+    assert_eq!(folded("sys_enter_getppid"), format!("{} 2000\n", frames.join(";")));
+    let raw = folded("raw");
+    assert!(
+        raw.ends_with(" 2000\n") && !raw.contains("bpf_prog") && !raw.contains("bpf_trace_run"),
+        "none of our own frames: {raw}"
+    );
 }
 
 /// Records a command with one preset.

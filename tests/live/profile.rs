@@ -30,7 +30,8 @@ fn record(directory: &Path, hz: &str, options: &[&str], command: &[&str]) -> (Pa
     (trace, String::from_utf8(output.stdout).expect("UTF-8"))
 }
 
-fn analyze(trace: &Path, words: &[&str]) -> String {
+/// What `analyze` prints.
+pub fn analyze(trace: &Path, words: &[&str]) -> String {
     let trace = trace.to_str().expect("UTF-8");
     let line: Vec<String> = ["analyze", trace].iter().chain(words).map(|word| (*word).to_owned()).collect();
     let mut out = Vec::new();

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
+/*
+ * Calls in flight of a named probe: what a call was given waits here, by thread, function and depth, until
+ * the call returns.
+ */
+#ifndef TAPEDECK_NAMED_CALL_H
+#define TAPEDECK_NAMED_CALL_H
+
+#include "named_fetch.bpf.h"
+
+/* A call in flight, by thread, probe and depth: so that recursion is right. */
+struct call_key {
+	__u32 tid, probe, function, depth;
+};
+struct call {
+	__u64 ts, stack;
+	__u8 record[RECORD];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct call_key);
+	__type(value, struct call);
+} named_calls SEC(".maps");
+
+/* How deep a thread is in a function: the number of its calls in flight. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct call_key);
+	__type(value, __u32);
+} named_depths SEC(".maps");
+
+/* Never written: what a new call begins as. It is filled in place, since a program may be preempted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct call);
+} named_none SEC(".maps");
+
+static __always_inline struct call_key key_of(void *ctx)
+{
+	struct call_key key = { .tid = current_tid(), .probe = probe.table, .function = function_of(ctx) };
+
+	return key;
+}
+
+static __always_inline __u64 stack_of(void *ctx)
+{
+	__u64 stack = 0;
+
+	if (probe.stack >= 0)
+		bpf_probe_read_kernel(&stack, sizeof(stack), ctx + probe.stack);
+	return stack;
+}
+
+/*
+ * The depth without calls that never returned (longjmp, an exception, a return probe that the
+ * kernel had no room for, and which it counts as missed): their frames lie below ours, where
+ * nothing of an outer call can be.
+ */
+static __always_inline __u32 live_depth(struct call_key key, __u32 depth, __u64 stack)
+{
+	for (int i = 0; i < 16 && depth; i++) {
+		struct call *outer;
+
+		key.depth = depth - 1;
+		outer = bpf_map_lookup_elem(&named_calls, &key);
+		if (outer && (!stack || outer->stack > stack))
+			break;
+		bpf_map_delete_elem(&named_calls, &key);
+		depth--;
+	}
+	return depth;
+}
+
+/* Space for a call that begins now, and notes how deep it is. */
+static __always_inline struct call *new_call(struct call_key key, __u64 stack)
+{
+	__u32 *known = bpf_map_lookup_elem(&named_depths, &key), zero = 0, depth;
+	void *none = bpf_map_lookup_elem(&named_none, &zero);
+	struct call_key depth_key = key;
+
+	if (!none)
+		return 0;
+	key.depth = known ? live_depth(key, *known, stack) : 0;
+	depth = key.depth + 1;
+	if (bpf_map_update_elem(&named_calls, &key, none, BPF_ANY))
+		return 0;
+	if (bpf_map_update_elem(&named_depths, &depth_key, &depth, BPF_ANY)) {
+		bpf_map_delete_elem(&named_calls, &key);
+		return 0;
+	}
+	return bpf_map_lookup_elem(&named_calls, &key);
+}
+
+/* The call that returns now was the innermost. */
+static __always_inline void forget_call(struct call_key key, struct call_key depth_key)
+{
+	bpf_map_delete_elem(&named_calls, &key);
+	if (key.depth)
+		bpf_map_update_elem(&named_depths, &depth_key, &key.depth, BPF_ANY);
+	else
+		bpf_map_delete_elem(&named_depths, &depth_key);
+}
+
+#endif

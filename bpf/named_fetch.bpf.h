@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
+/*
+ * What a named probe is told, and the values that it gets: arguments are all read the same way, whatever
+ * the attach type: a chain of pointers that starts at the program's context (registers, tracepoint
+ * fields or typed arguments, each at an offset that user space knows).
+ */
+#ifndef TAPEDECK_NAMED_FETCH_H
+#define TAPEDECK_NAMED_FETCH_H
+
+#include "common.bpf.h"
+
+#define ARGS  8
+#define HOPS  5
+#define TESTS 4
+
+enum { NUMBER, TEXT, DATA_LOC, CONSTANT };
+enum { EQ, NE, LT, LE, GT, GE };
+enum { SLOT_RET = ARGS, SLOT_LATENCY, SLOTS };
+
+/* Follow `hops` pointers, each `offset[i]` past the one before; the value is at offset[hops]. */
+struct fetch {
+	__s32 offset[HOPS];
+	__u32 text;  /* where in the record its text begins */
+	__u16 limit; /* bytes of text at most */
+	__u8 hops;
+	__u8 kind;
+	__u8 size; /* of a number */
+	__u8 user; /* beyond the context it is the process's memory */
+	__u8 swap; /* big-endian */
+	__u8 sign;
+};
+
+struct test {
+	__u64 value;
+	__u8 slot, op, sign;
+	__u8 unused[5];
+};
+
+struct probe {
+	struct fetch arg[ARGS], ret;
+	struct fetch caller; /* the return address, where no frame holds it yet */
+	struct test test[TESTS];
+	__u64 threshold; /* ns; calls that take less are not recorded */
+	__s32 stack;     /* offset of the stack pointer in the context; negative: not known */
+	__u32 size;      /* of a record, room for all text included */
+	__u16 table;     /* number of its table */
+	__u8 args, tests;
+	__u8 cookie; /* the attach cookie says which of several functions it is */
+	__u8 kstack, ustack;
+	__u8 skip; /* frames of the kernel's stack that are ours */
+};
+
+const volatile struct probe probe = {};
+
+/* What a record of such a table begins with; as many values as there are arguments, then text. */
+struct hit {
+	EVENT;
+	task_id tid;
+	__u32 function;
+	__u32 unused __skip;
+	ns_t latency;
+	__u64 ret;
+	stack_id kstack, ustack; /* 0 where they are not asked for */
+	__u64 value[];
+};
+
+#define RECORD 640
+
+static __always_inline void read_memory(void *to, __u32 size, __u64 from, bool user)
+{
+	if (user)
+		bpf_probe_read_user(to, size, (void *)from);
+	else
+		bpf_probe_read_kernel(to, size, (void *)from);
+}
+
+/* Where the last pointer leads. What cannot be read is null, and so is all behind it. */
+static __always_inline __u64 follow(void *ctx, const volatile struct fetch *fetch)
+{
+	__u64 at = (__u64)ctx;
+
+	for (int hop = 0; hop < HOPS - 1; hop++) {
+		__u64 next = 0;
+
+		if (hop >= fetch->hops)
+			break;
+		read_memory(&next, sizeof(next), at + fetch->offset[hop], hop && fetch->user);
+		at = next;
+	}
+	return at + fetch->offset[fetch->hops];
+}
+
+static __always_inline __u64 swapped(__u64 value, __u32 size)
+{
+	if (size == 2)
+		return __builtin_bswap16(value);
+	return size == 4 ? __builtin_bswap32(value) : __builtin_bswap64(value);
+}
+
+static __always_inline __u64 fetch_number(void *ctx, const volatile struct fetch *fetch)
+{
+	__u64 value = 0;
+
+	if (fetch->kind == CONSTANT)
+		return (__s64)fetch->offset[0];
+	if (fetch->kind != NUMBER)
+		return 0;
+	read_memory(&value, fetch->size & 15, follow(ctx, fetch), fetch->hops && fetch->user);
+	if (fetch->swap)
+		value = swapped(value, fetch->size);
+	if (fetch->sign) {
+		__u32 unused_bits = 64 - 8 * (fetch->size & 15);
+
+		value = (__s64)(value << unused_bits) >> unused_bits;
+	}
+	return value;
+}
+
+/* Puts the text into its place in the record; the value is where that is, and how long. */
+static __always_inline __u64 fetch_text(void *ctx, const volatile struct fetch *fetch, void *record)
+{
+	__u64 from = follow(ctx, fetch);
+	void *to = record + fetch->text;
+	__u32 loc = 0;
+	long length;
+
+	if (fetch->kind == DATA_LOC) {
+		bpf_probe_read_kernel(&loc, sizeof(loc), (void *)from);
+		from = (__u64)ctx + (loc & 0xffff);
+	}
+	if (fetch->hops && fetch->user)
+		length = bpf_probe_read_user_str(to, fetch->limit, (void *)from);
+	else
+		length = bpf_probe_read_kernel_str(to, fetch->limit, (void *)from);
+	return fetch->text | (__u64)(length > 1 ? length - 1 : 0) << 16;
+}
+
+static __always_inline bool is_text(const volatile struct fetch *fetch)
+{
+	return fetch->kind == TEXT || fetch->kind == DATA_LOC;
+}
+
+static __always_inline bool holds(const volatile struct test *test, __u64 value)
+{
+	__s64 difference = test->sign ? ((__s64)value > (__s64)test->value) - ((__s64)value < (__s64)test->value)
+				      : (value > test->value) - (value < test->value);
+
+	switch (test->op) {
+	case EQ: return difference == 0;
+	case NE: return difference != 0;
+	case LT: return difference < 0;
+	case LE: return difference <= 0;
+	case GT: return difference > 0;
+	default: return difference >= 0;
+	}
+}
+
+/* All tests that are about the arguments, or all that are about the call's end. */
+static __always_inline bool passes(const __u64 *value, bool at_end)
+{
+	for (int i = 0; i < TESTS; i++) {
+		if (i >= probe.tests)
+			break;
+		if ((probe.test[i].slot >= ARGS) == at_end && !holds(&probe.test[i], value[probe.test[i].slot & 15]))
+			return false;
+	}
+	return true;
+}
+
+static __always_inline __u32 function_of(void *ctx)
+{
+	return probe.cookie ? bpf_get_attach_cookie(ctx) : 0;
+}
+
+static __always_inline void fetch_numbers(void *ctx, __u64 *value)
+{
+	for (int i = 0; i < ARGS; i++) {
+		if (i >= probe.args)
+			break;
+		value[i] = fetch_number(ctx, &probe.arg[i]);
+	}
+}
+
+static __always_inline void fill_arguments(void *ctx, const __u64 *value, struct hit *hit)
+{
+	for (int i = 0; i < ARGS; i++) {
+		if (i >= probe.args)
+			break;
+		if (is_text(&probe.arg[i]))
+			hit->value[i] = fetch_text(ctx, &probe.arg[i], hit);
+		else
+			hit->value[i] = value[i];
+	}
+}
+
+/*
+ * A program that may sleep has the kernel load the pages that texts begin in: constants that the
+ * process has not used yet are not in memory. Before the record is reserved, which all wait for.
+ */
+static __always_inline void touch_texts(void *ctx)
+{
+	for (int i = 0; i < ARGS; i++) {
+		char byte;
+
+		if (i >= probe.args)
+			break;
+		if (probe.arg[i].kind == TEXT && probe.arg[i].hops && probe.arg[i].user)
+			bpf_copy_from_user(&byte, 1, (void *)follow(ctx, &probe.arg[i]));
+	}
+}
+
+#endif

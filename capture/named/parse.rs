@@ -1,0 +1,365 @@
+//! From a probe's text to a [`Spec`]: the grammar, read from left to right.
+
+use super::spec::{ARGS, Arg, Kind, Member, Spec, Stacks, TESTS, Test, Type, Wrong};
+use std::time::Duration;
+
+const OPTIONS: &str = "the options are thr=TIME, ret=TYPE, kstack and ustack";
+
+impl Spec {
+    /// Reads one probe.
+    ///
+    /// # Errors
+    /// [`Wrong`], which points at the column.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        let mut cursor = Cursor { text, at: 0 };
+        let name = cursor.name_before_equals();
+        let (kind, calls) = cursor.kind()?;
+        let target = cursor.target()?;
+        let mut spec = Self {
+            text: text.to_owned(),
+            name,
+            kind,
+            calls,
+            target,
+            args: None,
+            tests: Vec::new(),
+            threshold: 0,
+            ret: Type::Int(8, true, false),
+            stacks: Stacks::default(),
+        };
+        cursor.spaces();
+        if cursor.take("(") {
+            spec.args = Some(cursor.arguments()?);
+        }
+        cursor.spaces();
+        if cursor.take("/") {
+            spec.tests = cursor.tests()?;
+        }
+        cursor.spaces();
+        if cursor.take("{") {
+            cursor.options(&mut spec)?;
+        }
+        cursor.spaces();
+        if !cursor.rest().is_empty() {
+            return Err(cursor.wrong("expected (arguments), /condition/, {options} or the end"));
+        }
+        Ok(spec)
+    }
+}
+
+/// A place in the text, which moves on.
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn wrong(&self, reason: impl Into<String>) -> Wrong {
+        Wrong::new(self.text, self.at, reason)
+    }
+
+    fn spaces(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    fn take(&mut self, what: &str) -> bool {
+        let found = self.rest().starts_with(what);
+        if found {
+            self.at += what.len();
+        }
+        found
+    }
+
+    fn expect(&mut self, what: &str) -> Result<(), Wrong> {
+        self.spaces();
+        if self.take(what) { Ok(()) } else { Err(self.wrong(format!("expected '{what}'"))) }
+    }
+
+    fn while_(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let length = rest.find(|c| !accept(c)).unwrap_or(rest.len());
+        self.at += length;
+        &rest[..length]
+    }
+
+    fn identifier(&mut self, what: &str) -> Result<String, Wrong> {
+        self.spaces();
+        let word = self.while_(|c| c.is_ascii_alphanumeric() || c == '_');
+        if word.is_empty() { Err(self.wrong(format!("expected {what}"))) } else { Ok(word.to_owned()) }
+    }
+
+    fn name_before_equals(&mut self) -> Option<String> {
+        let (word, _) = self.rest().split_once('=')?;
+        let plain =
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        plain.then(|| {
+            self.at += word.len() + 1;
+            word.to_owned()
+        })
+    }
+
+    fn kind(&mut self) -> Result<(Kind, bool), Wrong> {
+        let start = self.at;
+        let word = self.while_(|c| c != ':');
+        let kind = match word {
+            "t" => (Kind::Tracepoint, false),
+            "rt" | "tb" => (Kind::Raw, false),
+            "f" => (Kind::Function, false),
+            "fx" => (Kind::Function, true),
+            "k" => (Kind::Kprobe, false),
+            "kr" => (Kind::Kprobe, true),
+            "u" => (Kind::User, false),
+            "ur" => (Kind::User, true),
+            "usdt" => (Kind::Usdt, false),
+            "p" | "r" => return self.kind_of_bcc(word == "r"),
+            _ => {
+                let reason = "a probe begins with its kind: t:, rt:, f:, fx:, k:, kr:, u:, ur: or usdt: (as in t:sched:sched_switch)";
+                return Err(Wrong::new(self.text, start, reason));
+            }
+        };
+        self.expect(":")?;
+        Ok(kind)
+    }
+
+    /// `p::function` is the kernel's, `p:library:function` a user's.
+    fn kind_of_bcc(&mut self, calls: bool) -> Result<(Kind, bool), Wrong> {
+        self.expect(":")?;
+        Ok(if self.take(":") { (Kind::Function, calls) } else { (Kind::User, calls) })
+    }
+
+    fn target(&mut self) -> Result<(String, usize), Wrong> {
+        let at = self.at;
+        let target = self.while_(|c| !c.is_whitespace() && c != '(' && c != '{');
+        if target.is_empty() {
+            return Err(self.wrong("expected the place: an event, or a function"));
+        }
+        Ok((target.to_owned(), at))
+    }
+
+    fn arguments(&mut self) -> Result<Vec<Arg>, Wrong> {
+        let mut args: Vec<Arg> = Vec::new();
+        self.spaces();
+        if self.take(")") {
+            return Ok(args);
+        }
+        loop {
+            self.spaces();
+            let at = self.at;
+            if args.len() == ARGS {
+                return Err(Wrong::new(self.text, at, format!("a probe records at most {ARGS} arguments")));
+            }
+            let mut arg = self.argument(at)?;
+            while args.iter().any(|other| other.label == arg.label) {
+                arg.label.push('_');
+            }
+            args.push(arg);
+            self.spaces();
+            if self.take(")") {
+                return Ok(args);
+            }
+            self.expect(",")?;
+        }
+    }
+
+    fn argument(&mut self, at: usize) -> Result<Arg, Wrong> {
+        let mut base = self.identifier("the name of an argument")?;
+        self.spaces();
+        let mut label = None;
+        if self.take("=") {
+            label = Some(std::mem::replace(&mut base, self.identifier("the name of an argument")?));
+        }
+        let offset = if self.take("+") { Some(self.number()?) } else { None };
+        let members = self.members()?;
+        let ty = if self.take(":") { Some(self.ty()?) } else { None };
+        let label = label.unwrap_or_else(|| members.last().map_or_else(|| base.clone(), |m| m.name.clone()));
+        Ok(Arg { label, base, offset, members, ty, at })
+    }
+
+    fn members(&mut self) -> Result<Vec<Member>, Wrong> {
+        let mut members = Vec::new();
+        loop {
+            let at = self.at;
+            let arrow = self.take("->");
+            if !arrow && !self.take(".") {
+                return Ok(members);
+            }
+            members.push(Member { arrow, name: self.identifier("a member's name")?, at });
+        }
+    }
+
+    fn ty(&mut self) -> Result<Type, Wrong> {
+        let at = self.at;
+        let word = self.identifier("a type")?;
+        let ty = match word.as_str() {
+            "u8" | "bool" => Type::Int(1, false, false),
+            "u16" => Type::Int(2, false, false),
+            "u32" => Type::Int(4, false, false),
+            "u64" | "ptr" => Type::Int(8, false, false),
+            "i8" => Type::Int(1, true, false),
+            "i16" => Type::Int(2, true, false),
+            "i32" | "int" => Type::Int(4, true, false),
+            "i64" | "long" => Type::Int(8, true, false),
+            "be16" => Type::Int(2, false, true),
+            "be32" => Type::Int(4, false, true),
+            "str" => Type::Text(self.length()?, None),
+            "ustr" => Type::Text(self.length()?, Some(true)),
+            "kstr" => Type::Text(self.length()?, Some(false)),
+            _ => {
+                let reason = "a type is u8, u16, u32, u64, i8, i16, i32, i64, be16, be32, bool, ptr, str[N] or ustr[N]";
+                return Err(Wrong::new(self.text, at, reason));
+            }
+        };
+        Ok(ty)
+    }
+
+    fn length(&mut self) -> Result<u16, Wrong> {
+        if !self.take("[") {
+            return Ok(128);
+        }
+        let at = self.at;
+        let length = self.number()?;
+        self.expect("]")?;
+        let length = u16::try_from(length).ok().filter(|length| (1..=256).contains(length));
+        length.ok_or_else(|| Wrong::new(self.text, at, "text is at most 256 bytes long"))
+    }
+
+    fn tests(&mut self) -> Result<Vec<Test>, Wrong> {
+        let mut tests = Vec::new();
+        loop {
+            self.spaces();
+            let at = self.at;
+            if tests.len() == TESTS {
+                return Err(self.wrong(format!("a probe has at most {TESTS} conditions")));
+            }
+            let label = self.identifier("the label of an argument, ret or latency")?;
+            let (op, value) = (self.operator()?, self.number()?);
+            tests.push(Test { label, op, value, at });
+            self.spaces();
+            if self.take("/") {
+                return Ok(tests);
+            }
+            self.expect("&&")?;
+        }
+    }
+
+    fn operator(&mut self) -> Result<u8, Wrong> {
+        self.spaces();
+        let operators = [("==", 0), ("!=", 1), ("<=", 3), (">=", 5), ("<", 2), (">", 4)];
+        let found = operators.iter().find(|(sign, _)| self.rest().starts_with(sign));
+        let (sign, op) = found.ok_or_else(|| self.wrong("expected ==, !=, <, <=, > or >="))?;
+        self.at += sign.len();
+        Ok(*op)
+    }
+
+    /// A number, decimal or hexadecimal, or a time, which is then ns.
+    fn number(&mut self) -> Result<i64, Wrong> {
+        self.spaces();
+        let at = self.at;
+        let negative = self.take("-");
+        let word = self.while_(|c| c.is_ascii_alphanumeric() || c == '.');
+        let value = match word.strip_prefix("0x") {
+            Some(digits) => i64::from_str_radix(digits, 16).ok(),
+            None => word.parse().ok().or_else(|| ns(word)),
+        };
+        let value =
+            value.ok_or_else(|| Wrong::new(self.text, at, "expected a number, or a time as in 10ms"))?;
+        Ok(if negative { -value } else { value })
+    }
+
+    fn options(&mut self, spec: &mut Spec) -> Result<(), Wrong> {
+        loop {
+            self.spaces();
+            let at = self.at;
+            match self.identifier("an option")?.as_str() {
+                option @ ("thr" | "ret") if !spec.calls => {
+                    let reason = format!("only whole calls have '{option}': use fx:, kr: or ur:");
+                    return Err(Wrong::new(self.text, at, reason));
+                }
+                "thr" => {
+                    self.expect("=")?;
+                    spec.threshold = self.number()?.cast_unsigned();
+                }
+                "ret" => {
+                    self.expect("=")?;
+                    spec.ret = self.ty()?;
+                }
+                "kstack" => spec.stacks.kernel = true,
+                "ustack" => spec.stacks.user = true,
+                _ => return Err(Wrong::new(self.text, at, OPTIONS)),
+            }
+            self.spaces();
+            if self.take("}") {
+                return Ok(());
+            }
+            self.expect(",")?;
+        }
+    }
+}
+
+fn ns(word: &str) -> Option<i64> {
+    let digits = word.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let value: f64 = word[..digits].parse().ok()?;
+    let unit = match &word[digits..] {
+        "ns" => 1e-9,
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        _ => return None,
+    };
+    i64::try_from(Duration::try_from_secs_f64(value * unit).ok()?.as_nanos()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_parts_are_read() {
+        let text = "slow=fx:tcp_sendmsg(dport=sk->__sk_common.skc_dport:be16, size) /size > 0x10 && ret<0/ {thr=1.5ms}";
+        let spec = Spec::parse(text).expect("well formed");
+        assert_eq!((spec.name.as_deref(), spec.kind, spec.calls), (Some("slow"), Kind::Function, true));
+        assert_eq!(spec.target, ("tcp_sendmsg".to_owned(), 8));
+        let args = spec.args.expect("two");
+        assert_eq!((args[0].label.as_str(), args[0].base.as_str()), ("dport", "sk"));
+        let members: Vec<_> = args[0].members.iter().map(|m| (m.arrow, m.name.as_str())).collect();
+        assert_eq!(members, [(true, "__sk_common"), (false, "skc_dport")]);
+        assert_eq!((args[0].ty, args[1].label.as_str()), (Some(Type::Int(2, false, true)), "size"));
+        let tests: Vec<_> = spec.tests.iter().map(|t| (t.label.as_str(), t.op, t.value)).collect();
+        assert_eq!(tests, [("size", 4, 16), ("ret", 2, 0)]);
+        assert_eq!(spec.threshold, 1_500_000);
+        let spec = Spec::parse("t:a:b {kstack, ustack}").expect("well formed");
+        assert_eq!(spec.stacks, Stacks { kernel: true, user: true });
+    }
+
+    #[test]
+    fn spellings_of_bcc_mean_the_same() {
+        let of = |text: &str| Spec::parse(text).map(|spec| (spec.kind, spec.calls, spec.target.0));
+        assert_eq!(of("p::do_nanosleep"), Ok((Kind::Function, false, "do_nanosleep".into())));
+        assert_eq!(of("r::vfs_read"), Ok((Kind::Function, true, "vfs_read".into())));
+        assert_eq!(of("p:c:malloc"), Ok((Kind::User, false, "c:malloc".into())));
+    }
+
+    #[test]
+    fn a_path_may_hold_slashes_and_a_condition_follows_a_space() {
+        let spec = Spec::parse("u:/usr/lib/libc.so.6:malloc(arg1:u64) /arg1 >= 4096/").expect("well formed");
+        assert_eq!((spec.target.0.as_str(), spec.tests.len()), ("/usr/lib/libc.so.6:malloc", 1));
+        let spec = Spec::parse("u:c:free(arg1+8:u32)").expect("well formed");
+        assert_eq!(spec.args.expect("one")[0].offset, Some(8));
+    }
+
+    #[test]
+    fn an_error_points_at_its_column() {
+        let of = |text: &str| Spec::parse(text).expect_err("wrong").to_string();
+        assert!(of("sched_switch").ends_with("\n  sched_switch\n  ^"), "{}", of("sched_switch"));
+        let text = "t:a:b(x:u7)";
+        assert!(of(text).ends_with("\n  t:a:b(x:u7)\n          ^"), "{}", of(text));
+        assert!(of("f:x(a,b,c,d,e,f,g,h,i)").starts_with("a probe records at most 8 arguments"));
+        assert!(of("f:x {thr=1ms}").contains("only whole calls have"));
+        assert!(of("u:c:x {stack}").starts_with("the options are"), "{}", of("u:c:x {stack}"));
+        assert!(of("f:x(a) /a ~ 1/").contains("expected =="));
+    }
+}
