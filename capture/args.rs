@@ -1,7 +1,7 @@
 //! The command line.
 
 use super::governor::{parse_rate, parse_share};
-use super::groups::expand;
+use super::groups::{expand, words};
 use super::limit::{Limit, parse_duration, parse_interval, parse_limit, parse_size};
 use super::place::CpuList;
 use super::sampling;
@@ -79,7 +79,7 @@ pub struct Args {
     pub dump: Option<PathBuf>,
 
     /// Probe groups to record, separated by commas: see --list [default: `default`, which stands for several; with -e alone, no group]
-    #[arg(short, long, value_name = "GROUPS", value_delimiter = ',')]
+    #[arg(short, long, value_name = "GROUPS", value_delimiter = ',', value_parser = words(), hide_possible_values = true)]
     pub groups: Option<Vec<String>>,
 
     /// Record a probe of your own, as in `t:sched:sched_switch`, `f:tcp_sendmsg(size)`, `ur:c:malloc(arg1)`; or a
@@ -318,5 +318,14 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_group_is_a_matter_of_usage() {
+        let error = Args::try_parse_from(["capture", "-o", "t.bin", "-g", "proc,nett"]).expect_err("nett");
+        assert_eq!(error.exit_code(), 2);
+        let said = error.to_string();
+        assert!(said.contains("'nett'") && said.contains("'net'") && said.contains("syscalls"), "{said}");
+        Args::try_parse_from(["capture", "-o", "t.bin", "-g", "default,cpu"]).expect("known");
     }
 }

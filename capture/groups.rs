@@ -3,6 +3,8 @@
 //! A family of programs is one line here. The rates are for planning, on a busy host of 64 processors; what a
 //! recording does cost, it says itself at its end.
 
+use clap::builder::PossibleValuesParser;
+
 /// One group.
 pub struct Group {
     /// As `-g` names it; a file of `bpf/`.
@@ -33,6 +35,11 @@ pub const GROUPS: &[Group] = &[
 #[must_use]
 pub fn about(name: &str) -> Option<&'static Group> {
     GROUPS.iter().find(|group| group.name == name)
+}
+
+/// What `-g` accepts.
+pub fn words() -> impl clap::builder::TypedValueParser<Value = String> {
+    PossibleValuesParser::new(GROUPS.iter().map(|group| group.name).chain(["default"]))
 }
 
 /// Replaces the word `default` by the groups that it stands for.
