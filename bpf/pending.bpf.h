@@ -12,7 +12,7 @@ struct pending_call {
 	__u64 sk;  /* the socket of the call in flight; 0: none */
 	__u64 ts;
 	__u32 size, seq, flags, exact;
-	__u32 table; /* of the call, if a kretprobe is to end it, + 1 */
+	__u32 table; /* of the call, if its return is to be seen, + 1 */
 	__u32 unused;
 };
 
@@ -53,14 +53,11 @@ static __always_inline struct pending_call *begin_call(struct pending_call *p, c
 	return p;
 }
 
-static __always_inline struct pending_call *start_call(const void *sk)
-{
-	return begin_call(pending_call(), sk);
-}
-
 /*
- * A kretprobe follows only so many calls at a time, and of those it misses the kernel counts none
- * before 6.7: so what is still there when the thread makes its next call, or ends, is a loss.
+ * Returns can be missed, and the kernel counts it nowhere: a kretprobe follows only so many calls
+ * at a time (counted since 6.7), and a call that is in a function while any other tracer attaches
+ * to it, or leaves it, comes back through a trampoline that skips the exit programs. So what is
+ * still there when the thread makes its next call, or ends, is a loss.
  */
 static __always_inline void count_unreturned(const struct pending_call *p)
 {

@@ -6,40 +6,36 @@
 #include "pending.bpf.h"
 #include "sock.bpf.h"
 
-static __always_inline struct pending_call *note_call(const struct sock *sk, __u32 size, __u32 flags)
+/* Notes a call that is to become a row of `table` when it returns; null when there is no space for the note. */
+static __always_inline struct pending_call *note_call(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
 {
-	struct pending_call *p = start_call(sk);
+	struct pending_call *p = pending_call();
 
+	count_unreturned(p);
+	p = begin_call(p, sk);
 	if (p) {
 		p->size = size;
 		p->flags = flags;
+		p->table = table + 1;
 	}
 	return p;
 }
 
-static __always_inline int call_starts(const struct sock *sk, __u32 size, __u32 flags)
+static __always_inline int call_starts(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
 {
 	if (gate && group_enabled && current_wanted())
-		note_call(sk, size, flags);
+		note_call(table, sk, size, flags);
 	return 0;
 }
 
 /* A kretprobe sees the returned value and nothing else: without the note, its call is lost. */
 static __always_inline int noted_call_starts(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
 {
-	struct pending_call *p;
-
 	if (!gate || !group_enabled)
 		return 0;
-	if (!current_wanted()) {
+	if (!current_wanted())
 		count_filtered(table);
-		return 0;
-	}
-	count_unreturned(pending_call());
-	p = note_call(sk, size, flags);
-	if (p)
-		p->table = table + 1;
-	else
+	else if (!note_call(table, sk, size, flags))
 		count_state_full(table);
 	return 0;
 }

@@ -32,7 +32,7 @@ static __always_inline int recv_end(const struct sock *sk, int ret, __u32 flags,
 SEC("fentry/tcp_recvmsg") __probe(sock_recv, 1, "fentry") __notes
 int BPF_PROG(recv__fentry, struct sock *sk)
 {
-	return call_starts(sk, 0, 0);
+	return call_starts(TABLE(sock_recv), sk, 0, 0);
 }
 
 /* Six parameters, five, or four (`nonblock` went away, then `addr_len`): ask, from 5.17 on. */
@@ -50,7 +50,7 @@ int recv__fexit(__u64 *ctx)
 SEC("fentry/tcp_recvmsg") __probe(sock_recv, 2, "fentry") __notes
 int BPF_PROG(recv_six__fentry, struct sock *sk)
 {
-	return call_starts(sk, 0, 0);
+	return call_starts(TABLE(sock_recv), sk, 0, 0);
 }
 
 SEC("fexit/tcp_recvmsg") __probe(sock_recv, 2, "fentry")

@@ -60,7 +60,7 @@ static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags,
 SEC("fentry/tcp_sendmsg") __probe(sock_send, 1, "fentry") __notes
 int BPF_PROG(send__fentry, struct sock *sk, struct msghdr *msg, __u64 size)
 {
-	return call_starts(sk, size, BPF_CORE_READ(msg, msg_flags));
+	return call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags));
 }
 
 SEC("fentry/tcp_sendmsg_locked") __probe(sock_send, 1, "fentry") __notes

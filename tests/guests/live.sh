@@ -14,10 +14,8 @@ ln -s /payload/live "$1"
 modules="cli:: cost:: crash:: exec:: filters:: kernel_functions:: ledger:: made_up:: observers:: odd:: output::
   privacy:: receive:: sched:: sends:: stat:: state::"
 
-# Open: seen to fail in guests and never on the host. The first counted 69 or 68 of 70 received bytes, the second (5.10
-# alone, once) bytes of another port.
-open="--skip state::the_client_alone --skip filters::by_port"
-
+# One after the other: a recorder that comes or goes makes the kernel forget the returns of calls in flight, which the
+# others count as lost (see ledger::a_receive_that_waits_…).
 # shellcheck disable=SC2086 # a word for each module
-REQUIRE_LIVE=probes timeout 1500 "$1/deps/live" --test-threads 2 $open $modules >/out/live/log 2>&1
+REQUIRE_LIVE=probes timeout 1500 "$1/deps/live" --test-threads 1 $modules >/out/live/log 2>&1
 echo $? >/out/live/status

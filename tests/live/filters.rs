@@ -2,7 +2,7 @@
 
 use super::support::{Installed, Undo, Watch, account, aloud, free_port, has, live, truth, workload};
 use super::trace::{
-    Row, events, known, number, of_socket, of_thread, open, rows, socket, sockets, told, total,
+    Row, carried, events, known, number, of_socket, of_thread, open, rows, socket, sockets, told, total,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -61,7 +61,7 @@ fn check_server(path: &Path, wanted: &Value) {
     let receives = of_thread(of_socket(rows(path, "sock_recv"), id), told(&server["tid"]));
     assert_eq!(receives.len() as i128, told(&server["recv"]["calls"]));
     let segments = of_socket(rows(path, "tcp_rx"), id);
-    assert_eq!(super::trace::sum(&segments, "len"), told(&wanted["bytes"]));
+    assert_eq!(carried(&segments), told(&wanted["bytes"]));
 }
 
 fn check_processes(path: &Path, wanted: &Value) {

@@ -231,9 +231,9 @@ impl Watch {
     /// Ends the recording; it must have gone well. Returns what capture printed.
     pub fn finish(mut self) -> String {
         drop(self.capture.stdin.take());
-        drop(self.stdout);
         let output = self.capture.wait_with_output().expect("capture ends");
-        assert!(output.status.success(), "capture failed:\n{}", text(&output));
+        drop(self.stdout); // not before: some cats get a SIGPIPE though they have nothing to write
+        assert!(output.status.success(), "capture failed, {}:\n{}", output.status, text(&output));
         text(&output)
     }
 

@@ -144,6 +144,22 @@ pub fn distance(from: i128, to: i128) -> i128 {
     i128::from((to as u32).wrapping_sub(from as u32).cast_signed())
 }
 
+/// How many bytes of a stream the segments carry: one that was sent twice (a guest that stands still for a while makes
+/// the kernel do so) counts once.
+pub fn carried(segments: &[Row]) -> i128 {
+    let first = segments.first().map_or(0, |row| number(row, "seq"));
+    let mut ranges: Vec<(i128, i128)> =
+        segments.iter().map(|row| (distance(first, number(row, "seq")), number(row, "len"))).collect();
+    ranges.sort_unstable();
+    let mut reached = i128::MIN;
+    let mut bytes = 0;
+    for (at, length) in ranges {
+        bytes += (at + length - reached.max(at)).max(0);
+        reached = reached.max(at + length);
+    }
+    bytes
+}
+
 /// Sends must follow each other without gap and without overlap: each begins where the one before ended.
 pub fn assert_contiguous(sends: &[Row]) {
     let first = sends.iter().min_by_key(|row| number(row, "ts")).map_or(0, |row| number(row, "seq"));
