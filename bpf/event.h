@@ -43,6 +43,7 @@ typedef __u32 us_t __unit("us");
 typedef __u32 task_id __ref("task");      /* thread id as the initial pid namespace has it */
 typedef __u32 sock_id __ref("sock");      /* ours: counts up over one recording, never used twice */
 typedef __u32 file_id __ref("file");      /* ours, never used twice */
+typedef __u32 disk_id __ref("disk");      /* device number, as stat(2) has it */
 typedef __u32 seq_t __by("sock");         /* TCP sequence number */
 typedef struct { __u8 byte[16]; } ip6_t __unit("ip");
 typedef struct { __u16 off, len; } str_t __tag("trailing");
@@ -129,6 +130,12 @@ struct file_row {
 	char fstype[16] __doc("type of the file system");
 	__u32 unused __skip;
 } __identity __renewed __name("file") __doc("a file, directory, pipe or socket, by the name it was last met under");
+
+struct disk_row {
+	EVENT;
+	disk_id dev __key;
+	char disk[32] __doc("name of the whole disk, as /proc/diskstats has it");
+} __identity __name("disk") __doc("a block device, by the name that it had when a request for it was first met");
 
 /* ---- group proc ---- */
 
@@ -399,5 +406,43 @@ struct task_stat {
 	__u32 policy __doc("0 normal, 1 FIFO, 2 round robin, 3 batch, 5 idle, 6 deadline");
 	__u32 unused __skip;
 } __event __doc("what a thread has used since it was created: at each interval and at its end");
+
+/* ---- group block ---- */
+
+enum block_part {
+	PART_start = 1, /* a task asks */
+	PART_insert,    /* into the scheduler's queue */
+	PART_issue,     /* to the driver */
+	PART_requeue,   /* the driver gave it back */
+	PART_complete,
+	PART_merge, /* it became part of another request */
+};
+
+/* Numbers that kernels have given to several operations, as those of zones, have no name here. */
+enum block_op {
+	OP_read,
+	OP_write,
+	OP_flush,
+	OP_discard,
+	OP_secure_erase = 5,
+	OP_write_zeroes = 9,
+	OP_driver_in = 34,
+	OP_driver_out,
+};
+
+struct block_rq {
+	EVENT;
+	task_id tid __null(0) __doc("thread that this part ran in: at the first part, the one that asked; null: an interrupt");
+	__u64 rq __doc("address of the request; the same for all its parts, and used again after the last");
+	__u64 sector __null(-1) __by("dev") __doc("first sector of 512 bytes, on the whole disk; null: a command to the driver");
+	bytes_t bytes __doc("size; of a completion, what is done with it");
+	bytes_t left __doc("of a completion, what is still to be done; 0: it was the last");
+	disk_id dev __null(0);
+	enum block_part part;
+	enum block_op op;
+	__u32 flags __doc("REQ_ flags: 2048 sync, 4096 metadata, 131072 forced to the medium, 262144 flush before, 524288 read-ahead");
+	__s32 error __unit("errno") __doc("of a completion: 0, or a negative error number");
+	__u32 unused __skip;
+} __event __doc("one part of a request's way through the block layer");
 
 #endif

@@ -333,6 +333,24 @@ struct bpf_iter__task_file {
 	u32 fd;
 	struct file *file;
 };
+/* ---- block devices ---- */
+struct gendisk {
+	int major, first_minor;
+	char disk_name[32];
+};
+struct request_queue {
+	struct gendisk *disk;
+};
+struct request {
+	struct request_queue *q;
+	unsigned int cmd_flags;
+	unsigned int __data_len;
+	u64 __sector;
+};
+struct request___until_5_16 {
+	struct gendisk *rq_disk;
+};
+
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };

@@ -27,6 +27,7 @@ pub const GROUPS: &[Group] = &[
     group("cpu", false, "processors times the sampling rate"),
     group("net-rx", false, "20,000 to 1,000,000 a second: each TCP segment"),
     group("file", false, "10,000 to 500,000 a second, mostly reads and writes"),
+    group("block", false, "4,000 to 200,000 a second: two to four for each I/O"),
     group("sched", false, "100,000 to 2,000,000 a second; far less with --min-wait"),
     group("syscalls", false, "100,000 to 5,000,000 calls a second, added up to some thousand rows"),
 ];

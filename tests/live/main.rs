@@ -4,6 +4,7 @@
 //! what they make: namespaces, control groups, mounts.
 
 mod abuse;
+mod block;
 mod bounds;
 mod cli;
 mod cost;
