@@ -4,6 +4,7 @@
 use super::clock::{Clock, SECOND};
 use super::error::Failure;
 use super::window::Window;
+use std::sync::Arc;
 
 /// More bins than anybody reads.
 const MOST: u64 = 1_000_000;
@@ -12,9 +13,9 @@ const MOST: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Bins {
     /// Monotonic ns: bin i is from edge i up to edge i + 1; the outer edges are those of the span.
-    edges: Vec<u64>,
+    edges: Arc<[u64]>,
     /// Wall ns at which each bin begins by the clock.
-    starts: Vec<i64>,
+    starts: Arc<[i64]>,
     /// Length of a bin, ns; `None`: one bin is all.
     pub interval: Option<u64>,
 }
@@ -48,7 +49,7 @@ impl Bins {
     ) -> Result<Self, Failure> {
         let first = clock.wall(window.from);
         let Some(step) = interval else {
-            return Ok(Self { edges: vec![window.from, window.to], starts: vec![first], interval });
+            return Ok(Self { edges: [window.from, window.to].into(), starts: [first].into(), interval });
         };
         if step == 0 || (window.to - window.from) / step > MOST {
             return Err(Failure::usage(format!("an interval of {step} ns makes more than {MOST} rows"))
@@ -72,7 +73,7 @@ impl Bins {
             at = at.saturating_add(length).max(aligned(clock.wall(edge.saturating_add(1))));
         }
         edges.push(window.to);
-        Ok(Self { edges, starts, interval })
+        Ok(Self { edges: edges.into(), starts: starts.into(), interval })
     }
 
     /// Number of bins.

@@ -10,16 +10,16 @@ use super::window::Window;
 use anyhow::Result;
 
 /// States as the kernel numbers them.
-pub(crate) const ESTABLISHED: u64 = 1;
-pub(crate) const SYN_SENT: u64 = 2;
-pub(crate) const SYN_RECV: u64 = 3;
-pub(crate) const FIN_WAIT1: u64 = 4;
-pub(crate) const FIN_WAIT2: u64 = 5;
-pub(crate) const CLOSE: u64 = 7;
-pub(crate) const CLOSE_WAIT: u64 = 8;
-pub(crate) const LAST_ACK: u64 = 9;
-pub(crate) const LISTEN: u64 = 10;
-pub(crate) const CLOSING: u64 = 11;
+pub(crate) const ESTABLISHED: i64 = 1;
+pub(crate) const SYN_SENT: i64 = 2;
+pub(crate) const SYN_RECV: i64 = 3;
+pub(crate) const FIN_WAIT1: i64 = 4;
+pub(crate) const FIN_WAIT2: i64 = 5;
+pub(crate) const CLOSE: i64 = 7;
+pub(crate) const CLOSE_WAIT: i64 = 8;
+pub(crate) const LAST_ACK: i64 = 9;
+pub(crate) const LISTEN: i64 = 10;
+pub(crate) const CLOSING: i64 = 11;
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,7 +90,7 @@ impl Connections {
 
     /// From steps by socket and time.
     fn of(steps: &[Step]) -> Self {
-        let ends = |a: &Step, b: &Step| a.sock == b.sock && u64::from(a.new) != CLOSE;
+        let ends = |a: &Step, b: &Step| a.sock == b.sock && i64::from(a.new) != CLOSE;
         let lives = steps.chunk_by(ends).filter(|life| !listens(life));
         Self(lives.map(connection).collect())
     }
@@ -120,11 +120,11 @@ impl Connections {
 /// A listener, or a listener's end.
 fn listens(life: &[Step]) -> bool {
     let last = life.last().copied().unwrap_or_default();
-    u64::from(last.new) == LISTEN || u64::from(last.old) == LISTEN && u64::from(last.new) == CLOSE
+    i64::from(last.new) == LISTEN || i64::from(last.old) == LISTEN && i64::from(last.new) == CLOSE
 }
 
 fn connection(life: &[Step]) -> Connection {
-    let at = |state| life.iter().find(|step| u64::from(step.new) == state).map(|step| step.ts);
+    let at = |state| life.iter().find(|step| i64::from(step.new) == state).map(|step| step.ts);
     let (first, last) = (life.first().copied().unwrap_or_default(), life.last().copied().unwrap_or_default());
     let (syn, our_fin, their_fin) = counted(life);
     Connection {
@@ -132,7 +132,7 @@ fn connection(life: &[Step]) -> Connection {
         syn_sent: at(SYN_SENT),
         established: at(ESTABLISHED),
         closed: at(CLOSE),
-        begun: matches!(u64::from(first.new), SYN_SENT | SYN_RECV),
+        begun: matches!(i64::from(first.new), SYN_SENT | SYN_RECV),
         sent: last.acked.saturating_sub(u64::from(syn) + u64::from(our_fin)),
         received: last.received.saturating_sub(u64::from(their_fin)),
         retrans: last.retrans,
@@ -148,19 +148,19 @@ fn connection(life: &[Step]) -> Connection {
 /// RST or a timeout can take as well, where the counter moved with the step.
 fn counted(life: &[Step]) -> (bool, bool, bool) {
     let went = |old, new| {
-        life.iter().any(|step| u64::from(step.old) == old && (u64::from(step.new) == new || new == 0))
+        life.iter().any(|step| i64::from(step.old) == old && (i64::from(step.new) == new || new == 0))
     };
     let syn = went(SYN_SENT, ESTABLISHED) || went(SYN_SENT, SYN_RECV);
     let moved = |old, counter: fn(&Step) -> u64| {
         let pair = life.windows(2).find(|pair| {
-            u64::from(pair[1].old) == old && u64::from(pair[0].new) == old && u64::from(pair[1].new) == CLOSE
+            i64::from(pair[1].old) == old && i64::from(pair[0].new) == old && i64::from(pair[1].new) == CLOSE
         });
         pair.is_some_and(|pair| counter(&pair[1]) > counter(&pair[0]))
     };
     let acked = |step: &Step| step.acked;
     let ours = went(FIN_WAIT1, FIN_WAIT2) || moved(LAST_ACK, acked) || moved(CLOSING, acked);
     let theirs = went(CLOSE_WAIT, 0)
-        || life.iter().any(|step| matches!(u64::from(step.new), CLOSE_WAIT | CLOSING))
+        || life.iter().any(|step| matches!(i64::from(step.new), CLOSE_WAIT | CLOSING))
         || moved(FIN_WAIT2, |step| step.received);
     (syn, ours, theirs)
 }
@@ -170,8 +170,8 @@ mod tests {
     use super::*;
 
     /// Steps of one socket: old, new, acked, received.
-    fn life(steps: &[(u64, u64, u64, u64)]) -> Vec<Connection> {
-        let step = |(ts, &(old, new, acked, received)): (u64, &(u64, u64, u64, u64))| Step {
+    fn life(steps: &[(i64, i64, u64, u64)]) -> Vec<Connection> {
+        let step = |(ts, &(old, new, acked, received)): (u64, &(i64, i64, u64, u64))| Step {
             ts,
             acked,
             received,
@@ -183,7 +183,7 @@ mod tests {
         Connections::of(&(1..).zip(steps).map(step).collect::<Vec<_>>()).0
     }
 
-    fn bytes(steps: &[(u64, u64, u64, u64)]) -> (u64, u64) {
+    fn bytes(steps: &[(i64, i64, u64, u64)]) -> (u64, u64) {
         let connection = life(steps)[0];
         (connection.sent, connection.received)
     }

@@ -14,9 +14,9 @@ pub(crate) struct Way {
 /// The latest that a socket's counters said.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counters {
-    pub retrans: Option<u64>,
+    pub retrans: Option<i64>,
     /// Time and value.
-    pub srtt: Option<(u64, u64)>,
+    pub srtt: Option<(i64, i64)>,
 }
 
 /// What a connection did, or all connections of a group.
@@ -27,7 +27,7 @@ pub(crate) struct Flow {
     /// By `tcp_recvmsg`.
     pub received: Way,
     /// First and last event.
-    pub times: Option<(u64, u64)>,
+    pub times: Option<(i64, i64)>,
     /// Inside `tcp_sendmsg`, ns.
     pub latencies: Samples,
     /// By socket.
@@ -37,13 +37,13 @@ pub(crate) struct Flow {
 /// The counters of a group's sockets. Most groups are one socket, whose counters are met in every segment.
 #[derive(Default)]
 pub(crate) struct Sockets {
-    first: Option<(u64, Counters)>,
-    others: FastMap<u64, Counters>,
+    first: Option<(i64, Counters)>,
+    others: FastMap<i64, Counters>,
 }
 
 impl Sockets {
     /// Takes over what is larger or later.
-    pub fn merge(&mut self, sock: u64, counters: &Counters) {
+    pub fn merge(&mut self, sock: i64, counters: &Counters) {
         match &mut self.first {
             Some((first, known)) if *first == sock => known.merge(counters),
             Some(_) => self.others.entry(sock).or_default().merge(counters),
@@ -52,7 +52,7 @@ impl Sockets {
     }
 
     /// In no order.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &Counters)> {
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &Counters)> {
         let first = self.first.iter().map(|(sock, counters)| (*sock, counters));
         first.chain(self.others.iter().map(|(&sock, counters)| (sock, counters)))
     }
@@ -62,7 +62,7 @@ impl Way {
     /// A call and what it returned.
     pub fn add(&mut self, ret: Option<i64>) {
         self.calls += 1;
-        self.bytes += ret.and_then(|ret| u64::try_from(ret).ok()).unwrap_or(0);
+        self.bytes += moved(ret);
     }
 }
 
@@ -81,8 +81,8 @@ impl Merge for Flow {
             way.calls += more.calls;
         }
         if let Some((first, last)) = later.times {
-            self.see(first);
-            self.see(last);
+            self.see(Some(first));
+            self.see(Some(last));
         }
         self.latencies.merge(later.latencies);
         later.sockets.iter().for_each(|(sock, counters)| self.sockets.merge(sock, counters));
@@ -91,7 +91,8 @@ impl Merge for Flow {
 
 impl Flow {
     /// An event.
-    pub fn see(&mut self, ts: u64) {
+    pub fn see(&mut self, ts: Option<i64>) {
+        let Some(ts) = ts else { return };
         let (first, last) = self.times.unwrap_or((ts, ts));
         self.times = Some((first.min(ts), last.max(ts)));
     }
@@ -103,19 +104,30 @@ impl Flow {
 
     /// Segments that were sent again, where that is known.
     pub fn retrans(&self) -> Option<u64> {
-        self.sockets.iter().filter_map(|(_, counters)| counters.retrans).reduce(|sum, more| sum + more)
+        let known = self.sockets.iter().filter_map(|(_, counters)| counters.retrans);
+        known.map(i64::cast_unsigned).reduce(|sum, more| sum + more)
     }
 
     /// The last round-trip time, of several sockets the median.
     pub fn srtt(&self) -> Option<u64> {
-        let mut values: Vec<u64> =
+        let mut values: Vec<i64> =
             self.sockets.iter().filter_map(|(_, counters)| Some(counters.srtt?.1)).collect();
         values.sort_unstable();
-        inverse_cdf(&values, 0.5)
+        inverse_cdf(&values, 0.5).map(i64::cast_unsigned)
     }
 }
 
+/// The bytes that a call moved, by what it returned.
+pub(crate) fn moved(ret: Option<i64>) -> u64 {
+    ret.and_then(|ret| u64::try_from(ret).ok()).unwrap_or(0)
+}
+
+/// Whether a call was told `MSG_PEEK`: the bytes stay in the socket.
+pub(crate) fn peeks(flags: Option<i64>) -> bool {
+    flags.is_some_and(|flags| flags & 2 != 0)
+}
+
 /// Before the first sample the kernel's estimate is 0.
-pub(crate) fn measured(ts: u64, srtt: Option<u64>) -> Option<(u64, u64)> {
-    srtt.filter(|&srtt| srtt > 0).map(|srtt| (ts, srtt))
+pub(crate) fn measured(ts: Option<i64>, srtt: Option<i64>) -> Option<(i64, i64)> {
+    ts.zip(srtt.filter(|&srtt| srtt > 0))
 }

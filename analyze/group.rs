@@ -1,56 +1,25 @@
 //! Adding up by interval and by what `--by` names.
 //!
-//! The fold works on ids alone (interval, thread row, socket, plain numbers); their names are looked
-//! up once per group afterwards, and groups of the same names are merged.
+//! The fold works on ids alone (interval, thread row, socket, plain numbers: [`super::ids`]); their names are
+//! looked up once per group afterwards ([`super::naming`]), and groups of the same names are merged.
 
-use super::bins::{Bins, Run};
+use super::bins::Bins;
 use super::error::Failure;
-use super::hash::{FastMap, Mixer};
-use super::input::{Input, Link, Source};
+use super::ids::{Ids, Key, Slots, UNKNOWN};
+use super::input::{Input, Source};
 use super::load::{Chunk, Scan};
+use super::naming::{Met, Names};
 use super::rows::{Rows, Value, address, named};
+use super::states::States;
+use super::strip::Numbers;
 use super::trace::Trace;
 use crate::schema::ColumnType;
-use hashbrown::HashTable;
 use rayon::prelude::*;
-use std::hash::{Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
 
 /// Something that can be added up. Merging must be associative.
 pub(crate) trait Merge: Default + Send {
     /// Adds what came later.
     fn merge(&mut self, later: Self);
-}
-
-/// Ids that make up a key; columns of one identity row share one.
-const MOST: usize = 4;
-/// Stands for "not known".
-const UNKNOWN: u64 = u64::MAX;
-/// Numbers below this find their group in a list; ids are given out one by one, so most are.
-const DENSE: u64 = 1 << 20;
-/// In that list: no group yet.
-const NONE: u32 = u32::MAX;
-
-/// Interval and ids of a group; ids that nothing needs are 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Key {
-    bin: u32,
-    ids: [u64; MOST],
-}
-
-impl Key {
-    /// The same ids in another interval: for what does not belong to that of its row.
-    pub fn in_bin(self, bin: u32) -> Self {
-        Self { bin, ..self }
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, to: &mut H) {
-        to.write_u64(self.ids[0] ^ u64::from(self.bin) << 40);
-        // Most groups have one id or two, and each word costs as much as the rest of a row.
-        self.ids[1..].iter().filter(|&&id| id != 0).for_each(|&id| to.write_u64(id));
-    }
 }
 
 /// How to group the rows of a table.
@@ -60,41 +29,7 @@ pub(crate) struct Grouping<'a> {
     pub bins: Bins,
     /// What `--by` names.
     pub by: Vec<Input>,
-    ids: Vec<Id>,
-    /// Per `by`, its id.
-    id_of: Vec<usize>,
-    texts: Mutex<Texts>,
-}
-
-/// Where an id comes from.
-enum Id {
-    /// A number of the event; what it refers to is looked up afterwards where no moment matters to that.
-    Number(usize),
-    /// A number in whole units of so many of its own: `latency_us`.
-    Whole(usize, i64),
-    Text(usize),
-    Row(Link),
-}
-
-/// What the values of an id mean, and in which order.
-struct Ids {
-    /// Each value once, to its position.
-    positions: FastMap<u64, u32>,
-    list: Vec<u64>,
-}
-
-/// A column of the result: the rank of each id, the value of each rank.
-struct Names {
-    /// By position of the id.
-    ranks: Vec<u32>,
-    values: Vec<Value>,
-}
-
-/// Texts in events, numbered as they are met; the numbers do not outlive the fold.
-#[derive(Default)]
-struct Texts {
-    numbers: FastMap<Vec<u8>, u64>,
-    list: Vec<Vec<u8>>,
+    ids: Ids,
 }
 
 /// One group of the result.
@@ -108,161 +43,66 @@ pub(crate) struct Group<A> {
     pub state: A,
 }
 
-/// The one part of a key in which groups can differ, where there is one.
-#[derive(Clone, Copy)]
-enum Only {
-    Bin,
-    Id,
-}
-
-/// States by key, in the order in which keys were met.
-struct Groups<A> {
-    /// Positions in `states`, by the only part of the key.
-    list: Vec<u32>,
-    /// Positions of all other keys: those are in `keys`, so they need not be here too.
-    index: HashTable<u32>,
-    keys: Vec<Key>,
-    /// Apart from their keys, so that more of them fit the processor's caches.
-    states: Vec<A>,
-    last: usize,
-}
-
-impl<A> Default for Groups<A> {
-    fn default() -> Self {
-        Self { list: Vec::new(), index: HashTable::new(), keys: Vec::new(), states: Vec::new(), last: 0 }
-    }
-}
-
-fn hash(key: &Key) -> u64 {
-    let mut mixer = Mixer::default();
-    key.hash(&mut mixer);
-    mixer.finish()
-}
-
-impl<A: Default> Groups<A> {
-    /// The state of a key of which `only` says everything.
-    #[inline]
-    fn state_of(&mut self, key: Key, only: Option<Only>) -> &mut A {
-        let number = match only {
-            Some(Only::Bin) => key.bin.into(),
-            Some(Only::Id) => key.ids[0],
-            None => UNKNOWN,
-        };
-        if number >= DENSE {
-            return self.state(key);
-        }
-        let number = number as usize;
-        let at = match self.list.get(number) {
-            Some(&at) if at != NONE => at as usize,
-            _ => self.number(number, key),
-        };
-        &mut self.states[at]
-    }
-
-    #[cold]
-    fn number(&mut self, number: usize, key: Key) -> usize {
-        if number >= self.list.len() {
-            self.list.resize((number + 1).next_power_of_two(), NONE);
-        }
-        let at = self.states.len();
-        self.list[number] = at as u32;
-        self.keys.push(key);
-        self.states.push(A::default());
-        at
-    }
-
-    fn state(&mut self, key: Key) -> &mut A {
-        // Neighbours are often of one group.
-        if self.keys.get(self.last).is_none_or(|last| *last != key) {
-            let keys = &self.keys;
-            let same = |&at: &u32| keys[at as usize] == key;
-            let of = |&at: &u32| hash(&keys[at as usize]);
-            let next = keys.len();
-            self.last = *self.index.entry(hash(&key), same, of).or_insert(next as u32).get() as usize;
-            if self.last == next {
-                self.keys.push(key);
-                self.states.push(A::default());
-            }
-        }
-        &mut self.states[self.last]
-    }
-}
-
 impl<'a> Grouping<'a> {
     /// Groups by interval and columns.
     pub fn new(trace: &'a Trace, bins: Bins, by: Vec<Input>) -> Result<Self, Failure> {
-        let mut grouping =
-            Self { trace, bins, by, ids: Vec::new(), id_of: Vec::new(), texts: Mutex::default() };
-        for at in 0..grouping.by.len() {
-            let id = grouping.id(at);
-            grouping.id_of.push(id);
-        }
-        if grouping.ids.len() > MOST {
-            return Err(Failure::usage(format!(
-                "--by names {} independent things, at most {MOST} are possible",
-                grouping.ids.len()
-            )));
-        }
-        Ok(grouping)
+        let ids = Ids::new(&bins, &by)?;
+        Ok(Self { trace, bins, by, ids })
     }
 
-    /// The id behind a column, new or shared.
-    fn id(&mut self, at: usize) -> usize {
-        let id = match &self.by[at].source {
-            Source::Via { link, .. } if link.is_fixed() => Id::Number(link.key),
-            Source::Via { link, .. } => Id::Row(link.clone()),
-            Source::Own(column) if self.by[at].is_bytes() => Id::Text(*column),
-            Source::Own(column) if self.by[at].divisor.is_some() => Id::Whole(*column, self.by[at].whole()),
-            Source::Own(column) => Id::Number(*column),
-        };
-        let shared = self.ids.iter().position(|other| other.same(&id));
-        shared.unwrap_or_else(|| {
-            self.ids.push(id);
-            self.ids.len() - 1
+    /// Adds up the rows of a scan: `each` gets a group's state and what a row has in some columns.
+    pub fn sum<A: Merge, const N: usize>(
+        &self,
+        scan: &Scan,
+        columns: [usize; N],
+        each: impl Fn(&mut A, [Option<i64>; N]) + Sync + Send,
+    ) -> Vec<Group<A>> {
+        self.fold_chunks(&scan.clone().with(columns), |states, chunk| {
+            let mut numbers = Numbers::new();
+            self.ids.walk(states, chunk, |states, slots, strip| {
+                let values = numbers.read(chunk.rows(), columns, strip);
+                match slots {
+                    Slots::One(slot) => {
+                        let state = &mut states[*slot as usize];
+                        values.for_each(|values| each(state, values));
+                    }
+                    Slots::Each(slots) => {
+                        slots
+                            .iter()
+                            .zip(values)
+                            .for_each(|(&slot, values)| each(&mut states[slot as usize], values));
+                    }
+                }
+            });
         })
     }
 
-    /// Adds up the rows of a scan: `each` gets a group's state and a row.
+    /// Adds up the rows of a scan where more than numbers matters: `each` gets a group's state and a row.
     pub fn fold<A: Merge>(
         &self,
         scan: &Scan,
         each: impl Fn(&mut A, &Rows, usize) + Sync + Send,
     ) -> Vec<Group<A>> {
-        let scan = self.with_parts(scan);
-        let only = self.only();
-        let fold = |groups: &mut Groups<A>, chunk: &Chunk| {
-            let rows = chunk.rows();
-            let mut run = Run::default();
-            chunk.each().for_each(|row| {
-                let bin = if self.bins.len() == 1 { 0 } else { run.bin(&self.bins, rows.moment(row)) };
-                let key = Key { bin, ids: self.ids(rows, row) };
-                each(groups.state_of(key, only), rows, row);
+        self.fold_chunks(scan, |states, chunk| {
+            self.ids.walk(states, chunk, |states, slots, strip| {
+                for at in 0..strip.len() {
+                    let slot = match slots {
+                        Slots::One(slot) => *slot,
+                        Slots::Each(slots) => slots[at],
+                    };
+                    each(&mut states[slot as usize], chunk.rows(), strip.row(at));
+                }
             });
-        };
-        let merge = |groups: &mut Groups<A>, later: Groups<A>| {
-            let parts = later.keys.into_iter().zip(later.states);
-            parts.for_each(|(key, state)| groups.state_of(key, only).merge(state));
-        };
-        self.named(scan.fold(Groups::default, fold, merge))
+        })
     }
 
-    fn only(&self) -> Option<Only> {
-        match (self.bins.len(), self.ids.len()) {
-            (_, 0) => Some(Only::Bin),
-            (1, 1) => Some(Only::Id),
-            _ => None,
-        }
-    }
-
-    /// The scan with the columns that tell groups apart: a moment costs as much to decode as all else together.
-    fn with_parts<'s>(&self, scan: &Scan<'s>) -> Scan<'s> {
-        let column = |id: &Id| match id {
-            Id::Number(column) | Id::Whole(column, _) | Id::Text(column) => *column,
-            Id::Row(link) => link.key,
-        };
-        let timed = self.bins.len() > 1 || self.ids.iter().any(|id| matches!(id, Id::Row(_)));
-        let time = scan.def.time().filter(|_| timed);
-        scan.clone().with(self.ids.iter().map(column).chain(time))
+    fn fold_chunks<A: Merge>(
+        &self,
+        scan: &Scan,
+        each: impl Fn(&mut States<A>, &Chunk) + Sync + Send,
+    ) -> Vec<Group<A>> {
+        let none = || States::new(self.ids.only());
+        self.named(self.ids.scan(scan).fold(none, each, States::merge))
     }
 
     /// The scan with the columns that keys are made of.
@@ -275,56 +115,28 @@ impl<'a> Grouping<'a> {
 
     /// Groups from states that were keyed one by one, for reports that join rows before they add up.
     pub fn collect<A: Merge>(&self, parts: impl IntoIterator<Item = (Key, A)>) -> Vec<Group<A>> {
-        let mut groups: Groups<A> = Groups::default();
-        parts.into_iter().for_each(|(key, part): (Key, A)| groups.state(key).merge(part));
-        self.named(groups)
+        let mut states = States::new(self.ids.only());
+        states.add_all(parts);
+        self.named(states)
     }
 
     /// The group that a row belongs to; its scan must come from [`Grouping::with_keys`].
     pub fn key(&self, rows: &Rows, row: usize) -> Key {
-        Key { bin: self.bins.of(rows.moment(row)), ids: self.ids(rows, row) }
+        self.ids.key(rows, row)
     }
 
-    #[inline]
-    fn ids(&self, rows: &Rows, row: usize) -> [u64; MOST] {
-        let mut ids = [0; MOST];
-        // Most questions are about one number or none.
-        if let [Id::Number(column)] = self.ids[..] {
-            ids[0] = known(rows, column, row);
-            return ids;
-        }
-        for (slot, id) in ids.iter_mut().zip(&self.ids) {
-            *slot = match id {
-                Id::Number(column) => known(rows, *column, row),
-                Id::Whole(column, unit) => {
-                    rows.get(*column, row).map_or(UNKNOWN, |number| number.div_euclid(*unit).cast_unsigned())
-                }
-                Id::Text(column) => {
-                    self.texts.lock().unwrap_or_else(PoisonError::into_inner).number(rows.bytes(*column, row))
-                }
-                Id::Row(link) => link.find(rows, row).map_or(UNKNOWN, u64::from),
-            };
-        }
-        ids
-    }
-
-    /// Groups by name, in the order of interval and names. Each id is named once, and names are compared
-    /// by their ranks.
-    fn named<A: Merge>(&self, groups: Groups<A>) -> Vec<Group<A>> {
-        let ids: Vec<Ids> = (0..self.ids.len()).map(|id| Ids::of(&groups.keys, id)).collect();
+    /// Groups by name, in the order of interval and names.
+    fn named<A: Merge>(&self, states: States<A>) -> Vec<Group<A>> {
+        let (keys, states) = states.into_parts();
+        let met: Vec<Met> = (0..self.ids.len()).map(|id| Met::of(&keys, id)).collect();
         let names: Vec<Names> =
-            (0..self.by.len()).map(|at| self.names(at, &ids[self.id_of[at]].list)).collect();
-        let mut keyed: Vec<((u32, Vec<u32>), A)> = groups
-            .keys
-            .into_iter()
-            .zip(groups.states)
-            .map(|(Key { bin, ids: key }, state)| {
-                let positions: Vec<usize> =
-                    ids.iter().zip(key).map(|(ids, id)| ids.positions[&id] as usize).collect();
-                let rank = |(names, &id): (&Names, &usize)| names.ranks[positions[id]];
-                ((bin, names.iter().zip(&self.id_of).map(rank).collect()), state)
-            })
-            .collect();
+            (0..self.by.len()).map(|at| self.names(at, &met[self.ids.of[at]].list)).collect();
+        let ranks = |key: &Key| -> Vec<u32> {
+            let rank = |(names, &id): (&Names, &usize)| names.rank(met[id].position(key.ids[id]));
+            names.iter().zip(&self.ids.of).map(rank).collect()
+        };
+        let mut keyed: Vec<((u32, Vec<u32>), A)> =
+            keys.iter().zip(states).map(|(key, state)| ((key.bin, ranks(key)), state)).collect();
         if self.by.is_empty() {
             // An interval without events is a row of zeros.
             keyed.extend((0..self.bins.len() as u32).map(|bin| ((bin, Vec::new()), A::default())));
@@ -337,8 +149,7 @@ impl<'a> Grouping<'a> {
             match named.last_mut() {
                 Some(group) if last.as_ref() == Some(&key) => group.state.merge(state),
                 _ => {
-                    let value = |(names, &rank): (&Names, &u32)| names.values[rank as usize].clone();
-                    let keys = names.iter().zip(&key.1).map(value).collect();
+                    let keys = names.iter().zip(&key.1).map(|(names, &rank)| names.value(rank)).collect();
                     named.push(Group { bin: key.0, keys, state });
                     last = Some(key);
                 }
@@ -368,9 +179,8 @@ impl<'a> Grouping<'a> {
             }
             Source::Own(_) if input.divisor.is_some() => Value::Int(id.cast_signed()),
             Source::Own(_) if input.is_bytes() => {
-                let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-                let bytes = texts.list.get(id as usize).map_or(&[][..], Vec::as_slice);
-                if input.def.kind == ColumnType::Ip { address(bytes, None) } else { Value::text(bytes) }
+                let bytes = self.ids.text(id);
+                if input.def.kind == ColumnType::Ip { address(&bytes, None) } else { Value::text(&bytes) }
             }
             Source::Own(_) => {
                 let number = input.def.value(id).and_then(|number| i64::try_from(number).ok());
@@ -378,52 +188,6 @@ impl<'a> Grouping<'a> {
                     .map_or(Value::Null, |number| named(self.trace.labels(), &input.def.enumeration, number))
             }
         }
-    }
-}
-
-/// A number as it is stored, where this row has one.
-#[inline]
-fn known(rows: &Rows, column: usize, row: usize) -> u64 {
-    rows.get(column, row).map_or(UNKNOWN, |_| rows.raw(column, row))
-}
-
-impl Id {
-    fn same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Number(a), Self::Number(b)) | (Self::Text(a), Self::Text(b)) => a == b,
-            (Self::Whole(a, unit), Self::Whole(b, other)) => (a, unit) == (b, other),
-            (Self::Row(a), Self::Row(b)) => a.same(b),
-            _ => false,
-        }
-    }
-}
-
-impl Ids {
-    fn of(keys: &[Key], id: usize) -> Self {
-        let mut ids = Self { positions: FastMap::default(), list: Vec::new() };
-        for key in keys {
-            let next = ids.list.len() as u32;
-            if *ids.positions.entry(key.ids[id]).or_insert(next) == next {
-                ids.list.push(key.ids[id]);
-            }
-        }
-        ids
-    }
-}
-
-impl Names {
-    fn of(values: &[Value]) -> Self {
-        let mut order: Vec<u32> = (0..values.len() as u32).collect();
-        order.par_sort_unstable_by(|&a, &b| values[a as usize].cmp(&values[b as usize]));
-        let mut names = Self { ranks: vec![0; values.len()], values: Vec::new() };
-        for position in order {
-            let value = &values[position as usize];
-            if names.values.last() != Some(value) {
-                names.values.push(value.clone());
-            }
-            names.ranks[position as usize] = names.values.len() as u32 - 1;
-        }
-        names
     }
 }
 
@@ -450,18 +214,6 @@ fn join_two<A: Merge>(first: Vec<Group<A>>, second: Vec<Group<A>>) -> Vec<Group<
     }
     joined.extend(first.chain(second));
     joined
-}
-
-impl Texts {
-    fn number(&mut self, text: &[u8]) -> u64 {
-        if let Some(&number) = self.numbers.get(text) {
-            return number;
-        }
-        let number = self.list.len() as u64;
-        self.list.push(text.to_vec());
-        self.numbers.insert(text.to_vec(), number);
-        number
-    }
 }
 
 #[cfg(test)]

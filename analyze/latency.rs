@@ -6,9 +6,10 @@
 //! Sockets fall into fixed shares that go through a wave side by side. What is held is a wave, what
 //! overlaps the next one, and what still waits on each socket.
 
-use super::group::{Grouping, Key};
+use super::group::Grouping;
 use super::hash::FastMap;
 use super::identity::Identity;
+use super::ids::Key;
 use super::load::{Chunk, Scan};
 use super::pairs::{Gaps, Metric, Pair, Receive, Send, Socket, Unpaired, Waiting};
 use super::report::Context;

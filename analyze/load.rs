@@ -5,9 +5,11 @@
 //! state, some pieces of the file for each thread, and states are merged in file order: as long as
 //! merging is associative, the result does not depend on how many pieces there were.
 
+use super::bins::Bins;
 use super::error::Failure;
 use super::mask::Mask;
 use super::rows::Rows;
+use super::strip::{Selection, Strip};
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::TableDef;
@@ -19,8 +21,8 @@ use std::sync::Arc;
 /// piece has a state that must be merged.
 const PIECES: usize = 4;
 
-/// A condition on single rows that a report has of its own.
-type Keep<'a> = dyn Fn(&Rows, usize) -> bool + Send + Sync + 'a;
+/// A condition that a report has of its own: it leaves out rows of a frame.
+type Condition<'a> = dyn Fn(&Rows, &mut Selection) + Send + Sync + 'a;
 
 /// What to read.
 #[derive(Clone)]
@@ -30,16 +32,17 @@ pub(crate) struct Scan<'a> {
     pub def: Arc<TableDef>,
     columns: Vec<usize>,
     window: Window,
+    bins: Option<Bins>,
     mask: Option<Arc<Mask>>,
-    keep: Option<Arc<Keep<'a>>>,
+    conditions: Vec<Arc<Condition<'a>>>,
 }
 
 /// Decoded rows of a frame, of which some are asked for.
 pub(crate) struct Chunk<'a> {
     rows: &'a Rows,
-    times: Option<(usize, Window)>,
-    mask: Option<&'a [u64]>,
-    keep: Option<&'a Keep<'a>>,
+    wanted: Selection,
+    /// The first moment of the frame, by its header.
+    pub first: u64,
 }
 
 impl Chunk<'_> {
@@ -50,18 +53,27 @@ impl Chunk<'_> {
 
     /// The rows that are asked for.
     pub fn each(&self) -> impl Iterator<Item = usize> {
-        let inside =
-            |row: &usize| self.times.is_none_or(|(ts, window)| window.contains(self.rows.raw(ts, *row)));
-        let wanted = |row: &usize| self.mask.is_none_or(|mask| mask[row / 64] >> (row % 64) & 1 == 1);
-        let kept = |row: &usize| self.keep.is_none_or(|keep| keep(self.rows, *row));
-        (0..self.rows.len()).filter(inside).filter(wanted).filter(kept)
+        self.wanted.each()
+    }
+
+    /// The same, to be worked on column by column.
+    pub fn strips(&self) -> impl Iterator<Item = Strip<'_>> {
+        self.wanted.strips()
     }
 }
 
 impl<'a> Scan<'a> {
     /// All rows of a table within a span; columns are added one by one.
     pub fn new(trace: &'a Trace, def: &Arc<TableDef>, window: Window) -> Self {
-        Self { trace, def: Arc::clone(def), columns: Vec::new(), window, mask: None, keep: None }
+        Self {
+            trace,
+            def: Arc::clone(def),
+            columns: Vec::new(),
+            window,
+            bins: None,
+            mask: None,
+            conditions: Vec::new(),
+        }
     }
 
     /// Only the rows that a condition left.
@@ -71,15 +83,42 @@ impl<'a> Scan<'a> {
         self
     }
 
-    /// Only the rows that a report is about; the columns that it looks at must have been asked for. What was
-    /// kept before stays a condition.
+    /// Only the rows that a report is about, by what they have in some columns. What was kept before stays a
+    /// condition.
     #[must_use]
-    pub fn keeping(mut self, keep: impl Fn(&Rows, usize) -> bool + Send + Sync + 'a) -> Self {
-        self.keep = Some(match self.keep.take() {
-            None => Arc::new(keep),
-            Some(before) => Arc::new(move |rows: &Rows, row| before(rows, row) && keep(rows, row)),
-        });
+    pub fn only<const N: usize>(
+        self,
+        columns: [usize; N],
+        keep: impl Fn([Option<i64>; N]) -> bool + Send + Sync + 'a,
+    ) -> Self {
+        self.with(columns).limited(move |rows, wanted| wanted.retain_by(rows, columns, &keep))
+    }
+
+    /// The same for conditions on more than numbers; the columns that they look at must have been asked for.
+    #[must_use]
+    pub fn keeping(self, keep: impl Fn(&Rows, usize) -> bool + Send + Sync + 'a) -> Self {
+        self.limited(move |rows, wanted| wanted.retain(|row| keep(rows, row)))
+    }
+
+    fn limited(mut self, condition: impl Fn(&Rows, &mut Selection) + Send + Sync + 'a) -> Self {
+        self.conditions.push(Arc::new(condition));
         self
+    }
+
+    /// With the moments of rows, but for frames that lie within one bin: a moment costs as much to decode as all
+    /// else together.
+    #[must_use]
+    pub fn binned(self, bins: &Bins) -> Self {
+        Self { bins: Some(bins.clone()), ..self }
+    }
+
+    /// Asks for columns and returns their positions.
+    pub fn columns<const N: usize>(&mut self, names: [&str; N]) -> Result<[usize; N], Failure> {
+        let mut positions = [0; N];
+        for (position, name) in positions.iter_mut().zip(names) {
+            *position = self.column(name)?;
+        }
+        Ok(positions)
     }
 
     /// Asks for a column and returns its position; a column that this trace lacks is an error.
@@ -112,7 +151,7 @@ impl<'a> Scan<'a> {
     /// All rows of the same frames, whatever the conditions, and none of the columns.
     #[must_use]
     pub fn bare(&self) -> Self {
-        Self { columns: Vec::new(), mask: None, keep: None, ..self.clone() }
+        Self { columns: Vec::new(), mask: None, conditions: Vec::new(), ..self.clone() }
     }
 
     /// Asks for columns by position.
@@ -142,9 +181,7 @@ impl<'a> Scan<'a> {
 
     /// Decodes a frame and gives it to `each`.
     pub fn visit(&self, frame: &Frame, scratch: &mut Scratch, each: impl FnOnce(&Chunk)) {
-        let header = &frame.header;
-        let ts = self.def.time().filter(|_| !self.window.covers(header.min_time, header.max_time));
-        let wanted: Vec<usize> = self.columns.iter().copied().chain(ts).collect();
+        let (first, last) = (frame.header.min_time, frame.header.max_time);
         let mask = match self.mask.as_ref().map(|mask| mask.bits(frame.offset)) {
             None => None,
             // Nothing is wanted here, so nothing more is decoded.
@@ -153,10 +190,18 @@ impl<'a> Scan<'a> {
             // The condition could not be evaluated here, because the frame is damaged.
             Some(None) => return,
         };
-        if let Some(rows) = self.trace.read(frame, Some(&wanted), scratch) {
-            let keep = self.keep.as_deref();
-            each(&Chunk { rows: &rows, times: ts.map(|ts| (ts, self.window)), mask, keep });
+        let time = self.def.time();
+        let outside = time.filter(|_| !self.window.covers(first, last));
+        let edges = time.filter(|_| self.bins.as_ref().is_some_and(|bins| bins.of(first) != bins.of(last)));
+        let columns: Vec<usize> = self.columns.iter().copied().chain(outside).chain(edges).collect();
+        let Some(rows) = self.trace.read(frame, Some(&columns), scratch) else { return };
+        let mut wanted =
+            mask.map_or_else(|| Selection::all(rows.len()), |bits| Selection::of_bits(rows.len(), bits));
+        if outside.is_some() {
+            wanted.retain(|row| self.window.contains(rows.moment(row)));
         }
+        self.conditions.iter().for_each(|condition| condition(&rows, &mut wanted));
+        each(&Chunk { rows: &rows, wanted, first });
     }
 
     /// Folds all rows; `merge` adds a later state to an earlier one and must be associative.

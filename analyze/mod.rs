@@ -47,6 +47,7 @@ mod hash;
 #[cfg(test)]
 mod hostile;
 mod identity;
+mod ids;
 mod info;
 mod input;
 mod json;
@@ -58,6 +59,7 @@ mod listing;
 mod load;
 mod mask;
 mod named;
+mod naming;
 mod options;
 mod overview;
 mod pairs;
@@ -74,6 +76,8 @@ mod shape;
 mod spread;
 mod sql;
 mod stacks;
+mod states;
+mod strip;
 mod table;
 #[cfg(test)]
 mod testkit;

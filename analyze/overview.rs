@@ -6,7 +6,8 @@
 use super::answer::{Answer, Body};
 use super::args::Call;
 use super::bins::Bins;
-use super::group::{Group, Grouping, Merge};
+use super::flow::moved;
+use super::group::{Grouping, Merge};
 use super::info;
 use super::input::Inputs;
 use super::load::{Chunk, Scan};
@@ -134,16 +135,16 @@ fn sums(
     for def in tables.iter().filter_map(|def| trace.table(&def.name)) {
         let mut scan = Scan::new(trace, def, window);
         let bytes = bytes.map(|bytes| scan.column(bytes)).transpose()?;
-        let grouping = Grouping::new(
-            trace,
-            Bins::new(window, &trace.clock, None, false)?,
-            Inputs::of(trace, def).list(by)?,
-        )?;
-        let add = |sum: &mut Sum, rows: &super::rows::Rows, row: usize| {
+        let inputs = Inputs::of(trace, def).list(by)?;
+        let grouping = Grouping::new(trace, Bins::new(window, &trace.clock, None, false)?, inputs)?;
+        let count = |sum: &mut Sum, ret| {
             sum.events += 1;
-            sum.bytes += bytes.and_then(|bytes| u64::try_from(rows.get(bytes, row)?).ok()).unwrap_or(0);
+            sum.bytes += moved(ret);
         };
-        let groups: Vec<Group<Sum>> = grouping.fold(&scan, add);
+        let groups = match bytes {
+            Some(bytes) => grouping.sum(&scan, [bytes], |sum, [ret]| count(sum, ret)),
+            None => grouping.sum(&scan, [], |sum, []| count(sum, None)),
+        };
         for group in groups {
             all.entry(group.keys).or_default().merge(group.state);
         }

@@ -1,6 +1,7 @@
 //! Decoded rows of one table, and what is in a cell.
 
 use super::escape;
+use super::strip::{STRIP, Strip};
 use crate::schema::{Batch, Column, ColumnDef, ColumnType, TableDef};
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -109,6 +110,52 @@ impl Rows {
             return None;
         }
         Some((raw << shift).cast_signed() >> shift)
+    }
+
+    /// The numbers of a strip's rows; what is returned among them stands for "none".
+    pub fn numbers(&self, column: usize, strip: &Strip, to: &mut [i64; STRIP]) -> Option<i64> {
+        let Cell { absent, null, shift } = self.cells[column];
+        match &self.batch.columns[column] {
+            _ if absent => strip.fill(0, to),
+            Column::U64(values) => strip.copy(values, to, u64::cast_signed),
+            Column::U32(values) if shift > 0 => strip.copy(values, to, |value| value.cast_signed().into()),
+            Column::U16(values) if shift > 0 => strip.copy(values, to, |value| value.cast_signed().into()),
+            Column::U8(values) if shift > 0 => strip.copy(values, to, |value| value.cast_signed().into()),
+            Column::U32(values) => strip.copy(values, to, i64::from),
+            Column::U16(values) => strip.copy(values, to, i64::from),
+            Column::U8(values) => strip.copy(values, to, i64::from),
+            Column::Absent | Column::Text(_) => strip.fill(0, to),
+        }
+        if absent { Some(0) } else { null.map(|null| (null << shift).cast_signed() >> shift) }
+    }
+
+    /// The numbers of a strip's rows as they are stored, and `none` where a row has none.
+    pub fn raws(&self, column: usize, none: u64, strip: &Strip, to: &mut [u64; STRIP]) {
+        let Cell { absent, null, .. } = self.cells[column];
+        match &self.batch.columns[column] {
+            _ if absent => strip.fill(none, to),
+            Column::U64(values) => strip.copy(values, to, |value| value),
+            Column::U32(values) => strip.copy(values, to, u64::from),
+            Column::U16(values) => strip.copy(values, to, u64::from),
+            Column::U8(values) => strip.copy(values, to, u64::from),
+            Column::Absent | Column::Text(_) => strip.fill(0, to),
+        }
+        if let Some(null) = null {
+            to.iter_mut().filter(|raw| **raw == null).for_each(|raw| *raw = none);
+        }
+    }
+
+    /// The moments of a strip's rows; 0 where the table has no times.
+    pub fn moments(&self, strip: &Strip, to: &mut [u64; STRIP]) {
+        match self.time {
+            Some(time) => strip.copy(self.u64s(time), to, |moment| moment),
+            None => strip.fill(0, to),
+        }
+    }
+
+    /// Whether moments were decoded.
+    pub fn has_moments(&self) -> bool {
+        self.time.is_some_and(|time| !self.cells[time].absent)
     }
 
     /// The bytes of a text or an address; empty for numbers.

@@ -48,13 +48,13 @@ impl Merge for Spread {
 /// The distribution of a column in nanoseconds; rows in which it is not known are left out.
 pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<Answer> {
     let column = scan.column(column)?;
-    let scan = scan.keeping(move |rows, row| rows.get(column, row).is_some());
+    let scan = scan.only([column], |[ns]| ns.is_some());
     let milliseconds = context.flag("milliseconds").is_some();
     let (divisor, unit) = if milliseconds { (1_000_000, "msecs") } else { (1_000, "usecs") };
     let keep = context.keep(&[&scan]);
     let grouping = context.grouping(&scan)?;
-    let mut groups = grouping.fold(&scan, |spread: &mut Spread, rows, row| {
-        let ns = rows.raw(column, row);
+    let mut groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
+        let ns = ns.unwrap_or(0).cast_unsigned();
         spread.values.add(ns, keep);
         spread.sum += ns;
         spread.histogram.add(ns / divisor);

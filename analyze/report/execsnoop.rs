@@ -54,7 +54,7 @@ fn run(context: &Context) -> Result<Answer> {
     let (file, args, truncated) =
         (scan.column_or_null("file")?, scan.column_or_null("args")?, scan.column_or_null("truncated")?);
     let failed = context.flag("failed").is_some();
-    let scan = scan.keeping(move |rows, row| failed || rows.get(ret, row).is_none_or(|ret| ret >= 0));
+    let scan = scan.only([ret], move |[ret]| failed || ret.is_none_or(|ret| ret >= 0));
     let answer = Listing::new(context, scan, "execs")
         .named("pid")
         .named("ppid")

@@ -53,7 +53,7 @@ fn run(context: &Context) -> Result<Answer> {
     let (ret, latency) = (scan.column("ret")?, scan.column("latency")?);
     let least = least(context)?;
     let scan = if context.flag("all").is_some() { scan } else { regular(context, scan)? };
-    let slow = scan.keeping(move |rows, row| rows.get(latency, row).is_some_and(|time| time as f64 >= least));
+    let slow = scan.only([latency], move |[latency]| latency.is_some_and(|time| time as f64 >= least));
     Listing::new(context, slow, "calls")
         .named("tid")
         .named("comm")

@@ -23,12 +23,10 @@
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::connections::{CLOSE, LISTEN};
-use crate::analyze::flow::{Counters, Flow, measured};
+use crate::analyze::flow::{Counters, Flow, measured, peeks};
 use crate::analyze::group::{Group, join};
 use crate::analyze::load::Scan;
 use crate::analyze::quantile::us;
-use crate::analyze::report::tcptop::PEEK;
-use crate::analyze::rows::Rows;
 use crate::analyze::table::{Builder, Output, Show};
 use anyhow::Result;
 use rayon::prelude::*;
@@ -87,12 +85,13 @@ fn run(context: &Context) -> Result<Answer> {
 
 fn sends(context: &Context) -> Result<Vec<Group<Flow>>> {
     let mut scan = context.scan("sock_send")?;
-    let (ts, ret, latency) = (scan.column("ts")?, scan.column("ret")?, scan.column_or_null("latency")?);
+    let [ts, ret] = scan.columns(["ts", "ret"])?;
+    let latency = scan.column_or_null("latency")?;
     let keep = context.keep(&[&scan]);
-    fold(context, &scan, move |flow, rows, row| {
-        flow.see(rows.raw(ts, row));
-        flow.sent.add(rows.get(ret, row));
-        if let Some(latency) = rows.get(latency, row) {
+    sum(context, &scan, [ts, ret, latency], move |flow, [ts, ret, latency]| {
+        flow.see(ts);
+        flow.sent.add(ret);
+        if let Some(latency) = latency {
             flow.latencies.add(latency.cast_unsigned(), keep);
         }
     })
@@ -100,49 +99,42 @@ fn sends(context: &Context) -> Result<Vec<Group<Flow>>> {
 
 fn receives(context: &Context) -> Result<Vec<Group<Flow>>> {
     let mut scan = context.scan("sock_recv")?;
-    let (ts, ret, flags) = (scan.column("ts")?, scan.column("ret")?, scan.column("flags")?);
-    let scan = scan.keeping(move |rows, row| rows.raw(flags, row) & PEEK == 0);
-    fold(context, &scan, move |flow, rows, row| {
-        flow.see(rows.raw(ts, row));
-        flow.received.add(rows.get(ret, row));
+    let [ts, ret, flags] = scan.columns(["ts", "ret", "flags"])?;
+    let scan = scan.only([flags], |[flags]| !peeks(flags));
+    sum(context, &scan, [ts, ret], |flow, [ts, ret]| {
+        flow.see(ts);
+        flow.received.add(ret);
     })
 }
 
 fn states(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
-    let (ts, sock) = (scan.column("ts")?, scan.column("sock")?);
+    let [ts, sock, old, new] = scan.columns(["ts", "sock", "old", "new"])?;
     let (retrans, srtt) = (scan.column_or_null("retrans")?, scan.column_or_null("srtt")?);
-    let (old, new) = (scan.column("old")?, scan.column("new")?);
-    let listens = move |rows: &Rows, row| {
-        matches!((rows.raw(old, row), rows.raw(new, row)), (_, LISTEN) | (LISTEN, CLOSE))
-    };
-    let scan = scan.keeping(move |rows, row| !listens(rows, row));
-    fold(context, &scan, move |flow, rows, row| {
-        let ts = rows.raw(ts, row);
+    let listens = |old, new| new == Some(LISTEN) || (old == Some(LISTEN) && new == Some(CLOSE));
+    let scan = scan.only([old, new], move |[old, new]| !listens(old, new));
+    sum(context, &scan, [ts, sock, retrans, srtt], |flow, [ts, sock, retrans, srtt]| {
         flow.see(ts);
-        let number = |column| rows.get(column, row).map(i64::cast_unsigned);
-        let counters = Counters { retrans: number(retrans), srtt: measured(ts, number(srtt)) };
-        flow.sockets.merge(rows.raw(sock, row), &counters);
+        flow.sockets.merge(sock.unwrap_or(0), &Counters { retrans, srtt: measured(ts, srtt) });
     })
 }
 
 fn segments(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
-    let (ts, sock) = (scan.column("ts")?, scan.column("sock")?);
-    let (state, srtt) = (scan.column("state")?, scan.column_or_null("srtt")?);
-    let scan = scan.keeping(move |rows, row| rows.raw(state, row) != LISTEN);
-    fold(context, &scan, move |flow, rows, row| {
-        let ts = rows.raw(ts, row);
+    let [ts, sock, state] = scan.columns(["ts", "sock", "state"])?;
+    let srtt = scan.column_or_null("srtt")?;
+    let scan = scan.only([state], |[state]| state != Some(LISTEN));
+    sum(context, &scan, [ts, sock, srtt], |flow, [ts, sock, srtt]| {
         flow.see(ts);
-        let srtt = measured(ts, rows.get(srtt, row).map(i64::cast_unsigned));
-        flow.sockets.merge(rows.raw(sock, row), &Counters { retrans: None, srtt });
+        flow.sockets.merge(sock.unwrap_or(0), &Counters { retrans: None, srtt: measured(ts, srtt) });
     })
 }
 
-fn fold(
+fn sum<const N: usize>(
     context: &Context,
     scan: &Scan,
-    each: impl Fn(&mut Flow, &Rows, usize) + Sync + Send,
+    columns: [usize; N],
+    each: impl Fn(&mut Flow, [Option<i64>; N]) + Sync + Send,
 ) -> Result<Vec<Group<Flow>>> {
-    Ok(context.grouping(scan)?.fold(scan, each))
+    Ok(context.grouping(scan)?.sum(scan, columns, each))
 }
 
 fn fill(context: &Context, table: &mut Builder, groups: &mut [Group<Flow>]) {
@@ -154,8 +146,8 @@ fn fill(context: &Context, table: &mut Builder, groups: &mut [Group<Flow>]) {
     let quantiles: Vec<[Option<f64>; 4]> =
         context.trace.install(|| groups.par_iter_mut().map(of).collect());
     let flows = || groups.iter().map(|group| &group.state);
-    let moment = |ts: Option<u64>| ts.map(|ts| clock.wall(ts));
-    let duration = |(first, last): (u64, u64)| (last - first) as f64 / 1e6;
+    let moment = |ts: Option<i64>| ts.map(|ts| clock.wall(ts.cast_unsigned()));
+    let duration = |(first, last): (i64, i64)| (last - first) as f64 / 1e6;
     table
         .ints(context.output("tx_bytes"), flows().map(|flow| Some(flow.sent.bytes)))
         .ints(context.output("tx_calls"), flows().map(|flow| Some(flow.sent.calls)))

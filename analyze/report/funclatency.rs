@@ -83,7 +83,8 @@ fn run(context: &Context) -> Result<Answer> {
     let mut last = None;
     for (scan, latency) in &scans {
         let grouping = context.grouping(scan)?;
-        parts.push(grouping.fold(scan, |calls: &mut Calls, rows, row| calls.add(rows.raw(*latency, row), keep)));
+        let add = |calls: &mut Calls, [ns]: [Option<i64>; 1]| calls.add(ns.unwrap_or(0).cast_unsigned(), keep);
+        parts.push(grouping.sum(scan, [*latency], add));
         last = Some(grouping);
     }
     let mut groups = join(parts);

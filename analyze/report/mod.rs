@@ -11,7 +11,7 @@
 //!     let mut scan = context.scan("sock_send")?;
 //!     let ret = scan.column("ret")?;
 //!     let grouping = context.grouping(&scan)?;
-//!     let groups = grouping.fold(&scan, |sum: &mut Sum, rows, row| sum.0 += rows.get(ret, row).unwrap_or(0));
+//!     let groups = grouping.sum(&scan, [ret], |sum: &mut Sum, [ret]| sum.0 += ret.unwrap_or(0));
 //!     let mut table = context.keys(&grouping, &groups);
 //!     table.ints(context.output("bytes"), groups.iter().map(|group| Some(group.state.0)));
 //!     Ok(Answer::of(table.build()?))

@@ -56,7 +56,7 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
     let mut scan = context.scan("sched_wait")?;
     let (off, state) = (scan.column("off")?, scan.column("state")?);
     let (kernel, user) = (scan.column("kstack")?, scan.column("ustack")?);
-    let scan = scan.keeping(move |rows, row| rows.raw(state, row) != 0 && rows.get(off, row).is_some());
+    let scan = scan.only([state, off], |[state, off]| state != Some(0) && off.is_some());
     let grouping = context.grouping_by(&scan, default)?;
     let groups = grouping.fold(&scan, |weights: &mut Weights, rows, row| {
         let pair = (rows.raw(kernel, row) as u32, rows.raw(user, row) as u32);

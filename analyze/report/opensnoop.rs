@@ -62,7 +62,7 @@ fn run(context: &Context) -> Result<Answer> {
     let (ret, path) = (scan.column("ret")?, scan.column("path")?);
     let (dir, paths) = (scan.column_or_null("dir")?, Paths::of(context.trace));
     let (failed, whole) = (context.flag("failed").is_some(), context.flag("full-path").is_some());
-    let scan = scan.keeping(move |rows, row| !failed || rows.get(ret, row).is_some_and(|ret| ret < 0));
+    let scan = scan.only([ret], move |[ret]| !failed || ret.is_some_and(|ret| ret < 0));
     let mut listing = Listing::new(context, scan, "opens")
         .named("pid")
         .named("comm")

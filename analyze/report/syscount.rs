@@ -162,7 +162,7 @@ fn fold<'a>(context: &Context<'a>, table: &str) -> Result<(Grouping<'a>, Vec<Gro
     let add = if table == "syscall" { each(&mut scan, keep)? } else { sums(&mut scan)? };
     if context.flag("failed").is_some() {
         let errno = scan.column("errno")?;
-        scan = scan.keeping(move |rows, row| rows.raw(errno, row) != 0);
+        scan = scan.only([errno], |[errno]| errno != Some(0));
     }
     let by = if context.flag("process").is_some() { "task" } else { context.report.defaults.by };
     let grouping = context.grouping_by(&scan, by)?;
@@ -171,7 +171,7 @@ fn fold<'a>(context: &Context<'a>, table: &str) -> Result<(Grouping<'a>, Vec<Gro
 }
 
 fn each(scan: &mut Scan, keep: Keep) -> Result<Add> {
-    let [errno, open, latency] = columns(scan, ["errno", "open", "latency"])?;
+    let [errno, open, latency] = scan.columns(["errno", "open", "latency"])?;
     Ok(Box::new(move |calls, rows, row| {
         if rows.raw(open, row) == 1 {
             calls.open += 1;
@@ -188,8 +188,8 @@ fn each(scan: &mut Scan, keep: Keep) -> Result<Add> {
 }
 
 fn sums(scan: &mut Scan) -> Result<Add> {
-    let [errno, open, slot] = columns(scan, ["errno", "open", "slot"])?;
-    let [count, total, longest] = columns(scan, ["calls", "total", "longest"])?;
+    let [errno, open, slot] = scan.columns(["errno", "open", "slot"])?;
+    let [count, total, longest] = scan.columns(["calls", "total", "longest"])?;
     Ok(Box::new(move |calls, rows, row| {
         let number = rows.raw(count, row);
         if rows.raw(open, row) == 1 {
@@ -204,14 +204,6 @@ fn sums(scan: &mut Scan) -> Result<Add> {
             calls.add_slot(slot.cast_unsigned(), (number, rows.raw(total, row)));
         }
     }))
-}
-
-fn columns<const N: usize>(scan: &mut Scan, names: [&str; N]) -> Result<[usize; N]> {
-    let mut found = [0; N];
-    for (slot, name) in found.iter_mut().zip(names) {
-        *slot = scan.column(name)?;
-    }
-    Ok(found)
 }
 
 fn fill(context: &Context, grouping: &Grouping, mut groups: Vec<Group<Calls>>) -> Result<Answer> {

@@ -43,7 +43,7 @@ pub static REPORT: Report = Report {
 fn run(context: &Context) -> Result<Answer> {
     let mut scan = context.scan("tcp_state")?;
     let new = scan.column("new")?;
-    let scan = scan.keeping(move |rows, row| rows.raw(new, row) == SYN_SENT);
+    let scan = scan.only([new], |[new]| new == Some(SYN_SENT));
     Listing::new(context, scan, "connections").process().ip().ends().answer()
 }
 

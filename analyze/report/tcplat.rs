@@ -29,7 +29,8 @@
 use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::{Answer, Body};
 use crate::analyze::error::Failure;
-use crate::analyze::group::{Group, Key, Merge};
+use crate::analyze::group::{Group, Merge};
+use crate::analyze::ids::Key;
 use crate::analyze::hash::FastMap;
 use crate::analyze::identity::Identity;
 use crate::analyze::latency::{self, Sink};

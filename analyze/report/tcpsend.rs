@@ -76,8 +76,7 @@ fn run(context: &Context) -> Result<Answer> {
     let mut scan = context.scan("sock_send")?;
     let ret = scan.column("ret")?;
     let grouping = context.grouping(&scan)?;
-    let groups =
-        grouping.fold(&scan, |sends: &mut Sends, rows, row| sends.add(rows.get(ret, row).unwrap_or(0)));
+    let groups = grouping.sum(&scan, [ret], |sends: &mut Sends, [ret]| sends.add(ret.unwrap_or(0)));
     let sends = || groups.iter().map(|group| &group.state);
     let rate = groups.iter().map(|group| group.state.calls as f64 / Context::seconds(&grouping, group));
     let mut table = context.keys(&grouping, &groups);

@@ -19,13 +19,11 @@
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::{Line, Lines};
+use crate::analyze::flow::{moved, peeks};
 use crate::analyze::group::{Group, Merge, join};
 use crate::analyze::table::{Output, Show};
 use anyhow::Result;
 use std::io;
-
-/// `MSG_PEEK`: the bytes stay in the socket.
-pub(crate) const PEEK: u64 = 2;
 
 /// Bytes by process and connection.
 pub static REPORT: Report = Report {
@@ -61,15 +59,12 @@ fn run(context: &Context) -> Result<Answer> {
     let mut sends = context.scan("sock_send")?;
     let sent = sends.column("ret")?;
     let grouping = context.grouping(&sends)?;
-    let sends = grouping.fold(&sends, |bytes: &mut Bytes, rows, row| {
-        bytes.sent += rows.get(sent, row).and_then(|ret| u64::try_from(ret).ok()).unwrap_or(0);
-    });
+    let sends = grouping.sum(&sends, [sent], |bytes: &mut Bytes, [sent]| bytes.sent += moved(sent));
     let mut receives = context.scan("sock_recv")?;
-    let (ret, flags) = (receives.column("ret")?, receives.column("flags")?);
-    let receives = receives.keeping(move |rows, row| rows.raw(flags, row) & PEEK == 0);
-    let receives = context.grouping(&receives)?.fold(&receives, |bytes: &mut Bytes, rows, row| {
-        bytes.received += rows.get(ret, row).and_then(|ret| u64::try_from(ret).ok()).unwrap_or(0);
-    });
+    let [received, flags] = receives.columns(["ret", "flags"])?;
+    let receives = receives.only([flags], |[flags]| !peeks(flags));
+    let add = |bytes: &mut Bytes, [received]: [_; 1]| bytes.received += moved(received);
+    let receives = context.grouping(&receives)?.sum(&receives, [received], add);
     let mut groups = join([sends, receives]);
     // Calls that moved nothing do not make a line; the rows of intervals do.
     groups.retain(|group| grouping.by.is_empty() || total(group) > 0);

@@ -20,7 +20,6 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
 use crate::analyze::group::{Group, Merge, join};
-use crate::analyze::rows::Rows;
 use crate::analyze::table::Output;
 use anyhow::Result;
 use std::io;
@@ -90,26 +89,22 @@ fn by_name(context: &Context, table: &str, names: &str, columns: &[(&str, usize)
         .iter()
         .filter_map(|&(name, column)| Some((context.trace.number(names, name)?, column)))
         .collect();
-    let of = |rows: &Rows, row| {
-        let op = rows.get(op, row)?;
-        columns.iter().find(|column| column.0 == op).map(|column| column.1)
-    };
-    let fold = |counts: &mut Counts, rows: &Rows, row| {
-        if let Some(column) = of(rows, row) {
-            counts.0[column] += 1;
+    let add = |counts: &mut Counts, [op]: [Option<i64>; 1]| {
+        if let Some((_, column)) = columns.iter().find(|column| Some(column.0) == op) {
+            counts.0[*column] += 1;
         }
     };
-    Ok(context.grouping(&scan)?.fold(&scan, fold))
+    Ok(context.grouping(&scan)?.sum(&scan, [op], add))
 }
 
 fn opens(context: &Context) -> Result<Vec<Group<Counts>>> {
     let mut scan = context.scan("file_open")?;
     let created = scan.column("created")?;
-    let fold = |counts: &mut Counts, rows: &Rows, row| {
+    let add = |counts: &mut Counts, [created]: [Option<i64>; 1]| {
         counts.0[3] += 1;
-        counts.0[4] += rows.raw(created, row);
+        counts.0[4] += u64::from(created == Some(1));
     };
-    Ok(context.grouping(&scan)?.fold(&scan, fold))
+    Ok(context.grouping(&scan)?.sum(&scan, [created], add))
 }
 
 /// As bcc's vfsstat prints it.
