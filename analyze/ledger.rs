@@ -25,7 +25,7 @@ pub(crate) struct Counts {
     pub filtered: u64,
     /// Lost: no space in the ring.
     pub ring_full: u64,
-    /// Lost: no space in a map.
+    /// Lost: no space in a map, or the kernel did not tell of one half of what is recorded as one.
     pub state_full: u64,
     /// Lost: taken from the ring, not written.
     pub discarded: u64,

@@ -6,6 +6,10 @@
  * a threshold (--min-wait) can drop short waits before they cost a record, and stacks are taken only for the
  * rest. Everything is about the task that is switched or woken, so that is what filters look at, not
  * at the current one. The programs run with interrupts off and the run queue's lock held.
+ *
+ * A kernel may keep a switch to itself: of 45,363 that bpftrace saw on Linux 6.18, 23 did not begin with the
+ * task that the one before had ended with. A task that leaves without having come, or comes twice, shows it:
+ * what lay between is counted as lost.
  */
 #include "common.bpf.h"
 #include "stack.bpf.h"
@@ -110,7 +114,10 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 		STATE_FULL(sched_run);
 		return;
 	}
-	if (t->in && now - t->in >= min_wait)
+	if (!t->in && t->out) {
+		STATE_FULL(sched_wait);
+		STATE_FULL(sched_run);
+	} else if (t->in && now - t->in >= min_wait)
 		emit_run(tid, state, next, now - t->in);
 	else
 		FILTERED(sched_run);
@@ -191,7 +198,10 @@ static __always_inline void come(struct task_struct *next, __u32 prev, __u64 now
 	/* A task that slept before the recording, and was not seen waking: nothing is known of its wait. */
 	if ((t->out && now - t->out >= min_wait) || (t->queued && now - t->queued >= min_wait))
 		emit_wait(t, next, prev, now);
-	else
+	else if (t->in) {
+		STATE_FULL(sched_run);
+		STATE_FULL(sched_wait);
+	} else
 		FILTERED(sched_wait);
 	t->in = now;
 	t->out = 0;

@@ -29,7 +29,7 @@ pub struct Counts {
     pub left_out: u64,
     /// Lost: no space in the ring.
     pub ring_full: u64,
-    /// Lost: no space in a map.
+    /// Lost: no space in a map, or the kernel did not tell of one half of what is recorded as one.
     pub state_full: u64,
 }
 

@@ -154,7 +154,7 @@ const LEDGER: &[Spec] = &[
         "events that a filter rejected; exact in total, per span as of the moment of reading",
     ),
     ("ring_full", 8, "", "lost: no space in the ring"),
-    ("state_full", 8, "", "lost: no space in a map that the probe needs"),
+    ("state_full", 8, "", "lost: no space in a map of the probes, or the kernel did not tell of one half"),
     ("discarded", 8, "", "lost: taken from the ring but not written"),
     ("carried_in", 8, "", "stored before this file of a set began, and in it"),
     ("carried_out", 8, "", "stored, but in the next file of the set"),

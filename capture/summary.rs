@@ -173,7 +173,7 @@ impl Summary<'_> {
         let missed = self.outcomes.iter().map(|(_, missed)| missed).sum();
         let causes = [
             (counts.ring_full, "no space in the ring (larger --rings may help)"),
-            (counts.state_full, "no space in a map of the probes"),
+            (counts.state_full, "no space in a map of the probes, or the kernel did not tell of one half"),
             (missed, "missed by the kernel"),
             (self.written.discarded.values().sum(), "taken from the ring but not written"),
             (self.malformed, "records that made no sense"),

@@ -14,6 +14,7 @@
 //! truth execs      --count N --missing M                           N programs with known ends, M that do not exist
 //! truth files      --count N --size S [--dir PATH]                 N files written, read, looked at, renamed, removed
 //! truth calls      --count N --missing M --ms T                   N getppid, M failing opens, ten sleeps of T
+//! truth storm      --count N --ms T                               two threads, a byte to and fro, ten sleeps of T
 //! truth idle       --ms N                                          nothing, for a while
 //! truth nop END …                                                  what `execs` starts
 //! ```
@@ -32,6 +33,7 @@ mod net;
 mod odd;
 mod options;
 mod process;
+mod storm;
 mod traffic;
 mod uring;
 
@@ -42,7 +44,7 @@ use json::Object;
 use options::Options;
 
 const USAGE: &str =
-    "usage: truth sends|pingpong|twothreads|connects|odd|execs|files|calls|idle [--family v4|v6|mapped] [--count N]
+    "usage: truth sends|pingpong|twothreads|connects|odd|execs|files|calls|storm|idle [--family v4|v6|mapped] [--count N]
        [--size BYTES] [--reply BYTES] [--delay-ms N] [--ms N] [--missing N] [--port P] [--case NAME,…]
        [--dir PATH] [--output FILE]";
 
@@ -68,6 +70,7 @@ fn main() {
         "execs" => Command::Local(execs::execs),
         "files" => Command::Local(files::files),
         "calls" => Command::Local(calls::calls),
+        "storm" => Command::Local(storm::storm),
         "idle" => Command::Local(|options| Ok(traffic::idle(options))),
         _ => usage(&format!("unknown command {name}")),
     };
