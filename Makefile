@@ -67,7 +67,9 @@ fixtures: ## record the fixtures anew (root, BPF), and rewrite the goldens: read
 
 fuzz: ## each fuzz target for two minutes (cargo install cargo-fuzz)
 	cd tests/fuzz && for target in header payload file; do \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target -- -max_total_time=120; done
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target -- -max_total_time=120; done && \
+	for target in identity report; do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . -s none --features analyze $$target -- -max_total_time=120; done
 
 lint: ## format, clippy and docs with warnings as errors, licences and sources of the dependencies
 	contrib/setup.sh --ci

@@ -3,13 +3,13 @@
 //! Reports are verbs. The first plain word after a trace that is a verb is the verb; options stand on
 //! either side of it, and a report's own options are known wherever its verb is.
 
-use super::error::{Failure, nearest};
+use super::error::{Exit, Failure, akin, nearest};
 use super::options::Options;
 use super::report::{Flag, REPORTS, Report};
 use super::rewrite;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Verbs that are not reports.
 pub(crate) const VERBS: [(&str, &str); 5] = [
@@ -80,7 +80,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
             Failure::usage("no trace is named").hint(format!("traces come before the verb: {example}"))
         );
     }
-    check_files(&words)?;
+    check_files(&words, verb.as_deref())?;
     let flags = flags(&own, &matches);
     let rewrite = verb.as_deref().and_then(rewriting);
     let traces = words.into_iter().map(PathBuf::from).collect();
@@ -234,20 +234,37 @@ fn flags(own: &[&'static Flag], matches: &ArgMatches) -> BTreeMap<&'static str, 
     own.iter().filter_map(|flag| Some((flag.name, value(flag)?))).collect()
 }
 
-/// A file that is not there may be a verb with a slip.
-fn check_files(words: &[String]) -> Result<(), Failure> {
-    for (at, word) in words.iter().enumerate() {
-        if word == "-" || std::path::Path::new(word).exists() {
-            continue;
-        }
-        let names = REPORTS.iter().map(|report| report.name).chain(verbs_about().map(|verb| verb.0));
-        let missing = Failure::usage(format!("{word}: no such file, and no verb of that name"));
-        return Err(match nearest(word, names) {
-            Some(near) if at > 0 => missing.hint(format!("did you mean '{near}'?")),
-            _ => missing.hint("analyze --help lists the verbs"),
+/// A file that is not there may be a verb with a slip, where no verb was found.
+fn check_files(words: &[String], verb: Option<&str>) -> Result<(), Failure> {
+    let there = |word: &&String| *word == "-" || Path::new(word).exists();
+    let Some(at) = words.iter().position(|word| !there(&word)) else { return Ok(()) };
+    let word = &words[at];
+    let names = || REPORTS.iter().map(|report| report.name).chain(verbs_about().map(|verb| verb.0));
+    let close = nearest(word, names());
+    let plain = !word.contains(['/', '.']);
+    if verb.is_some() || !(plain && (at > 0 || close.is_some())) {
+        let missing = Failure::new(Exit::Unusable, format!("{word}: no such file"));
+        return Err(match neighbour(Path::new(word)) {
+            Some(near) => missing.hint(format!("did you mean '{near}'?")),
+            None => missing.hint("traces come before the verb: analyze trace.bin tcpsend"),
         });
     }
-    Ok(())
+    let near = close
+        .or_else(|| akin(word, names()))
+        .map_or(String::new(), |near| format!("did you mean '{near}'? "));
+    let trace = words.iter().find(there).map_or("TRACE", String::as_str);
+    Err(Failure::usage(format!("there is no report or verb '{word}', and no file of that name")).hint(
+        format!("{near}analyze {trace} list says what the trace answers, analyze --help lists all verbs"),
+    ))
+}
+
+/// The file beside a missing one whose name is most like it.
+fn neighbour(missing: &Path) -> Option<String> {
+    let folder = missing.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let near = nearest(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    Some(missing.with_file_name(near).display().to_string())
 }
 
 #[cfg(test)]
@@ -288,8 +305,28 @@ mod tests {
     fn wrong_lines_say_what_to_do() {
         let hint = |line| call(line).expect_err(line).hint.expect("a hint");
         assert!(hint("Cargo.toml tcpsned").contains("did you mean 'tcpsend'?"));
+        assert!(hint("tcpsned Cargo.toml").contains("did you mean 'tcpsend'?"));
+        let list = "analyze Cargo.toml list says what the trace answers";
+        assert!(
+            hint("Cargo.toml killsnoop").contains(&format!("'execsnoop'? {list}")),
+            "{}",
+            hint("Cargo.toml killsnoop")
+        );
+        assert!(hint("Cargo.toml zzz").starts_with(list));
         assert!(hint("tcpsend").contains("traces come before the verb: analyze trace.bin tcpsend"));
         assert!(hint("tcpsend Cargo.toml").contains("traces come before the verb"));
         assert!(hint("Cargo.toml sql SELECT 1").contains("put it in quotes"));
+    }
+
+    #[test]
+    fn a_missing_file_is_a_missing_file() {
+        for line in ["Cargo.tml", "Cargo.tml tcpsend", "Cargo.toml Cargo.tml tcpsend", "./Cargo.tml list"] {
+            let failure = call(line).expect_err(line);
+            assert_eq!(failure.exit, Exit::Unusable);
+            assert!(failure.to_string().ends_with("Cargo.tml: no such file"), "{failure}");
+            assert!(failure.hint.is_some_and(|hint| hint.ends_with("Cargo.toml'?")), "{line}");
+        }
+        let far = call("/nowhere/trace.bin").expect_err("no such folder");
+        assert!(far.hint.is_some_and(|hint| hint.contains("traces come before the verb")));
     }
 }

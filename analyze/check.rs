@@ -62,8 +62,7 @@ fn ledger(trace: &Trace) -> Vec<String> {
     let identity =
         |table: u16| trace.tables.get(usize::from(table)).is_some_and(|def| def.role == Role::Identity);
     for (table, counts) in ledger.totals().into_iter().filter(|total| !identity(total.0)) {
-        let attempted =
-            counts.stored + counts.filtered + counts.left_out + counts.ring_full + counts.state_full;
+        let attempted = counts.attempted();
         let left_out = match counts.left_out {
             0 => String::new(),
             count => format!(" + left_out {count}"),

@@ -60,6 +60,25 @@ pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
     (score <= 1 + word.len() / 4).then_some(name)
 }
 
+/// Letters that two names must have in common to be akin.
+const PIECE: usize = 4;
+
+/// The name that shares the longest piece with `word`; of several the nearest: for whom an edit distance is no help.
+pub(crate) fn akin<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.into_iter().map(|name| (usize::MAX - shared(word, name), distance(word, name), name));
+    let (rest, _, name) = scored.min()?;
+    (usize::MAX - rest >= PIECE).then_some(name)
+}
+
+/// Length of the longest piece that is in both.
+fn shared(a: &str, b: &str) -> usize {
+    let starts = |word: &str| word.char_indices().map(|(at, _)| at).collect::<Vec<_>>();
+    let common =
+        |(x, y): (usize, usize)| a[x..].chars().zip(b[y..].chars()).take_while(|(x, y)| x == y).count();
+    let pairs = starts(a).into_iter().flat_map(|x| starts(b).into_iter().map(move |y| (x, y)));
+    pairs.map(common).max().unwrap_or(0)
+}
+
 /// Edit distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
@@ -82,5 +101,11 @@ mod tests {
     fn a_slip_of_the_finger_finds_the_name() {
         assert_eq!(nearest("tcpsned", ["tcptop", "tcpsend"]), Some("tcpsend"));
         assert_eq!(nearest("trace.bin", ["tcptop", "tcpsend"]), None);
+    }
+
+    #[test]
+    fn a_name_of_another_kin_is_found_by_what_it_shares() {
+        assert_eq!(akin("biolatency", ["filetop", "funclatency", "runqlat"]), Some("funclatency"));
+        assert_eq!(akin("xfsdist", ["filetop", "funclatency"]), None);
     }
 }

@@ -62,7 +62,7 @@ impl Way {
     /// A call and what it returned.
     pub fn add(&mut self, ret: Option<i64>) {
         self.calls += 1;
-        self.bytes += moved(ret);
+        self.bytes = self.bytes.saturating_add(moved(ret));
     }
 }
 
@@ -77,8 +77,8 @@ impl Counters {
 impl Merge for Flow {
     fn merge(&mut self, later: Self) {
         for (way, more) in [(&mut self.sent, later.sent), (&mut self.received, later.received)] {
-            way.bytes += more.bytes;
-            way.calls += more.calls;
+            way.bytes = way.bytes.saturating_add(more.bytes);
+            way.calls = way.calls.saturating_add(more.calls);
         }
         if let Some((first, last)) = later.times {
             self.see(Some(first));

@@ -40,24 +40,36 @@ pub(crate) struct Counts {
 impl Counts {
     /// Rows that should be in the file.
     pub fn due(self) -> u64 {
-        (self.stored + self.carried_in).saturating_sub(self.discarded + self.carried_out)
+        let counted = self.stored.saturating_add(self.carried_in);
+        counted.saturating_sub(self.discarded.saturating_add(self.carried_out))
     }
 
     /// Events that are not in the file although no filter rejected them.
     pub fn lost(self) -> u64 {
-        self.ring_full + self.state_full + self.discarded + self.left_out
+        sum([self.ring_full, self.state_full, self.discarded, self.left_out])
+    }
+
+    /// Rows that a program had to say something about.
+    pub fn attempted(self) -> u64 {
+        sum([self.stored, self.filtered, self.left_out, self.ring_full, self.state_full])
     }
 
     fn add(&mut self, other: Self) {
-        self.stored += other.stored;
-        self.filtered += other.filtered;
-        self.ring_full += other.ring_full;
-        self.state_full += other.state_full;
-        self.discarded += other.discarded;
-        self.left_out += other.left_out;
-        self.carried_in += other.carried_in;
-        self.carried_out += other.carried_out;
+        let add = |count: &mut u64, more: u64| *count = count.saturating_add(more);
+        add(&mut self.stored, other.stored);
+        add(&mut self.filtered, other.filtered);
+        add(&mut self.ring_full, other.ring_full);
+        add(&mut self.state_full, other.state_full);
+        add(&mut self.discarded, other.discarded);
+        add(&mut self.left_out, other.left_out);
+        add(&mut self.carried_in, other.carried_in);
+        add(&mut self.carried_out, other.carried_out);
     }
+}
+
+/// A sum that a file cannot make overflow: its counts are as large as it says.
+fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
 }
 
 /// One ledger row.
@@ -102,14 +114,15 @@ impl Losses {
     /// Adds what another recording, of that name, lost.
     pub fn add(&mut self, name: &str, other: Self) {
         self.counts.add(other.counts);
-        self.kernel_missed += other.kernel_missed;
-        self.missing_rows += other.missing_rows;
+        self.kernel_missed = self.kernel_missed.saturating_add(other.kernel_missed);
+        self.filter_missed = self.filter_missed.saturating_add(other.filter_missed);
+        self.missing_rows = self.missing_rows.saturating_add(other.missing_rows);
         self.damage.extend(other.damage.into_iter().map(|place| format!("{name}: {place}")));
     }
 
     /// Events that are known to be gone.
     pub fn events(&self) -> u64 {
-        self.counts.lost() + self.kernel_missed + self.missing_rows
+        sum([self.counts.lost(), self.kernel_missed, self.missing_rows])
     }
 
     /// Nothing is missing.
@@ -159,11 +172,12 @@ impl Ledger {
     /// Rows that no later frame gives away, but that the ledger counted.
     fn find_tails(&mut self, trace: &Trace, seen: &BTreeMap<(u16, u16), u64>) {
         for (table, found, due) in self.unbalanced(trace) {
-            let known: u64 = self.gaps.iter().filter(|gap| gap.table == table).map(|gap| gap.rows).sum();
+            let known = sum(self.gaps.iter().filter(|gap| gap.table == table).map(|gap| gap.rows));
             let last = seen.range((table, 0)..=(table, u16::MAX)).map(|(_, &last)| last).min();
             let window = Window { from: last.unwrap_or(trace.span.from), to: trace.span.to };
-            if due > found + known {
-                self.gaps.push(Gap { window, table, rows: due - found - known });
+            let seen = found.saturating_add(known);
+            if due > seen {
+                self.gaps.push(Gap { window, table, rows: due - seen });
             }
         }
     }
@@ -190,17 +204,17 @@ impl Ledger {
         let asked = |entry: &&Entry| tables.contains(&entry.table) && overlap(entry.window, window);
         self.entries.iter().filter(asked).for_each(|entry| losses.counts.add(entry.counts));
         let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table) && overlap(gap.window, window));
-        losses.missing_rows = gaps.map(|gap| gap.rows).sum();
+        losses.missing_rows = sum(gaps.map(|gap| gap.rows));
         for (offset, frame) in trace.unreadable() {
             if tables.contains(&frame.table) && window.touches(frame.times.0, frame.times.1) {
-                losses.missing_rows += frame.rows;
+                losses.missing_rows = losses.missing_rows.saturating_add(frame.rows);
                 losses.damage.push(format!("byte {offset}: {}", frame.why));
             }
         }
         let places =
             trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
         losses.damage.extend(places);
-        losses.kernel_missed = tables.iter().map(|&table| missed(trace, table)).sum();
+        losses.kernel_missed = sum(tables.iter().map(|&table| missed(trace, table)));
         losses.filter_missed = missed_by_filters(trace, tables);
         losses
     }

@@ -336,6 +336,6 @@ impl Merge for Totals {
     fn merge(&mut self, later: Self) {
         self.count += later.count;
         self.sums.resize(self.sums.len().max(later.sums.len()), 0);
-        self.sums.iter_mut().zip(later.sums).for_each(|(sum, more)| *sum += more);
+        self.sums.iter_mut().zip(later.sums).for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
 }

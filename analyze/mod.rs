@@ -85,4 +85,5 @@ mod trace;
 mod window;
 
 pub use error::Exit;
+pub use report::names as reports;
 pub use run::{main, run};

@@ -119,7 +119,7 @@ struct Sum {
 impl Merge for Sum {
     fn merge(&mut self, later: Self) {
         self.events += later.events;
-        self.bytes += later.bytes;
+        self.bytes = self.bytes.saturating_add(later.bytes);
     }
 }
 
@@ -139,7 +139,7 @@ fn sums(
         let grouping = Grouping::new(trace, Bins::new(window, &trace.clock, None, false)?, inputs)?;
         let count = |sum: &mut Sum, ret| {
             sum.events += 1;
-            sum.bytes += moved(ret);
+            sum.bytes = sum.bytes.saturating_add(moved(ret));
         };
         let groups = match bytes {
             Some(bytes) => grouping.sum(&scan, [bytes], |sum, [ret]| count(sum, ret)),

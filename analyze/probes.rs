@@ -85,7 +85,7 @@ impl Probes {
     /// Hits that the kernel missed of those that fill a table.
     pub fn missed(&self, table: &str) -> u64 {
         let fills = |probe: &&Probe| probe.fills == table || probe.fills.is_empty() && probe.name == table;
-        self.iter().filter(fills).map(|probe| probe.missed).sum()
+        self.iter().filter(fills).fold(0, |missed, probe| missed.saturating_add(probe.missed))
     }
 
     /// Hits that the filters missed: of several probes that tell the same, those that none of them can have told.
@@ -95,7 +95,7 @@ impl Probes {
             let missed = least.entry(&probe.feeds).or_insert(probe.missed);
             *missed = probe.missed.min(*missed);
         }
-        least.values().sum()
+        least.into_values().fold(0, u64::saturating_add)
     }
 
     /// The probe that fills a table.

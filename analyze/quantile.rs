@@ -216,7 +216,10 @@ impl Log2 {
 
     /// Adds another histogram.
     pub fn merge(&mut self, other: &Self) {
-        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.counts
+            .iter_mut()
+            .zip(other.counts)
+            .for_each(|(count, more)| *count = count.saturating_add(more));
     }
 
     /// Low end, high end and count of each slot from the first to the last that was hit.

@@ -40,7 +40,7 @@ struct Spread {
 impl Merge for Spread {
     fn merge(&mut self, later: Self) {
         self.values.merge(later.values);
-        self.sum += later.sum;
+        self.sum = self.sum.saturating_add(later.sum);
         self.histogram.merge(&later.histogram);
     }
 }
@@ -56,7 +56,7 @@ pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<
     let mut groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
         let ns = ns.unwrap_or(0).cast_unsigned();
         spread.values.add(ns, keep);
-        spread.sum += ns;
+        spread.sum = spread.sum.saturating_add(ns);
         spread.histogram.add(ns / divisor);
     });
     let table = table(context, &grouping, &mut groups)?;

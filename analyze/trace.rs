@@ -104,6 +104,21 @@ impl Trace {
         self.reader.frames_of(table).map(|frame| u64::from(frame.header.rows)).sum()
     }
 
+    /// Where and how the file ends, if not with the end of a recording.
+    pub fn cut(&self) -> Option<String> {
+        let reader = &self.reader;
+        if reader.growing || reader.footer.is_some() {
+            return None;
+        }
+        let length = reader.length();
+        let last =
+            reader.damage.last().filter(|damage| damage.offset.saturating_add(damage.length) >= length);
+        Some(match last {
+            Some(damage) => format!("the file is cut or damaged at byte {}: {}", damage.offset, damage.what),
+            None => format!("the file ends at byte {length} without the end of a recording"),
+        })
+    }
+
     /// Decodes the columns `wanted` of a frame; a damaged frame is noted and gives `None`.
     pub fn read(&self, frame: &Frame, wanted: Option<&[usize]>, scratch: &mut Scratch) -> Option<Rows> {
         let def = self.tables.get(usize::from(frame.header.table));

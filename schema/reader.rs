@@ -58,6 +58,8 @@ pub struct TraceReader {
     pub damage: Vec<Damage>,
     /// Present after a clean end.
     pub footer: Option<Footer>,
+    /// It may go on: that there is no end yet says nothing.
+    pub growing: bool,
     /// How far the walk from header to header has come.
     pub(super) walked: u64,
     pub(super) order: Order,
@@ -124,7 +126,7 @@ impl TraceReader {
     /// When it cannot be read, or holds no trace that this build can read.
     pub fn follow(file: File) -> Result<Self> {
         let length = file.metadata().map_err(FormatError::io("open"))?.len();
-        let mut reader = Self::unread(Source::File(file, length));
+        let mut reader = Self { growing: true, ..Self::unread(Source::File(file, length)) };
         reader.take_new()?;
         Ok(reader)
     }
@@ -167,6 +169,7 @@ impl TraceReader {
             frames: self.frames.iter().filter(|frame| keep(frame)).cloned().collect(),
             damage: self.damage.clone(),
             footer: None,
+            growing: self.growing,
             walked: self.walked,
             order: self.order.clone(),
         })
@@ -180,6 +183,7 @@ impl TraceReader {
             frames: Vec::new(),
             damage: Vec::new(),
             footer: None,
+            growing: false,
             walked: 0,
             order: Order::default(),
         }

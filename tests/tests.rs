@@ -2,7 +2,10 @@
 //!
 //! - `format`: the file, from outside: cut, flipped, read by stock tools.
 //! - `fresh`: what is committed although it could be made is what would be made.
+//! - `hostile`: traces that mean to mislead, through every report: what the analyzer's fuzz targets run.
 
 mod format;
 mod fresh;
+#[cfg(feature = "analyze")]
+mod hostile;
 mod tools;

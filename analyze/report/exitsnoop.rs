@@ -190,8 +190,8 @@ impl Processes {
 
 impl Process {
     fn merge(&mut self, other: Self) {
-        self.user += other.user;
-        self.system += other.system;
+        self.user = self.user.saturating_add(other.user);
+        self.system = self.system.saturating_add(other.system);
         if other.end > self.end {
             (self.end, self.age) = (other.end, other.age);
         }

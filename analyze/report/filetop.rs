@@ -62,8 +62,8 @@ struct Sum {
 impl Merge for Sum {
     fn merge(&mut self, later: Self) {
         for at in 0..2 {
-            self.calls[at] += later.calls[at];
-            self.bytes[at] += later.bytes[at];
+            self.calls[at] = self.calls[at].saturating_add(later.calls[at]);
+            self.bytes[at] = self.bytes[at].saturating_add(later.bytes[at]);
         }
     }
 }
@@ -85,7 +85,8 @@ fn run(context: &Context) -> Result<Answer> {
         let at = usize::from(rows.get(op, row) == writes);
         let bytes = asked.and_then(|asked| rows.get(asked, row)).or_else(|| rows.get(ret, row));
         sum.calls[at] += 1;
-        sum.bytes[at] += bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+        let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+        sum.bytes[at] = sum.bytes[at].saturating_add(bytes);
     });
     let mut table = context.keys(&grouping, &groups);
     let sums = || groups.iter().map(|group| &group.state);

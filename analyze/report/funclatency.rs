@@ -57,7 +57,7 @@ struct Calls {
 
 impl Merge for Calls {
     fn merge(&mut self, later: Self) {
-        self.total += later.total;
+        self.total = self.total.saturating_add(later.total);
         self.longest = self.longest.max(later.longest);
         self.latencies.merge(later.latencies);
     }
@@ -65,7 +65,7 @@ impl Merge for Calls {
 
 impl Calls {
     fn add(&mut self, latency: u64, keep: Keep) {
-        self.total += latency;
+        self.total = self.total.saturating_add(latency);
         self.longest = self.longest.max(latency);
         self.latencies.add(latency, keep);
     }

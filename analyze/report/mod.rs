@@ -21,7 +21,7 @@
 use super::answer::Answer;
 use super::args::Call;
 use super::bins::Bins;
-use super::error::Failure;
+use super::error::{Exit, Failure};
 use super::group::{Group, Grouping};
 use super::input::Inputs;
 use super::ledger::overlap;
@@ -41,6 +41,11 @@ use std::io;
 use std::sync::Arc;
 
 include!(concat!(env!("OUT_DIR"), "/reports.rs"));
+
+/// What reports are called.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    REPORTS.iter().map(|report| report.name)
+}
 
 /// One question and how to answer it.
 pub struct Report {
@@ -188,9 +193,22 @@ impl<'a> Context<'a> {
         Keep::Buckets
     }
 
-    /// What to know about tables that were not there.
+    /// What to know about tables that were not there, or of which a cut file has nothing.
     pub fn remarks(&self) -> Vec<String> {
-        self.remarks.borrow().clone()
+        let mut remarks = self.remarks.borrow().clone();
+        let empty = |need: &&Need| {
+            self.trace.table(need.table).is_some_and(|def| self.trace.rows_of(def.number) == 0)
+        };
+        if let Some(cut) = self.trace.cut() {
+            let tables: Vec<&str> = self.used().into_iter().filter(empty).map(|need| need.table).collect();
+            if !tables.is_empty() {
+                remarks.push(format!(
+                    "nothing of {} is in the file up to where it ends: {cut}",
+                    tables.join(", ")
+                ));
+            }
+        }
+        remarks
     }
 
     fn mask(&self, def: &Arc<TableDef>, condition: &str) -> Result<Arc<Mask>> {
@@ -290,6 +308,7 @@ pub(crate) fn recorded<'a>(
     report: &Report,
     need: &Need,
 ) -> Result<&'a Arc<TableDef>, Failure> {
+    silenced(trace, report, need)?;
     if need.table == ANY {
         let filled = trace.tables.iter().find(|table| table.group == need.group && table.role == Role::Event);
         return filled.ok_or_else(|| {
@@ -315,6 +334,27 @@ pub(crate) fn recorded<'a>(
     }
 }
 
+/// A file that is cut before it says what was recorded, or before the first event, does not say that nothing was.
+fn silenced(trace: &Trace, report: &Report, need: &Need) -> Result<(), Failure> {
+    let Some(cut) = trace.cut() else { return Ok(()) };
+    let missing = if trace.tables.is_empty() {
+        "the definitions of its tables"
+    } else if trace.events().all(|table| trace.rows_of(table.number) == 0) {
+        "its first events"
+    } else {
+        return Ok(());
+    };
+    let what = if need.table == ANY { String::new() } else { format!(" of {}", need.table) };
+    Err(Failure::new(
+        Exit::Unusable,
+        format!("{}: nothing{what} is known, since {missing} are missing: {cut}", report.name),
+    )
+    .hint(format!(
+        "compare its size with that of the original, or copy it again; analyze {} check says what is there",
+        trace.name
+    )))
+}
+
 /// The columns of a report's result, for people.
 pub(crate) fn outputs(report: &Report) -> String {
     let mut text = String::from("Columns of the result:\n");
@@ -322,4 +362,55 @@ pub(crate) fn outputs(report: &Report) -> String {
         writeln!(text, "  {:<16} {:<6} {}", output.name, output.unit, output.doc).expect("a String grows");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::{Folder, Tape};
+
+    #[test]
+    fn a_file_that_is_cut_early_does_not_say_that_nothing_was_recorded() {
+        let folder = Folder::new();
+        let mut tape = Tape::new();
+        tape.receives();
+        (0..100).for_each(|at| {
+            tape.send(at, 7, 1, 100, 100);
+        });
+        tape.rows_per_frame(50);
+        let bytes = tape.bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let place = |table: &str| {
+            trace
+                .reader
+                .frames_of(trace.table(table).expect("it").number)
+                .map(|frame| frame.offset as usize)
+                .collect::<Vec<_>>()
+        };
+        let (tables, sends) = (trace.reader.frames[1].offset as usize, place("sock_send"));
+        for (at, missing) in [
+            (tables, "the definitions of its tables are missing: the file ends at byte"),
+            (tables + 100, "the definitions of its tables are missing: the file is cut or damaged at byte"),
+            (sends[0], "its first events are missing: the file ends at byte"),
+            (sends[0] + 100, "its first events are missing: the file is cut or damaged at byte"),
+        ] {
+            folder.put("a.bin", &bytes[..at]);
+            for report in ["tcpsend", "tcplat", "flows", "trace"] {
+                let (exit, out, messages) = folder.run(&format!("a.bin {report}"));
+                assert_eq!((exit, out.as_str()), (1, ""), "{report} of {at} bytes: {messages}");
+                assert!(messages.contains(missing) && !messages.contains("not recorded"), "{messages}");
+            }
+            let (_, list, _) = folder.run("a.bin list --format csv");
+            assert!(!list.contains("not recorded"), "{list}");
+        }
+        // With some events there is an answer, and it says of which table the file has none.
+        folder.put("a.bin", &bytes[..sends[1] + 100]);
+        let (exit, out, _) = folder.run("a.bin tcpsend --interval all --format csv");
+        assert!(exit == 3 && out.contains(",50,"), "{out}");
+        let (_, out, _) = folder.run("a.bin tcptop");
+        assert!(out.contains("nothing of sock_recv is in the file up to where it ends"), "{out}");
+        // A whole file may well have nothing of a table.
+        folder.put("a.bin", &bytes);
+        assert!(!folder.run("a.bin tcptop").1.contains("nothing of"));
+        assert_eq!(folder.run("a.bin execsnoop").0, 6);
+    }
 }

@@ -82,10 +82,10 @@ struct Calls {
 
 impl Merge for Calls {
     fn merge(&mut self, later: Self) {
-        self.count += later.count;
-        self.errors += later.errors;
-        self.open += later.open;
-        self.total += later.total;
+        self.count = self.count.saturating_add(later.count);
+        self.errors = self.errors.saturating_add(later.errors);
+        self.open = self.open.saturating_add(later.open);
+        self.total = self.total.saturating_add(later.total);
         self.longest = self.longest.max(later.longest);
         self.exact.merge(later.exact);
         for (slot, sums) in later.slots {
@@ -178,9 +178,9 @@ fn each(scan: &mut Scan, keep: Keep) -> Result<Add> {
             return;
         }
         calls.count += 1;
-        calls.errors += u64::from(rows.raw(errno, row) != 0);
+        calls.errors = calls.errors.saturating_add(u64::from(rows.raw(errno, row) != 0));
         if let Some(latency) = rows.get(latency, row).map(i64::cast_unsigned) {
-            calls.total += latency;
+            calls.total = calls.total.saturating_add(latency);
             calls.longest = calls.longest.max(latency);
             calls.exact.add(latency, keep);
         }
@@ -193,13 +193,13 @@ fn sums(scan: &mut Scan) -> Result<Add> {
     Ok(Box::new(move |calls, rows, row| {
         let number = rows.raw(count, row);
         if rows.raw(open, row) == 1 {
-            calls.open += number;
+            calls.open = calls.open.saturating_add(number);
             return;
         }
-        calls.count += number;
-        calls.errors += if rows.raw(errno, row) == 0 { 0 } else { number };
+        calls.count = calls.count.saturating_add(number);
+        calls.errors = calls.errors.saturating_add(if rows.raw(errno, row) == 0 { 0 } else { number });
         if let Some(slot) = rows.get(slot, row) {
-            calls.total += rows.raw(total, row);
+            calls.total = calls.total.saturating_add(rows.raw(total, row));
             calls.longest = calls.longest.max(rows.raw(longest, row));
             calls.add_slot(slot.cast_unsigned(), (number, rows.raw(total, row)));
         }

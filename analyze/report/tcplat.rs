@@ -144,9 +144,9 @@ struct Series {
 impl Merge for Series {
     fn merge(&mut self, later: Self) {
         self.values.merge(later.values);
-        self.bytes += later.bytes;
-        self.unpaired.open += later.unpaired.open;
-        self.unpaired.lost += later.unpaired.lost;
+        self.bytes = self.bytes.saturating_add(later.bytes);
+        self.unpaired.open = self.unpaired.open.saturating_add(later.unpaired.open);
+        self.unpaired.lost = self.unpaired.lost.saturating_add(later.unpaired.lost);
     }
 }
 
@@ -229,7 +229,7 @@ impl Sink for All<'_> {
         let keep = self.keep;
         let series = self.series(sock, pair.metric, pair.send.key);
         series.values.add(pair.end - pair.send.entry, keep);
-        series.bytes += pair.bytes;
+        series.bytes = series.bytes.saturating_add(pair.bytes);
     }
 
     fn unpaired(&mut self, sock: u32, metric: Metric, key: u32, unpaired: Unpaired) {

@@ -56,9 +56,9 @@ struct Sends {
 
 impl Merge for Sends {
     fn merge(&mut self, later: Self) {
-        self.calls += later.calls;
-        self.bytes += later.bytes;
-        self.errors += later.errors;
+        self.calls = self.calls.saturating_add(later.calls);
+        self.bytes = self.bytes.saturating_add(later.bytes);
+        self.errors = self.errors.saturating_add(later.errors);
     }
 }
 
@@ -66,7 +66,7 @@ impl Sends {
     fn add(&mut self, ret: i64) {
         self.calls += 1;
         match u64::try_from(ret) {
-            Ok(bytes) => self.bytes += bytes,
+            Ok(bytes) => self.bytes = self.bytes.saturating_add(bytes),
             Err(_) => self.errors += 1,
         }
     }

@@ -50,8 +50,8 @@ struct Bytes {
 
 impl Merge for Bytes {
     fn merge(&mut self, later: Self) {
-        self.sent += later.sent;
-        self.received += later.received;
+        self.sent = self.sent.saturating_add(later.sent);
+        self.received = self.received.saturating_add(later.received);
     }
 }
 
@@ -59,11 +59,15 @@ fn run(context: &Context) -> Result<Answer> {
     let mut sends = context.scan("sock_send")?;
     let sent = sends.column("ret")?;
     let grouping = context.grouping(&sends)?;
-    let sends = grouping.sum(&sends, [sent], |bytes: &mut Bytes, [sent]| bytes.sent += moved(sent));
+    let sends = grouping.sum(&sends, [sent], |bytes: &mut Bytes, [sent]| {
+        bytes.sent = bytes.sent.saturating_add(moved(sent));
+    });
     let mut receives = context.scan("sock_recv")?;
     let [received, flags] = receives.columns(["ret", "flags"])?;
     let receives = receives.only([flags], |[flags]| !peeks(flags));
-    let add = |bytes: &mut Bytes, [received]: [_; 1]| bytes.received += moved(received);
+    let add = |bytes: &mut Bytes, [received]: [_; 1]| {
+        bytes.received = bytes.received.saturating_add(moved(received));
+    };
     let receives = context.grouping(&receives)?.sum(&receives, [received], add);
     let mut groups = join([sends, receives]);
     // Calls that moved nothing do not make a line; the rows of intervals do.

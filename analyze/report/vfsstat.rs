@@ -61,7 +61,7 @@ struct Counts([u64; RATES.len()]);
 
 impl Merge for Counts {
     fn merge(&mut self, later: Self) {
-        self.0.iter_mut().zip(later.0).for_each(|(sum, more)| *sum += more);
+        self.0.iter_mut().zip(later.0).for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
 }
 

@@ -1,0 +1,138 @@
+//! What the fuzz targets of the analyzer do with their input: a trace made from it (`pieces.rs`), and one command line
+//! on that. Nothing may panic, hang, or send a terminal a command.
+
+#[path = "pieces.rs"]
+mod pieces;
+
+use pieces::{Choices, FIXTURES, Pieces};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// No single command line on such a small trace takes longer.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Things that are changed in one trace, at most.
+const MOST: usize = 8;
+
+/// A fixture in which some things are not as they were; the file may be cut or flipped after that.
+pub fn report(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let mut line: Vec<&str> = verb(&mut choices);
+    line.extend(choices.of(&MORE));
+    let damage = choices.below(8);
+    let mut pieces = choices_of_fixture(&mut choices);
+    for _ in 0..MOST {
+        if choices.is_empty() {
+            break;
+        }
+        pieces.mutate(&mut choices);
+    }
+    let mut bytes = pieces.bytes();
+    let at = choices.below(bytes.len().min(65_536)) * bytes.len().div_ceil(65_536);
+    match damage {
+        6 => bytes[at] ^= 0x10,
+        7 => bytes.truncate(at),
+        _ => {}
+    }
+    ask(&bytes, &line);
+}
+
+/// A fixture whose tasks, sockets, files, stacks are the input's, and a question about them.
+pub fn identity(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let line = choices.of(&NAMING);
+    let mut pieces = choices_of_fixture(&mut choices);
+    pieces.name_anew(&mut choices);
+    ask(&pieces.bytes(), &line.split(' ').collect::<Vec<_>>());
+}
+
+fn choices_of_fixture(choices: &mut Choices) -> Pieces {
+    FIXTURES[choices.below(FIXTURES.len())].clone()
+}
+
+/// Questions that look names up, follow references, or write names.
+const NAMING: [&str; 20] = [
+    "tcpsend --by comm,ppid",
+    "tcpsend --by connection,owner_comm --interval all",
+    "tcptop",
+    "tcplife",
+    "flows",
+    "tcplat --by comm",
+    "execsnoop",
+    "exitsnoop",
+    "opensnoop --full-path --extended",
+    "filetop --by comm,type",
+    "filelife",
+    "profile",
+    "profile --folded",
+    "profile --compat",
+    "events --table task --format json",
+    "events --table sock --format csv",
+    "redact --names hash --addresses hash -o OUT --force",
+    "slice --from 1s --to -1s -o OUT --force",
+    "merge -o OUT --force",
+    "check",
+];
+
+/// Options that most reports have.
+const MORE: [&[&str]; 11] = [
+    &[],
+    &["--format", "json"],
+    &["--interval", "all", "--format", "csv"],
+    &["--by", "comm", "--format", "ndjson"],
+    &["--where", "comm LIKE '%a%' OR rport > 0"],
+    &["--where", "latency > 1000 OR ret >= 0", "--by", "none"],
+    &["--from", "1s", "--to", "-1s"],
+    &["--by", "connection", "--format", "csv"],
+    &["--interval", "10ms", "--top", "3", "--sort", "lower_bound"],
+    &["--memory", "100"],
+    &["--compat"],
+];
+
+/// A report or another verb, with what it needs.
+fn verb(choices: &mut Choices) -> Vec<&'static str> {
+    const OTHERS: [&[&str]; 10] = [
+        &[],
+        &["info"],
+        &["check"],
+        &["list"],
+        &["--quick"],
+        &["sql", "SELECT * FROM sock_send"],
+        &["replay", "tcptop", "--speed", "max"],
+        &["recover", "-o", "OUT", "--force"],
+        &["slice", "--where", "rport > 0", "-o", "OUT", "--force"],
+        &["redact", "-o", "OUT", "--force"],
+    ];
+    const TABLES: [&str; 7] = ["sock_send", "task", "sock", "ledger", "tcp_state", "process_exec", "file_io"];
+    let reports: Vec<&str> = tapedeck::analyze::reports().collect();
+    let at = choices.below(reports.len() + OTHERS.len());
+    match reports.get(at) {
+        Some(&"events") => vec!["events", "--table", choices.of(&TABLES)],
+        Some(report) => vec![report],
+        None => OTHERS[at - reports.len()].to_vec(),
+    }
+}
+
+/// Answers, or says why not.
+fn ask(trace: &[u8], line: &[&str]) {
+    let path = |what: &str| -> PathBuf {
+        let thread = std::thread::current().id();
+        std::env::temp_dir().join(format!("tapedeck-fuzz-{}-{thread:?}.{what}", std::process::id()))
+    };
+    let (file, out_file) = (path("bin"), path("out"));
+    std::fs::write(&file, trace).expect("the temporary folder takes a file");
+    let text = |path: &Path| path.display().to_string();
+    let words = line.iter().map(|&word| if word == "OUT" { text(&out_file) } else { word.to_owned() });
+    let head = ["analyze".to_owned(), "--threads".into(), "2".into(), text(&file)];
+    let args: Vec<String> = head.into_iter().chain(words).collect();
+    let (mut out, mut messages, begin) = (Vec::new(), Vec::new(), Instant::now());
+    // On a terminal `replay` clears the screen itself.
+    let terminal = line.first() != Some(&"replay");
+    // That a misleading trace is refused is an answer too.
+    let _ = tapedeck::analyze::run(&args, &mut out, &mut messages, terminal);
+    let took = begin.elapsed();
+    assert!(took < LONGEST, "{line:?} took {took:?}");
+    let commands = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\n' | b'\r');
+    assert!(!out.iter().chain(&messages).any(commands), "{line:?} sends control characters");
+    let _ = std::fs::remove_file(&file);
+    let _ = std::fs::remove_file(&out_file);
+}
