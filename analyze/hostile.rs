@@ -3,6 +3,11 @@
 
 use super::args;
 use super::testkit::{Folder, Tape};
+use super::trace::Trace;
+use super::{files, options::Options};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
 
 #[test]
 fn threads_that_are_their_own_parents_end() {
@@ -42,4 +47,51 @@ fn names_do_not_become_conditions_formulas_or_commands() {
     let (exit, ..) = folder.run("a.bin tcpsend --where comm~=~'a';~DROP~TABLE~x");
     assert_eq!(exit, 2);
     assert!(args::report("tcpsend").is_some());
+}
+
+/// As the command line opens it.
+fn open(path: &Path) -> Trace {
+    files::open(&[path.to_owned()], &Options::default()).expect("a trace").remove(0)
+}
+
+/// A thousand sends in twenty frames.
+fn sends() -> Vec<u8> {
+    let mut tape = Tape::new();
+    (0..1000).for_each(|at| {
+        tape.send(at, 7, 1, 100, 100);
+    });
+    tape.rows_per_frame(50).bytes()
+}
+
+#[test]
+fn a_file_that_becomes_shorter_while_it_is_read_loses_its_end_and_says_so() {
+    let folder = Folder::new();
+    let bytes = sends();
+    folder.put("a.bin", &bytes);
+    let path = folder.path().join("a.bin");
+    let trace = open(&path);
+    let half = trace.reader.frames_of(2).nth(10).expect("twenty frames").offset;
+    OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(half)).expect("it is cut");
+    assert_eq!(trace.gather("sock_send").expect("the table").len(), 500);
+    let lost: u64 = trace.unreadable().iter().map(|(_, frame)| frame.rows).sum();
+    assert_eq!(lost, 500, "{:?}", trace.unreadable());
+    let losses = trace.ledger().losses(&trace, trace.span, &[2]);
+    assert!(losses.damage.iter().any(|place| place.contains("bytes, 0 are there")), "{:?}", losses.damage);
+}
+
+#[test]
+fn a_file_that_grows_while_it_is_read_is_what_it_was_when_it_was_opened() {
+    let folder = Folder::new();
+    let bytes = sends();
+    let whole = Tape::open_bytes(bytes.clone(), 1);
+    let half = whole.reader.frames_of(2).nth(10).expect("twenty frames").offset as usize;
+    folder.put("a.bin", &bytes[..half]);
+    let path = folder.path().join("a.bin");
+    let before = open(&path);
+    let grown =
+        OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(&bytes[half..]));
+    grown.expect("the file takes more");
+    assert_eq!(before.gather("sock_send").expect("the table").len(), 500);
+    assert!(before.unreadable().is_empty() && before.reader.damage.is_empty());
+    assert_eq!(open(&path).gather("sock_send").expect("the table").len(), 1000);
 }

@@ -22,8 +22,6 @@
 //! Exit codes: 0 ok, 1 unusable, 2 usage, 3 finished but something is missing from the span that was
 //! asked for, 4 differs from the expected result, 5 inconclusive, 6 this trace cannot answer that.
 
-#![expect(dead_code, reason = "quantiles, histograms and the like wait for the reports that follow")]
-
 mod answer;
 mod args;
 mod beside;

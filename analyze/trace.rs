@@ -4,7 +4,6 @@
 //! and every report says so.
 
 use super::clock::Clock;
-use super::error::{Exit, Failure};
 use super::identity::Identity;
 use super::ledger::Ledger;
 use super::probes::Probes;
@@ -15,7 +14,6 @@ use crate::schema::reader::Scratch;
 use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A frame that is there but cannot be decoded.
@@ -53,14 +51,6 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Opens a file, or standard input as `-`. `threads` 0: as many as there are processors.
-    pub fn open(path: &Path, threads: usize, utc: bool) -> anyhow::Result<Self> {
-        let name = path.display().to_string();
-        let open = TraceReader::open(path);
-        let reader = open.map_err(|error| Failure::new(Exit::Unusable, format!("{name}: {error}")))?;
-        Self::new(name, reader, threads, utc)
-    }
-
     /// A trace that is already open.
     pub fn new(name: String, reader: TraceReader, threads: usize, utc: bool) -> anyhow::Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;

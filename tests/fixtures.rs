@@ -233,6 +233,51 @@ fn the_independent_reader_agrees() {
     }
 }
 
+/// What stays the same when a verb that takes nothing away has written a trace anew: every report, word for word.
+#[test]
+fn a_copy_says_what_its_source_says_in_every_report() {
+    const COPIES: [&str; 5] =
+        ["recover", "recompress -l 3", "redact --args keep --names keep --addresses keep", "slice", "merge"];
+    let folder = std::env::temp_dir().join(format!("tapedeck-copies-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder takes a folder");
+    let said = |trace: &Path, report: &str| {
+        let (exit, out, messages) = analyze(trace, &[report, "--format", "json"]);
+        let name = trace.to_str().expect("UTF-8");
+        (exit, out.replace(name, "TRACE"), messages.replace(name, "TRACE"))
+    };
+    let check = |name: &str| {
+        // Each is made from the one before, so that the last one went through all of them.
+        let mut copies = vec![fixture(name)];
+        for (at, verb) in COPIES.iter().enumerate() {
+            let to = folder.join(format!("{name}.{at}.bin"));
+            let words: Vec<&str> = verb.split(' ').chain(["-o", to.to_str().expect("UTF-8")]).collect();
+            let (exit, out, messages) = analyze(&copies[at], &words);
+            assert!(exit == 0 || exit == 3, "{name} {verb}: {out}{messages}");
+            copies.push(to);
+        }
+        let mut answered = 0;
+        for report in tapedeck::analyze::reports().filter(|&report| report != "events").chain(["list"]) {
+            let first = said(&copies[0], report);
+            answered += usize::from(first.0 >= 0);
+            if first != said(&copies[COPIES.len()], report) {
+                let differs = |copy: &PathBuf| said(copy, report) != first;
+                let at = copies.iter().position(differs).expect("the last one differs");
+                panic!(
+                    "{name}: {report} changed in {}:\n{:?}\n{first:?}",
+                    COPIES[at - 1],
+                    said(&copies[at], report)
+                );
+            }
+        }
+        assert!(answered > 3, "{name} answers {answered} reports");
+    };
+    let check = &check;
+    std::thread::scope(|scope| {
+        FIXTURES.into_iter().for_each(|name| drop(scope.spawn(move || check(name))));
+    });
+    std::fs::remove_dir_all(&folder).expect("a folder of ours");
+}
+
 /// Cut in two, merged and compressed anew, every fixture still says what it said.
 #[test]
 fn what_is_cut_and_merged_again_answers_the_same() {

@@ -3,9 +3,12 @@
 //! - `format`: the file, from outside: cut, flipped, read by stock tools.
 //! - `fresh`: what is committed although it could be made is what would be made.
 //! - `hostile`: traces that mean to mislead, through every report: what the analyzer's fuzz targets run.
+//! - `memory`: what the analyzer takes at most, as the kernel counts it.
 
 mod format;
 mod fresh;
 #[cfg(feature = "analyze")]
 mod hostile;
+#[cfg(all(feature = "analyze", target_os = "linux"))]
+mod memory;
 mod tools;

@@ -13,6 +13,7 @@ mod exec;
 mod files;
 mod filters;
 mod flight;
+mod follow;
 mod governor;
 mod kernel_functions;
 mod ledger;

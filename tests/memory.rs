@@ -1,0 +1,93 @@
+//! Peak memory of `analyze`, as the kernel counts it: that of reports that add up does not grow with the events, and
+//! that of percentiles keeps to `--memory`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tapedeck::schema::reader::Scratch;
+use tapedeck::schema::{Batch, Column, Kind, TraceReader, TraceWriter};
+
+/// Runs a command and prints its peak, in KiB. Not the test itself: the peak of who forks is inherited.
+const PEAK: &str = "import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+
+/// What a run may take more than another, in KiB: allocators and threads are never twice the same.
+const SLACK: u64 = 6 << 10;
+/// The same where sends wait for their answers, and frames are read some at a time. All rows would be 70 MiB more.
+const WAITING: u64 = 24 << 10;
+
+/// Events of fixture `redis`, again and again, one after the other.
+fn repeated(times: u64, to: &Path) -> u64 {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/redis.bin");
+    let reader = TraceReader::open(&fixture).expect("a fixture");
+    let file = std::io::BufWriter::new(std::fs::File::create(to).expect("the temporary folder takes a file"));
+    let mut writer = TraceWriter::new(file, 1, &reader.host, reader.tables.clone()).expect("a file of ours");
+    let (mut scratch, mut rows) = (Scratch::new(), 0);
+    let frames: Vec<(Kind, u32, Batch)> = reader
+        .frames
+        .iter()
+        .filter(|frame| frame.header.kind.has_rows())
+        .map(|frame| {
+            let batch = reader.read(frame, None, &mut scratch).expect("a whole fixture");
+            (frame.header.kind, frame.header.epoch, batch)
+        })
+        .collect();
+    let footer = reader.footer.as_ref().expect("a whole fixture");
+    let length = footer.end_mono - reader.host.start_mono + 1;
+    for time in 0..times {
+        for (kind, epoch, batch) in frames.iter().filter(|frame| time == 0 || frame.0 == Kind::Events) {
+            let mut batch = batch.clone();
+            let ts = reader.tables[usize::from(batch.table)].time();
+            if let Some(Column::U64(values)) = ts.map(|ts| &mut batch.columns[ts]) {
+                values.iter_mut().for_each(|value| *value += time * length);
+            }
+            writer.append(*kind, *epoch, &batch).expect("a file of ours");
+            rows += if *kind == Kind::Events { batch.rows as u64 } else { 0 };
+        }
+    }
+    writer.finish("repeated").expect("a file of ours");
+    rows
+}
+
+/// KiB.
+fn peak(trace: &Path, words: &str) -> u64 {
+    let analyze = env!("CARGO_BIN_EXE_analyze");
+    let mut command = Command::new("python3");
+    command.args(["-c", PEAK, analyze, "--threads", "2"]).arg(trace).args(words.split(' '));
+    let output = command.output().expect("python3 runs");
+    let said = String::from_utf8(output.stdout).expect("two numbers");
+    let numbers: Vec<u64> = said.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    let &[status, peak] = &numbers[..] else { panic!("{words}: {said}") };
+    assert!(status == 0 || status == 3, "{words} ended with {status}");
+    peak
+}
+
+/// Two sizes of the same recording, the second four times the first.
+fn sizes() -> [(PathBuf, u64); 2] {
+    [8, 32].map(|times| {
+        let name = format!("tapedeck-memory-{}-{times}.bin", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let rows = repeated(times, &path);
+        (path, rows)
+    })
+}
+
+#[test]
+fn memory_does_not_grow_with_events() {
+    let [(small, few), (large, many)] = sizes();
+    for words in [
+        "tcpsend --interval all",
+        "tcpsend --interval all --by comm,rport",
+        "tcptop --interval all",
+        "events --table sock_send --by comm",
+        "flows --memory 100K",
+        "tcplat --memory 100K",
+        "check",
+    ] {
+        let slack = if words.starts_with("tcplat") { WAITING } else { SLACK };
+        let (before, after) = (peak(&small, words), peak(&large, words));
+        eprintln!("{words}: {before} KiB for {few} events, {after} for {many}");
+        assert!(after < before + slack, "{words}: {before} KiB for {few} events, {after} for {many}");
+    }
+    [small, large].iter().for_each(|path| std::fs::remove_file(path).expect("a file of ours"));
+}
