@@ -135,15 +135,23 @@ impl<'a> Flame<'a> {
 
     /// As the options ask.
     pub fn answer(&self, grouping: &Grouping, subject: &Subject) -> Result<Answer> {
-        let mut answer = match self.context.flag("folded") {
-            Some(_) => Answer { plain: Some(self.folded().concat()), ..Answer::default() },
-            None => self.top(grouping, subject)?,
-        };
+        let answer = self.folded_answer().map_or_else(|| self.top(grouping, subject), Ok)?;
+        self.finish(answer, subject.title, subject.unit)
+    }
+
+    /// Folded lines, if they are asked for.
+    pub fn folded_answer(&self) -> Option<Answer> {
+        self.context.flag("folded")?;
+        Some(Answer { plain: Some(self.folded().concat()), ..Answer::default() })
+    }
+
+    /// With the flame graph, if it is asked for, and with what is missing from stacks.
+    pub fn finish(&self, mut answer: Answer, title: &str, unit: &str) -> Result<Answer> {
         if let Some(file) = self.context.flag("svg") {
-            self.write_svg(file, subject)?;
+            self.write_svg(file, title, unit)?;
             answer = answer.note(format!("flame graph written to {file}"));
         }
-        answer.notes.extend(self.remarks(subject.unit));
+        answer.notes.extend(self.remarks(unit));
         Ok(answer)
     }
 
@@ -240,10 +248,10 @@ impl<'a> Flame<'a> {
         Ok(())
     }
 
-    fn write_svg(&self, file: &str, subject: &Subject) -> Result<()> {
+    fn write_svg(&self, file: &str, title: &str, unit: &str) -> Result<()> {
         let mut options = inferno::flamegraph::Options::default();
-        subject.title.clone_into(&mut options.title);
-        subject.unit.clone_into(&mut options.count_name);
+        title.clone_into(&mut options.title);
+        unit.clone_into(&mut options.count_name);
         options.deterministic = true;
         let lines = self.folded();
         if lines.is_empty() {

@@ -59,6 +59,7 @@ mod mask;
 mod named;
 mod naming;
 mod options;
+mod outstanding;
 mod overview;
 mod pairs;
 mod paths;

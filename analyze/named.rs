@@ -113,6 +113,8 @@ pub(crate) struct Hit {
     pub ret: Value,
     /// The arguments, or what a pattern makes of them.
     pub message: String,
+    /// Other columns that were asked for; null in tables that lack them.
+    pub extra: Vec<Value>,
 }
 
 /// The hits of some tables, in the order of time; `least` leaves out shorter calls, ns.
@@ -125,15 +127,30 @@ pub(crate) fn hits(
     pattern: Option<&str>,
     least: u64,
 ) -> Result<Vec<Hit>> {
+    all_hits(context, tables, (pattern, least, &[]))
+}
+
+/// The same, with some columns instead of a message.
+///
+/// # Errors
+/// When the condition cannot be understood.
+pub(crate) fn hits_with(context: &Context, tables: &[&Arc<TableDef>], columns: &[&str]) -> Result<Vec<Hit>> {
+    all_hits(context, tables, (Some(""), 0, columns))
+}
+
+/// Pattern, least latency, and further columns.
+type What<'a> = (Option<&'a str>, u64, &'a [&'a str]);
+
+fn all_hits(context: &Context, tables: &[&Arc<TableDef>], what: What) -> Result<Vec<Hit>> {
     let mut all = Vec::new();
     for table in tables {
-        all.extend(hits_of(context, table, pattern, least)?);
+        all.extend(hits_of(context, table, what)?);
     }
     all.sort_by_key(|hit: &Hit| hit.ts);
     Ok(all)
 }
 
-fn hits_of(context: &Context, table: &TableDef, pattern: Option<&str>, least: u64) -> Result<Vec<Hit>> {
+fn hits_of(context: &Context, table: &TableDef, (pattern, least, extra): What) -> Result<Vec<Hit>> {
     let mut scan = context.scan(&table.name)?;
     let inputs = Inputs::of(context.trace, table);
     let pattern = Pattern::new(table, &inputs, pattern)?;
@@ -144,6 +161,7 @@ fn hits_of(context: &Context, table: &TableDef, pattern: Option<&str>, least: u6
     };
     let [pid, tid, comm] = ["pid", "tid", "comm"].map(&mut input);
     let [function, latency, ret] = ["function", "latency", "ret"].map(&mut input);
+    let extra: Vec<Option<Input>> = extra.iter().map(|name| input(name)).collect();
     pattern.inputs().flat_map(|input| input.needs(table)).for_each(|column| scan.add(column));
     let fold = |hits: &mut Vec<Hit>, chunk: &Chunk| {
         let rows = chunk.rows();
@@ -164,6 +182,7 @@ fn hits_of(context: &Context, table: &TableDef, pattern: Option<&str>, least: u6
                 latency,
                 ret: value(&ret),
                 message: pattern.fill(|input| input.value(context.trace, rows, row)),
+                extra: extra.iter().map(value).collect(),
             });
         }
     };

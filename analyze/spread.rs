@@ -3,7 +3,7 @@
 use super::answer::{Answer, Body};
 use super::group::{Group, Grouping, Merge};
 use super::load::Scan;
-use super::quantile::{Log2, Samples, USUAL, us};
+use super::quantile::{Keep, Log2, Samples, USUAL, us};
 use super::report::{Context, Flag};
 use super::rows::Value;
 use super::table::{Output, Table};
@@ -29,10 +29,11 @@ pub(crate) const OUTPUTS: [Output; 7] = [
 pub(crate) const MILLISECONDS: Flag =
     Flag { name: "milliseconds", value: None, doc: "Histogram in milliseconds" };
 
-/// What is kept of a group's durations.
+/// What is kept of a group's durations, or other numbers.
 #[derive(Default)]
-struct Spread {
-    values: Samples,
+pub(crate) struct Spread {
+    /// All of them.
+    pub values: Samples,
     sum: u64,
     histogram: Log2,
 }
@@ -42,6 +43,20 @@ impl Merge for Spread {
         self.values.merge(later.values);
         self.sum = self.sum.saturating_add(later.sum);
         self.histogram.merge(&later.histogram);
+    }
+}
+
+impl Spread {
+    /// Counts a value, in the histogram as what it is there.
+    pub fn add(&mut self, value: u64, shown: u64, keep: Keep) {
+        self.values.add(value, keep);
+        self.sum = self.sum.saturating_add(value);
+        self.histogram.add(shown);
+    }
+
+    /// Their mean.
+    pub fn mean(&self) -> Option<f64> {
+        (self.values.len() > 0).then(|| self.sum as f64 / self.values.len() as f64)
     }
 }
 
@@ -55,9 +70,7 @@ pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<
     let grouping = context.grouping(&scan)?;
     let mut groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
         let ns = ns.unwrap_or(0).cast_unsigned();
-        spread.values.add(ns, keep);
-        spread.sum = spread.sum.saturating_add(ns);
-        spread.histogram.add(ns / divisor);
+        spread.add(ns, ns / divisor, keep);
     });
     let table = table(context, &grouping, &mut groups)?;
     let mut answer = Answer::of(table);
@@ -72,9 +85,7 @@ fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -
     let mut table = context.keys(grouping, groups);
     let count = |group: &Group<Spread>| group.state.values.len() as u64;
     table.ints(context.output("n"), groups.iter().map(|group| Some(count(group))));
-    let mean = |group: &Group<Spread>| {
-        (count(group) > 0).then(|| group.state.sum as f64 / count(group) as f64 / 1e3)
-    };
+    let mean = |group: &Group<Spread>| group.state.mean().map(|mean| mean / 1e3);
     table.floats(context.output("avg_us"), groups.iter().map(mean));
     for (name, quantile) in USUAL {
         let column = context.output(&format!("{name}_us"));
@@ -84,7 +95,8 @@ fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -
     table.build()
 }
 
-fn pictures(names: &[&str], groups: &[Group<Spread>]) -> Vec<(String, Log2)> {
+/// A histogram for each of the groups, with its title; of many, one of all together.
+pub(crate) fn pictures(names: &[&str], groups: &[Group<Spread>]) -> Vec<(String, Log2)> {
     if groups.len() > PICTURES || names.is_empty() {
         let mut all = Log2::default();
         for group in groups {

@@ -129,6 +129,8 @@ struct {
  * hundred. Bytes, not bits, since setting one must not disturb its neighbours.
  */
 #define BLOCK_SHIFT 6
+/* A COMMAND's process is the recorder's own code until it executes COMMAND. */
+enum { NOT_WANTED, WANTED, WANTED_FROM_EXEC };
 struct tgid_block {
 	__u8 wanted[1 << BLOCK_SHIFT];
 };
@@ -172,7 +174,7 @@ static __always_inline bool tgid_wanted(__u32 tgid)
 {
 	__u8 *mark = tgid_mark(tgid);
 
-	return mark && *mark;
+	return mark && *mark == WANTED;
 }
 
 static __always_inline void want_tgid(__u32 tgid, bool wanted)
@@ -180,7 +182,15 @@ static __always_inline void want_tgid(__u32 tgid, bool wanted)
 	__u8 *mark = tgid_mark(tgid);
 
 	if (mark)
-		*mark = wanted;
+		*mark = wanted ? WANTED : NOT_WANTED;
+}
+
+static __always_inline void want_from_now(__u32 tgid)
+{
+	__u8 *mark = tgid_mark(tgid);
+
+	if (mark && *mark == WANTED_FROM_EXEC)
+		*mark = WANTED;
 }
 
 static __always_inline __u32 task_netns(struct task_struct *task)

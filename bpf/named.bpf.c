@@ -18,6 +18,8 @@ static __always_inline void fill(void *ctx, const __u64 *value, const struct cal
 	if (call)
 		bpf_probe_read_kernel((void *)hit + sizeof(struct header), probe.size - sizeof(struct header),
 				      call->record + sizeof(struct header));
+	if (call)
+		fetch_left(hit);
 	else
 		fill_arguments(ctx, value, hit);
 	hit->tid = current_tid();

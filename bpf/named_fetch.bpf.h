@@ -13,7 +13,7 @@
 #define HOPS  5
 #define TESTS 4
 
-enum { NUMBER, TEXT, DATA_LOC, CONSTANT };
+enum { NUMBER, TEXT, DATA_LOC, CONSTANT, AT_RETURN };
 enum { EQ, NE, LT, LE, GT, GE };
 enum { SLOT_RET = ARGS, SLOT_LATENCY, SLOTS };
 
@@ -103,8 +103,10 @@ static __always_inline __u64 fetch_number(void *ctx, const volatile struct fetch
 
 	if (fetch->kind == CONSTANT)
 		return (__s64)fetch->offset[0];
+	if (fetch->kind == AT_RETURN)
+		read_memory(&value, sizeof(value), follow(ctx, fetch), fetch->hops && fetch->user);
 	if (fetch->kind != NUMBER)
-		return 0;
+		return value;
 	read_memory(&value, fetch->size & 15, follow(ctx, fetch), fetch->hops && fetch->user);
 	if (fetch->swap)
 		value = swapped(value, fetch->size);
@@ -133,6 +135,21 @@ static __always_inline __u64 fetch_text(void *ctx, const volatile struct fetch *
 	else
 		length = bpf_probe_read_kernel_str(to, fetch->limit, (void *)from);
 	return fetch->text | (__u64)(length > 1 ? length - 1 : 0) << 16;
+}
+
+/* What the call left where its arguments point to; until now their values are the addresses. */
+static __always_inline void fetch_left(struct hit *hit)
+{
+	for (int i = 0; i < ARGS; i++) {
+		__u64 value = 0;
+
+		if (i >= probe.args)
+			break;
+		if (probe.arg[i].kind != AT_RETURN)
+			continue;
+		read_memory(&value, probe.arg[i].size & 15, hit->value[i], probe.arg[i].user);
+		hit->value[i] = value;
+	}
 }
 
 static __always_inline bool is_text(const volatile struct fetch *fetch)

@@ -90,6 +90,8 @@ int BPF_PROG(process_exec__tp, struct task_struct *task, int old_pid, struct lin
 	long file_len;
 	__u32 args_len = 0;
 
+	if (filter_tgid)
+		want_from_now(current_tgid());
 	define_task(task, 0, false);
 	if (!group_enabled)
 		return 0;

@@ -198,9 +198,10 @@ pub struct Args {
     #[arg(long)]
     pub no_sync: bool,
 
-    /// Say what this kernel can attach and how, and exit
-    #[arg(long)]
-    pub list: bool,
+    /// Say what this kernel can attach and how, and exit; or list the probes of a PATTERN for -e with their arguments, as in
+    /// 'tcp:*', 'f:tcp_*', 'f:tcp_sendmsg(sk)', 'rt:sched_*', 'u:c:*alloc', 'usdt:/usr/bin/python3:*'
+    #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "")]
+    pub list: Option<String>,
 
     /// Record nothing: count for this time, and say what a recording would take
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["output", "command"])]

@@ -81,12 +81,23 @@ fn common_knobs(filter: &Filter, rings: &Rings, sampling: bool) -> Knobs {
     knobs
 }
 
-pub(super) fn add_wanted(maps: &SharedMaps, filter: &Filter) -> Result<()> {
+/// As `bpf/common.bpf.h` has it.
+const WANTED: u8 = 1;
+/// See [`WANTED`].
+const WANTED_FROM_EXEC: u8 = 2;
+
+/// Marks the processes that the filter names; the command's from its exec on, if exec is seen.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn add_wanted(maps: &SharedMaps, filter: &Filter, outcomes: &[Outcome]) -> Result<()> {
     let Some(map) = maps.get("wanted_tgids") else { return Ok(()) };
+    let sees_exec = outcomes.iter().any(|outcome| outcome.probe == "process_exec" && outcome.got.is_some());
     for &tgid in &filter.tgids {
         let (index, offset) = ((tgid / TGID_BLOCK).to_ne_bytes(), (tgid % TGID_BLOCK) as usize);
         let mut block = map.lookup(&index, MapFlags::ANY)?.context("a process id is below 2^22")?;
-        block[offset] = 1;
+        let from_exec = sees_exec && filter.command == Some(tgid);
+        block[offset] = if from_exec { WANTED_FROM_EXEC } else { WANTED };
         map.update(&index, &block, MapFlags::ANY).context("select a process")?;
     }
     Ok(())

@@ -65,7 +65,7 @@ pub fn dry_run(args: &Args, time: Duration) -> Result<u8> {
         let choice = Choice::new(family.probes.clone(), |probe| family.needs(probe), &BTreeMap::new());
         families.push(load(family, &filter, &rings, &mut maps, choice)?);
     }
-    add_wanted(&maps, &filter)?;
+    add_wanted(&maps, &filter, &[])?;
     for family in &families {
         family.run_iterators(Moment::Start)?;
     }

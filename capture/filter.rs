@@ -16,6 +16,8 @@ pub struct Filter {
     pub knobs: Knobs,
     /// Processes selected by --pid, with their descendants of now; later ones join at fork.
     pub tgids: HashSet<u32>,
+    /// Of these the one that has yet to execute COMMAND.
+    pub command: Option<u32>,
     /// As the trace states them.
     pub words: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl Filter {
         }
         if let (Some(pid), false) = (command, args.all) {
             self.tgids.insert(pid);
+            self.command = Some(pid);
             self.words.push("the command and its descendants".into());
         }
         self.flag("filter_tgid", !self.tgids.is_empty());

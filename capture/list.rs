@@ -1,8 +1,10 @@
 //! `capture --list`: groups and probes, and how they attach on this machine.
 
+use super::args::Args;
 use super::budget::Budget;
 use super::family::{Family, SharedMaps};
 use super::knobs::Knobs;
+use super::named::{catalog, preset};
 use super::plan::Plan;
 use super::probes::{Choice, FAMILIES, Outcome};
 use super::rings::Rings;
@@ -10,12 +12,27 @@ use crate::schema::Role;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
-/// Prints the list; with the privilege to load programs it tries each probe.
+/// Prints what `--list` asks for.
 ///
 /// # Errors
-/// When the objects break their own rules.
-pub fn list() -> Result<()> {
+/// When nothing is named so, or the objects break their own rules.
+pub fn list(args: &Args) -> Result<()> {
+    match args.list.as_deref() {
+        None | Some("") => groups(),
+        Some(pattern) => {
+            let mut lines = catalog::lines(pattern, args.pid.first().copied())?;
+            lines.push(String::new());
+            // Nobody need read it to its end.
+            let _ = std::io::stdout().write_all(lines.join("\n").as_bytes());
+            Ok(())
+        }
+    }
+}
+
+/// Groups and presets; with the privilege to load programs it tries each probe.
+fn groups() -> Result<()> {
     let groups: Vec<String> = FAMILIES.iter().map(|(group, _)| (*group).to_owned()).collect();
     let plan = Plan::new(&groups)?;
     let mut text = String::new();
@@ -40,6 +57,7 @@ pub fn list() -> Result<()> {
             }
         }
     }
+    let _ = writeln!(text, "presets of -e\n{}", preset::list());
     print!("{text}");
     Ok(())
 }

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let failed = if args.command.is_empty() { 1 } else { 125 };
     let result = match (&args.dump, args.dry_run) {
         (Some(recorder), _) => control::dump(recorder).map(|()| 0),
-        _ if args.list => list::list().map(|()| 0),
+        _ if args.list.is_some() => list::list(&args).map(|()| 0),
         (None, Some(time)) => dry_run::dry_run(&args, time),
         (None, None) => session::record(&args),
     };

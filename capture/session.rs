@@ -117,7 +117,7 @@ impl Session {
         let outcomes: Vec<Outcome> = families.iter().flat_map(|family| family.outcomes.clone()).collect();
         plan.mark_absent(&outcomes);
         rings.create(&maps)?;
-        attach::add_wanted(&maps, filter)?;
+        attach::add_wanted(&maps, filter, &outcomes)?;
         let layouts = Arc::new(plan.layouts.clone());
         let mut triggers = Triggers::new(&args.trigger, &layouts)?;
         if args.least_privilege {

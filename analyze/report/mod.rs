@@ -153,6 +153,12 @@ impl<'a> Context<'a> {
         Ok(Scan::new(self.trace, def, self.window).masked(mask))
     }
 
+    /// All rows of a table in the span, whatever `--where` says.
+    pub fn scan_all(&self, def: &Arc<TableDef>) -> Scan<'a> {
+        self.scanned.borrow_mut().insert(def.number);
+        Scan::new(self.trace, def, self.window)
+    }
+
     /// The rows of a table that the report can do without; a note says what is empty for want of it.
     pub fn optional(&self, need: &'static Need, what: &str) -> Option<Scan<'a>> {
         let found = recorded(self.trace, self.report, need).map_err(|failure| {
@@ -232,10 +238,13 @@ impl<'a> Context<'a> {
 
     /// The same, with what `--by` is where it is not given.
     pub fn grouping_by(&self, scan: &Scan, default: &str) -> Result<Grouping<'a>> {
-        let defaults = &self.report.defaults;
-        let interval = self.options.interval(defaults.interval)?;
+        self.grouping_on(scan, self.options.by.as_deref().unwrap_or(default))
+    }
+
+    /// The same by just these columns.
+    pub fn grouping_on(&self, scan: &Scan, by: &str) -> Result<Grouping<'a>> {
+        let interval = self.options.interval(self.report.defaults.interval)?;
         let bins = Bins::new(self.window, &self.trace.clock, interval, self.options.align == Align::Start)?;
-        let by = self.options.by.as_deref().unwrap_or(default);
         let by = if by == "none" { Vec::new() } else { Inputs::of(self.trace, &scan.def).list(by)? };
         Ok(Grouping::new(self.trace, bins, by)?)
     }

@@ -34,6 +34,8 @@ pub enum FetchKind {
     DataLoc = 2,
     /// The first offset itself.
     Constant = 3,
+    /// A number where an argument points to, as it is when the call returns.
+    AtReturn = 4,
 }
 
 /// A chain of pointers that starts at the program's context: `hops` of them are followed, each at an offset

@@ -3,6 +3,7 @@
 use super::fetch::{Fetch, FetchKind};
 use super::spec::{Arg, Spec, Wrong};
 use super::value::{Value, nearest};
+use anyhow::{Result, bail};
 use std::fs;
 use std::path::Path;
 
@@ -33,23 +34,48 @@ pub fn fields(spec: &Spec) -> Result<(String, String, Vec<Field>), Wrong> {
     if !Path::new(EVENTS).exists() {
         return Err(wrong(format!("tracefs is not mounted: {EVENTS} is missing")));
     }
+    fields_of(category, event)
+        .map(|fields| (category.into(), event.into(), fields))
+        .ok_or_else(|| wrong(format!("there is no tracepoint {target}{}", guess(category, event))))
+}
+
+/// The fields of one event; `None`: there is no such event.
+#[must_use]
+pub fn fields_of(category: &str, event: &str) -> Option<Vec<Field>> {
     let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let path = Path::new(EVENTS).join(category).join(event).join("format");
-    match fs::read_to_string(&path) {
-        Ok(text) if plain(category) && plain(event) => Ok((category.into(), event.into(), parse(&text))),
-        _ => Err(wrong(format!("there is no tracepoint {target}{}", guess(category, event)))),
+    (plain(category) && plain(event)).then(|| fs::read_to_string(path).ok().map(|text| parse(&text)))?
+}
+
+/// All events: category and name, in order.
+///
+/// # Errors
+/// When tracefs cannot be read.
+pub fn events() -> Result<Vec<(String, String)>> {
+    let root = Path::new(EVENTS);
+    if !root.exists() {
+        bail!("tracefs is not mounted: {EVENTS} is missing");
     }
+    let mut all = Vec::new();
+    for category in entries(root) {
+        let is_event = |event: &String| root.join(&category).join(event).join("format").exists();
+        let events = entries(&root.join(&category)).into_iter().filter(is_event);
+        all.extend(events.map(|event| (category.clone(), event)));
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn guess(category: &str, event: &str) -> String {
-    let of = |path: &Path| -> Vec<String> {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    };
     let root = Path::new(EVENTS);
     let (names, word) = match root.join(category) {
-        path if path.is_dir() => (of(&path), event),
-        _ => (of(root), category),
+        path if path.is_dir() => (entries(&path), event),
+        _ => (entries(root), category),
     };
     nearest(word, names.iter().map(String::as_str))
 }
@@ -65,7 +91,7 @@ fn field(line: &str) -> Option<Field> {
     let mut number = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix(':')?.parse::<i32>().ok();
     let (offset, size, signed) = (number("offset")?, number("size")?, number("signed")?);
     let (ty, name) = declaration.rsplit_once(' ')?;
-    let (name, array) = name.split_once('[').map_or((name, ""), |(name, _)| (name, "[]"));
+    let (name, array) = name.split_at(name.find('[').unwrap_or(name.len()));
     Some(Field {
         name: name.to_owned(),
         ty: format!("{ty}{array}"),
@@ -86,6 +112,7 @@ pub fn values(spec: &Spec, fields: &[Field]) -> Result<Vec<Value>, Wrong> {
                 label: field.name.clone(),
                 base: field.name.clone(),
                 offset: None,
+                at_return: false,
                 members: Vec::new(),
                 ty: None,
                 at: 0,
@@ -122,8 +149,8 @@ fn value(text: &str, arg: &Arg, field: &Field) -> Result<Value, Wrong> {
     let text_of = |kind, limit| Ok(Value::text(arg, Fetch { kind, limit, ..place.clone() }));
     match (field.ty.as_str(), field.size) {
         (ty, 4) if ty.starts_with("__data_loc char") => text_of(FetchKind::DataLoc, 128),
-        (ty, _) if ty.ends_with("char[]") && !ty.contains("__data_loc") => text_of(FetchKind::Text, limit),
-        (ty, size @ (1 | 2 | 4 | 8)) if !ty.ends_with("[]") => {
+        (ty, _) if is_text(ty) => text_of(FetchKind::Text, limit),
+        (ty, size @ (1 | 2 | 4 | 8)) if !ty.ends_with(']') => {
             let ty = super::spec::Type::Int(limit_u8(size), field.signed, false);
             let unit = if field.ty.contains('*') { "address" } else { "" };
             Ok(Value::typed(arg, ty, place, false).of_unit(unit))
@@ -134,6 +161,11 @@ fn value(text: &str, arg: &Arg, field: &Field) -> Result<Value, Wrong> {
             Err(Wrong::new(text, arg.at, reason))
         }
     }
+}
+
+/// Characters in the event itself.
+fn is_text(ty: &str) -> bool {
+    !ty.contains("__data_loc") && ty.split_once('[').is_some_and(|(element, _)| element.ends_with("char"))
 }
 
 fn limit_u8(size: usize) -> u8 {

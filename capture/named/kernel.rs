@@ -14,14 +14,46 @@ use libbpf_rs::btf::{Btf, BtfKind, BtfType, TypeId};
 pub struct Parameter {
     /// Name.
     pub name: String,
-    ty: TypeId,
+    /// Type.
+    pub ty: TypeId,
+}
+
+/// What a function takes and returns; a raw tracepoint returns nothing.
+pub struct Signature {
+    /// What it takes.
+    pub parameters: Vec<Parameter>,
+    returns: Option<TypeId>,
+}
+
+impl Signature {
+    /// `(name: type, …): type`.
+    #[must_use]
+    pub fn spell(&self, btf: &Btf) -> String {
+        let parameter = |p: &Parameter| format!("{}: {}", p.name, spell(btf, p.ty));
+        let parameters: Vec<String> = self.parameters.iter().map(parameter).collect();
+        let returns = self.returns.map(|ty| format!(": {}", spell(btf, ty))).unwrap_or_default();
+        format!("({}){returns}", parameters.join(", "))
+    }
+}
+
+/// Of a kernel function.
+#[must_use]
+pub fn signature(btf: &Btf, name: &str) -> Option<Signature> {
+    let prototype = FuncProto::try_from(btf.type_by_name::<Func>(name)?.next_type()?).ok()?;
+    let returns = prototype.next_type().map(|ty| ty.type_id());
+    Some(Signature { parameters: parameters(&prototype, 0), returns })
+}
+
+/// Of a raw tracepoint.
+#[must_use]
+pub fn tracepoint_signature(btf: &Btf, name: &str) -> Option<Signature> {
+    Some(Signature { parameters: tracepoint(btf, name)?, returns: None })
 }
 
 /// Parameters of a kernel function; `None`: the kernel has no such function, or no types for it.
 #[must_use]
 pub fn function(btf: &Btf, name: &str) -> Option<Vec<Parameter>> {
-    let function = btf.type_by_name::<Func>(name)?;
-    Some(parameters(&FuncProto::try_from(function.next_type()?).ok()?, 0))
+    Some(signature(btf, name)?.parameters)
 }
 
 /// Parameters of a tracepoint as its probes get them; `None`: there is no such tracepoint.
@@ -57,8 +89,9 @@ fn parameters(prototype: &FuncProto, skip: usize) -> Vec<Parameter> {
     prototype.iter().skip(skip).enumerate().map(named).collect()
 }
 
-/// How a type reads in C, for messages.
-fn spell(btf: &Btf, id: TypeId) -> String {
+/// How a type reads in C.
+#[must_use]
+pub fn spell(btf: &Btf, id: TypeId) -> String {
     let Some(ty) = btf.type_by_id::<BtfType>(id) else { return "void".into() };
     let name = || ty.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let of_next = |before: &str, after: &str| {
@@ -72,6 +105,10 @@ fn spell(btf: &Btf, id: TypeId) -> String {
         BtfKind::Struct => format!("struct {}", name()),
         BtfKind::Union => format!("union {}", name()),
         BtfKind::Enum | BtfKind::Enum64 => format!("enum {}", name()),
+        BtfKind::Array => match Array::try_from(ty) {
+            Ok(array) => format!("{}[{}]", spell(btf, array.ty()), array.capacity()),
+            Err(_) => name(),
+        },
         BtfKind::FuncProto => "function".into(),
         BtfKind::Void => "void".into(),
         _ => name(),
@@ -103,13 +140,10 @@ pub fn position(text: &str, parameters: &[Parameter], arg: &Arg) -> Result<usize
 /// When a member does not exist, is a bit field, or the path passes more pointers than the interpreter follows.
 pub fn value(btf: &Btf, text: &str, arg: &Arg, parameter: &Parameter, context: i32) -> Result<Value, Wrong> {
     let mut chain = vec![context];
-    let mut ty = parameter.ty;
     if let Some(offset) = arg.offset {
         chain.push(i32::try_from(offset).map_err(|_| Wrong::new(text, arg.at, "the offset is too large"))?);
     }
-    for member in &arg.members {
-        ty = step(btf, text, member, ty, &mut chain)?;
-    }
+    let ty = walk(btf, text, arg, parameter, &mut chain)?;
     if chain.len() > HOPS {
         let reason = format!("a path passes at most {} pointers", HOPS - 1);
         return Err(Wrong::new(text, arg.at, reason));
@@ -122,6 +156,28 @@ pub fn value(btf: &Btf, text: &str, arg: &Arg, parameter: &Parameter, context: i
         }
         None => untyped(btf, text, arg, ty, fetch),
     }
+}
+
+/// The type at the end of an argument's path.
+///
+/// # Errors
+/// When a member does not exist.
+pub fn reached(btf: &Btf, text: &str, arg: &Arg, parameter: &Parameter) -> Result<TypeId, Wrong> {
+    walk(btf, text, arg, parameter, &mut vec![0])
+}
+
+fn walk(btf: &Btf, text: &str, arg: &Arg, from: &Parameter, chain: &mut Vec<i32>) -> Result<TypeId, Wrong> {
+    arg.members.iter().try_fold(from.ty, |ty, member| step(btf, text, member, ty, chain))
+}
+
+/// The members of a struct, or of what a pointer leads to, with their types; and what goes before their names.
+#[must_use]
+pub fn members(btf: &Btf, id: TypeId) -> (&'static str, Vec<(String, String)>) {
+    let pointer = plain(btf, id).and_then(|ty| Ptr::try_from(ty).ok());
+    let (step, id) = pointer.map_or((".", id), |pointer| ("->", pointer.referenced_type_id()));
+    let composite = plain(btf, id).and_then(|ty| Composite::try_from(ty).ok());
+    let typed = |(name, ty): (String, TypeId)| (name, spell(btf, ty));
+    (step, composite.map_or(Vec::new(), |all| named_members(btf, &all)).into_iter().map(typed).collect())
 }
 
 /// One `->` or `.`: the member's type, and the chain that leads to it.
@@ -138,8 +194,8 @@ fn step(btf: &Btf, text: &str, member: &Member, ty: TypeId, chain: &mut Vec<i32>
         wrong(format!("this is no struct{pointer}"))
     })?;
     let (id, bits) = find(btf, &composite, &member.name, 0).ok_or_else(|| {
-        let names = member_names(btf, &composite);
-        let guess = nearest(&member.name, names.iter().map(String::as_str));
+        let members = named_members(btf, &composite);
+        let guess = nearest(&member.name, members.iter().map(|(name, _)| name.as_str()));
         wrong(format!("{} has no member '{}'{guess}", spell(btf, composite.type_id()), member.name))
     })?;
     let bits = bits.ok_or_else(|| wrong(format!("{} is a bit field, which cannot be read", member.name)))?;
@@ -161,18 +217,19 @@ fn find(btf: &Btf, composite: &Composite, name: &str, base: u32) -> Option<(Type
     })
 }
 
-fn member_names(btf: &Btf, composite: &Composite) -> Vec<String> {
-    let mut names = Vec::new();
+/// Also those of unnamed structs inside.
+fn named_members(btf: &Btf, composite: &Composite) -> Vec<(String, TypeId)> {
+    let mut members = Vec::new();
     for member in composite.iter() {
         match member.name {
-            Some(name) if !name.is_empty() => names.push(name.to_string_lossy().into_owned()),
+            Some(name) if !name.is_empty() => members.push((name.to_string_lossy().into_owned(), member.ty)),
             _ => {
                 let inner = plain(btf, member.ty).and_then(|ty| Composite::try_from(ty).ok());
-                names.extend(inner.map(|inner| member_names(btf, &inner)).unwrap_or_default());
+                members.extend(inner.map(|inner| named_members(btf, &inner)).unwrap_or_default());
             }
         }
     }
-    names
+    members
 }
 
 /// Without typedefs and qualifiers.

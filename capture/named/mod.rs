@@ -7,8 +7,10 @@
 //! - [`place`] finds what it names, through [`kernel`] (types of the running kernel), [`mod@format`]
 //!   (tracefs), [`user`], [`elf`] and [`sdt`] (programs and libraries), and turns each argument into a chain of
 //!   offsets ([`fetch`]), once for each way of attaching, since [`regs`] and typed contexts differ;
+//! - [`catalog`] lists what there is to name (`capture --list PATTERN`);
 //! - [`probe`] makes the table's layout, and loads and attaches `bpf/named.bpf.c` for it.
 
+pub mod catalog;
 pub mod elf;
 pub mod fetch;
 pub mod format;

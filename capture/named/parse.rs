@@ -29,7 +29,7 @@ impl Spec {
         };
         cursor.spaces();
         if cursor.take("(") {
-            spec.args = Some(cursor.arguments()?);
+            spec.args = Some(cursor.arguments(calls)?);
         }
         cursor.spaces();
         if cursor.take("/") {
@@ -140,7 +140,7 @@ impl<'a> Cursor<'a> {
         Ok((target.to_owned(), at))
     }
 
-    fn arguments(&mut self) -> Result<Vec<Arg>, Wrong> {
+    fn arguments(&mut self, calls: bool) -> Result<Vec<Arg>, Wrong> {
         let mut args: Vec<Arg> = Vec::new();
         self.spaces();
         if self.take(")") {
@@ -153,6 +153,9 @@ impl<'a> Cursor<'a> {
                 return Err(Wrong::new(self.text, at, format!("a probe records at most {ARGS} arguments")));
             }
             let mut arg = self.argument(at)?;
+            if arg.at_return {
+                self.check_at_return(&arg, calls)?;
+            }
             while args.iter().any(|other| other.label == arg.label) {
                 arg.label.push('_');
             }
@@ -166,17 +169,29 @@ impl<'a> Cursor<'a> {
     }
 
     fn argument(&mut self, at: usize) -> Result<Arg, Wrong> {
+        let mut at_return = self.take("*");
         let mut base = self.identifier("the name of an argument")?;
         self.spaces();
         let mut label = None;
-        if self.take("=") {
+        if !at_return && self.take("=") {
+            self.spaces();
+            at_return = self.take("*");
             label = Some(std::mem::replace(&mut base, self.identifier("the name of an argument")?));
         }
         let offset = if self.take("+") { Some(self.number()?) } else { None };
         let members = self.members()?;
         let ty = if self.take(":") { Some(self.ty()?) } else { None };
         let label = label.unwrap_or_else(|| members.last().map_or_else(|| base.clone(), |m| m.name.clone()));
-        Ok(Arg { label, base, offset, members, ty, at })
+        Ok(Arg { label, base, offset, at_return, members, ty, at })
+    }
+
+    fn check_at_return(&self, arg: &Arg, calls: bool) -> Result<(), Wrong> {
+        let reason = match arg.ty {
+            _ if !calls => "only whole calls leave something: use fx:, kr: or ur:",
+            Some(Type::Int(..)) => return Ok(()),
+            _ => "say which number it points to, as in *arg4:u64",
+        };
+        Err(Wrong::new(self.text, arg.at, reason))
     }
 
     fn members(&mut self) -> Result<Vec<Member>, Wrong> {
@@ -349,6 +364,10 @@ mod tests {
         assert_eq!((spec.target.0.as_str(), spec.tests.len()), ("/usr/lib/libc.so.6:malloc", 1));
         let spec = Spec::parse("u:c:free(arg1+8:u32)").expect("well formed");
         assert_eq!(spec.args.expect("one")[0].offset, Some(8));
+        let spec = Spec::parse("ur:ssl:SSL_read_ex(done=*arg4:u64, *arg3:i32)").expect("well formed");
+        let args: Vec<_> =
+            spec.args.iter().flatten().map(|arg| (arg.label.as_str(), arg.at_return)).collect();
+        assert_eq!(args, [("done", true), ("arg3", true)]);
     }
 
     #[test]
@@ -358,6 +377,7 @@ mod tests {
         let text = "t:a:b(x:u7)";
         assert!(of(text).ends_with("\n  t:a:b(x:u7)\n          ^"), "{}", of(text));
         assert!(of("f:x(a,b,c,d,e,f,g,h,i)").starts_with("a probe records at most 8 arguments"));
+        assert!(of("u:c:x(*arg1)").contains("only whole calls"), "{}", of("u:c:x(*arg1)"));
         assert!(of("f:x {thr=1ms}").contains("only whole calls have"));
         assert!(of("u:c:x {stack}").starts_with("the options are"), "{}", of("u:c:x {stack}"));
         assert!(of("f:x(a) /a ~ 1/").contains("expected =="));

@@ -1,7 +1,7 @@
 //! From a probe as it was written to the ways of attaching it: names become offsets.
 
 use super::elf::matches;
-use super::fetch::{Compare, Fetch, Program, RECORD, SLOT_LATENCY, SLOT_RET};
+use super::fetch::{Compare, Fetch, FetchKind, Program, RECORD, SLOT_LATENCY, SLOT_RET};
 use super::spec::{Arg, Kind, Spec, Type, Wrong};
 use super::value::{Value, nearest};
 use super::{format, kernel, regs};
@@ -112,7 +112,11 @@ impl Names {
         Ok(place)
     }
 
-    fn types(&self) -> Result<&Btf<'static>> {
+    /// Types of the running kernel.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn types(&self) -> Result<&Btf<'static>> {
         self.btf.as_ref().context("this kernel has no type information (/sys/kernel/btf/vmlinux)")
     }
 
@@ -178,8 +182,15 @@ impl Names {
 
 /// What a call returns, which lies at an offset in the context at its end.
 fn returned(spec: &Spec, place: &[i32]) -> Value {
-    let arg =
-        Arg { label: "ret".into(), base: "ret".into(), offset: None, members: Vec::new(), ty: None, at: 0 };
+    let arg = Arg {
+        label: "ret".into(),
+        base: "ret".into(),
+        offset: None,
+        at_return: false,
+        members: Vec::new(),
+        ty: None,
+        at: 0,
+    };
     let user = spec.kind == Kind::User;
     let mut value =
         Value::typed(&arg, spec.ret, Fetch { offset: place.to_vec(), user, ..Fetch::default() }, user);
@@ -249,6 +260,7 @@ fn arguments(
         label: parameter.name.clone(),
         base: parameter.name.clone(),
         offset: None,
+        at_return: false,
         members: Vec::new(),
         ty: None,
         at: 0,
@@ -291,6 +303,11 @@ fn tests(spec: &Spec, place: &Place) -> Result<Vec<Compare>, Wrong> {
                     .ok_or_else(|| wrong(format!("'{label}' is not among the arguments: record it too")))?;
                 if place.values[index].fetch.is_text() {
                     return Err(wrong("text is not compared in the kernel: use `analyze --where`".into()));
+                }
+                if place.values[index].fetch.kind == FetchKind::AtReturn {
+                    return Err(wrong(
+                        "what a call leaves is not compared in the kernel: use `analyze --where`".into(),
+                    ));
                 }
                 (u8::try_from(index).expect("at most 8"), place.values[index].fetch.sign || test.value < 0)
             }

@@ -20,7 +20,7 @@ pub struct Preset {
 }
 
 /// All of them.
-pub const PRESETS: [Preset; 4] = [
+pub const PRESETS: [Preset; 5] = [
     Preset {
         name: "dns",
         doc: "host names that programs look up through the C library (gethostlatency)",
@@ -35,12 +35,14 @@ pub const PRESETS: [Preset; 4] = [
     },
     Preset {
         name: "ssl",
-        doc: "reads and writes of OpenSSL, their lengths and never their content",
+        doc: "reads and writes of OpenSSL and GnuTLS, their lengths and never their content (sslsniff)",
         specs: &[
             "ur:ssl:SSL_read(ssl=arg1, size=arg3:i32) {ret=i32}",
             "ur:ssl:SSL_write(ssl=arg1, size=arg3:i32) {ret=i32}",
-            "ur:ssl:SSL_read_ex(ssl=arg1, size=arg3) {ret=i32}",
-            "ur:ssl:SSL_write_ex(ssl=arg1, size=arg3) {ret=i32}",
+            "ur:ssl:SSL_read_ex(ssl=arg1, size=arg3, done=*arg4:u64) {ret=i32}",
+            "ur:ssl:SSL_write_ex(ssl=arg1, size=arg3, done=*arg4:u64) {ret=i32}",
+            "ur:gnutls:gnutls_record_recv(ssl=arg1, size=arg3) {ret=i64}",
+            "ur:gnutls:gnutls_record_send(ssl=arg1, size=arg3) {ret=i64}",
         ],
         needs_filter: false,
     },
@@ -52,6 +54,20 @@ pub const PRESETS: [Preset; 4] = [
             "ur:c:calloc(count=arg1, size=arg2) {ret=ptr}",
             "ur:c:realloc(old=arg1, size=arg2) {ret=ptr}",
             "ur:c:aligned_alloc(size=arg2) {ret=ptr}",
+            "ur:c:posix_memalign(address=*arg1:u64, size=arg3) {ret=i32}",
+            "u:c:free(address=arg1) /address != 0/",
+        ],
+        needs_filter: true,
+    },
+    Preset {
+        name: "memleak",
+        doc: "the same with user stacks (memleak)",
+        specs: &[
+            "ur:c:malloc(size=arg1) {ret=ptr, ustack}",
+            "ur:c:calloc(count=arg1, size=arg2) {ret=ptr, ustack}",
+            "ur:c:realloc(old=arg1, size=arg2) {ret=ptr, ustack}",
+            "ur:c:aligned_alloc(size=arg2) {ret=ptr, ustack}",
+            "ur:c:posix_memalign(address=*arg1:u64, size=arg3) {ret=i32, ustack}",
             "u:c:free(address=arg1) /address != 0/",
         ],
         needs_filter: true,
@@ -120,6 +136,6 @@ mod tests {
         let error = |word, filtered| format!("{:#}", resolve(word, &names, filtered).expect_err(word));
         assert!(error("dsn", true).contains("dns     host names"), "{}", error("dsn", true));
         assert!(error("malloc", false).contains("--pid"), "{}", error("malloc", false));
-        assert_eq!(resolve("malloc", &names, true).expect("every C library allocates").len(), 5);
+        assert_eq!(resolve("malloc", &names, true).expect("every C library allocates").len(), 6);
     }
 }

@@ -10,7 +10,8 @@
 //!               k:, kr:                       the same, by kprobe only
 //!               u:BINARY:SYMBOL, ur:…         user function: a path, or the name of a library
 //!               usdt:BINARY:[PROVIDER:]NAME   static user probe
-//! ARGUMENT      [LABEL=]PATH[:TYPE]           sk->__sk_common.skc_dport, size, arg1, arg1+8:u32, filename:ustr
+//! ARGUMENT      [LABEL=][*]PATH[:TYPE]        sk->__sk_common.skc_dport, size, arg1, arg1+8:u32, filename:ustr;
+//!                                             *arg4:u64 of calls: what it points to when the call returns
 //! TYPE          u8 … u64, i8 … i64, be16, be32, bool, ptr, str[N], ustr[N]
 //! CONDITION     LABEL (==|!=|<|<=|>|>=) NUMBER    of the arguments, ret and latency; times as 10ms
 //! OPTION        thr=TIME, ret=TYPE            of calls: only those that take so long; what they return
@@ -87,6 +88,8 @@ pub struct Arg {
     pub base: String,
     /// Bytes to add to the base before what follows is read (`arg1+8`).
     pub offset: Option<i64>,
+    /// It points to the value, which is read when the call returns.
+    pub at_return: bool,
     /// Members on the way from there.
     pub members: Vec<Member>,
     /// Type, where the user says it.
@@ -113,6 +116,17 @@ pub enum Type {
     Int(u8, bool, bool),
     /// Text behind a pointer: most bytes, and whether it is the process's memory (none: as the probe's kind).
     Text(u16, Option<bool>),
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Int(size, _, true) => write!(f, "be{}", 8 * size),
+            Self::Int(size, true, false) => write!(f, "i{}", 8 * size),
+            Self::Int(size, false, false) => write!(f, "u{}", 8 * size),
+            Self::Text(length, _) => write!(f, "str[{length}]"),
+        }
+    }
 }
 
 /// One comparison.

@@ -130,6 +130,7 @@ fn static_values(spec: &Spec, probe: &StaticProbe, count: usize) -> Result<Vec<V
         label: format!("arg{index}"),
         base: format!("arg{index}"),
         offset: None,
+        at_return: false,
         members: Vec::new(),
         ty: None,
         at: 0,

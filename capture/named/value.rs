@@ -23,8 +23,8 @@ impl Value {
     pub fn typed(arg: &Arg, ty: Type, mut fetch: Fetch, user: bool) -> Self {
         match ty {
             Type::Int(size, sign, swap) => {
-                let fetch =
-                    Fetch { kind: FetchKind::Number, size, sign, swap, user: user || fetch.user, ..fetch };
+                let kind = if arg.at_return { FetchKind::AtReturn } else { FetchKind::Number };
+                let fetch = Fetch { kind, size, sign, swap, user: user || fetch.user, ..fetch };
                 let column = ColumnDef::new(&arg.label, ColumnType::Number { width: size, signed: sign });
                 Self { fetch, column, names: Vec::new() }
             }

@@ -267,6 +267,143 @@ fn kernel_stacks_are_those_that_bpftrace_sees() {
     );
 }
 
+#[test]
+fn the_list_has_the_fields_that_bpftrace_sees_and_the_functions_of_a_program() {
+    if !able() || !has("bpftrace") {
+        return;
+    }
+    let list = |pattern: &str| {
+        let output = Command::new(CAPTURE).args(["--list", pattern]).output().expect("capture runs");
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for event in ["sched:sched_switch", "syscalls:sys_enter_openat", "task:task_newtask"] {
+        let theirs = Command::new("bpftrace").args(["-lv", &format!("tracepoint:{event}")]).output();
+        let theirs = String::from_utf8(theirs.expect("bpftrace runs").stdout).expect("UTF-8");
+        let name = |line: &str| {
+            line.trim().rsplit([' ', '*']).next().and_then(|n| n.split('[').next()).map(str::to_owned)
+        };
+        let mut theirs: Vec<String> = theirs.lines().skip(1).filter_map(name).collect();
+        theirs.retain(|name| name != "__syscall_nr");
+        let ours = list(event);
+        let fields =
+            ours.trim_end().strip_prefix(&format!("t:{event}(")).expect("one event").trim_end_matches(')');
+        let ours: Vec<&str> = fields.split(", ").filter_map(|field| field.split(':').next()).collect();
+        let ours: Vec<&str> = ours.into_iter().filter(|name| *name != "__syscall_nr").collect();
+        assert_eq!(ours, theirs, "{event}");
+    }
+    let (program, _) = program("named-list");
+    let program = program.to_str().expect("plain");
+    assert_eq!(list(&format!("u:{program}:facto*")), format!("u:{program}:factorial(arg1, …)\n"));
+    if cfg!(target_arch = "x86_64") {
+        let probe = format!("usdt:{program}:tapedeck:tick(arg1: i32, arg2: u64)\n");
+        assert_eq!(list(&format!("usdt:{program}:*")), probe);
+    }
+}
+
+#[test]
+fn what_the_recorder_does_before_it_runs_the_command_is_not_the_command_s() {
+    if !able() {
+        return;
+    }
+    let trace = record("named-exec", &["t:raw_syscalls:sys_enter(id)"], 10);
+    let by_comm = analyze(&trace, &["funccount", "--by", "comm", "--format", "csv"]);
+    let lines: Vec<&str> = by_comm.lines().skip(1).collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("named,"), "{by_comm}");
+    // All that strace sees after execve itself, exit_group included.
+    let program = trace.with_file_name("named");
+    let mut strace = Command::new("strace");
+    let Ok(output) = strace.args(["-qqf", "-e", "signal=none"]).arg(program).arg("10").output() else {
+        return;
+    };
+    let calls = text(&output).lines().filter(|line| line.contains('(')).count() - 1;
+    assert!(lines[0].contains(&format!(",{calls},")), "strace sees {calls}: {by_comm}");
+}
+
+#[test]
+fn an_argument_is_distributed_as_bpftrace_says() {
+    if !able() || !has("bpftrace") {
+        return;
+    }
+    let (program, trace) = program("named-argdist");
+    let path = program.to_str().expect("plain");
+    let observer = Observer::start(&format!("uprobe:{path}:add {{ @ = hist(arg0); }}"));
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&trace).args(["-e", &format!("u:{path}:add(a=arg1, b=arg2:i32)"), "--", path]);
+    let output = capture.arg("3000").output().expect("capture runs");
+    assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
+    let seen = observer.stop();
+    // Of 4 on both have the same borders: `[4, 8)   4 |@|` and `4 -> 7 : 4 |*|`.
+    let theirs = |line: &str| line.split_once(')')?.1.split_whitespace().next()?.parse().ok();
+    let theirs: Vec<u64> =
+        seen.lines().filter(|line| line.starts_with('[')).filter_map(theirs).skip(1).collect();
+    let ours =
+        |line: &str| line.split_once("->")?.1.split_once(':')?.1.split_whitespace().next()?.parse().ok();
+    let page = analyze(&trace, &["argdist", "-H", "a"]);
+    let ours: Vec<u64> = page.lines().filter_map(ours).skip(2).collect();
+    assert!(ours.len() == 10 && theirs.ends_with(&ours), "{page}{seen}");
+    assert!(analyze(&trace, &["argdist", "-C", "b", "--format", "csv"]).contains("-1,false,3000,100.0"));
+}
+
+#[test]
+fn memory_that_is_not_released_is_found_with_where_it_came_from() {
+    if !able() {
+        return;
+    }
+    let (program, trace) = program("named-memleak");
+    let mut capture = Command::new(CAPTURE);
+    let output = capture
+        .arg("-o")
+        .arg(&trace)
+        .args(["-e", "memleak", "--"])
+        .arg(&program)
+        .args(["100", "leak"])
+        .output();
+    let output = output.expect("capture runs");
+    assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
+    let page =
+        analyze(&trace, &["memleak", "--by", "comm", "--format", "csv", "--having", "stack LIKE '%;main%'"]);
+    let lines: Vec<&str> = page.lines().skip(1).collect();
+    let expected = [
+        "named,false,50000,50,__libc_start_call_main;main;take",
+        "named,false,15000,50,__libc_start_call_main;main",
+    ];
+    assert_eq!(lines, expected, "{page}");
+}
+
+#[test]
+fn preset_ssl_has_the_lengths_of_what_was_sent() {
+    if !live() || !has("openssl") {
+        return;
+    }
+    let directory = scratch("named-ssl-keys");
+    let request =
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout key -out cert";
+    let made = Command::new("openssl").args(request.split(' ')).current_dir(&directory).output();
+    assert!(made.is_ok_and(|output| output.status.success()));
+    let talk = "import ssl, sys\n\
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain(sys.argv[1] + '/cert', sys.argv[1] + '/key')\n\
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); client.check_hostname = False; client.verify_mode = ssl.CERT_NONE\n\
+        a, b = ssl.MemoryBIO(), ssl.MemoryBIO()\n\
+        s, c = server.wrap_bio(a, b, server_side=True), client.wrap_bio(b, a)\n\
+        for turn in range(4):\n\
+        \x20 for end in (c, s):\n\
+        \x20   try: end.do_handshake()\n\
+        \x20   except ssl.SSLWantReadError: pass\n\
+        for size in (10, 1000, 16000): c.write(b'x' * size); s.read(20000)";
+    let trace = preset("named-ssl", "ssl", &["python3", "-c", talk, directory.to_str().expect("plain")]);
+    let page = analyze(&trace, &["sslsniff", "--format", "csv"]);
+    let bytes = |word: &str| {
+        let lines = page.lines().filter(|line| line.contains(word));
+        lines.filter_map(|line| line.split(',').nth(5)?.parse().ok()).collect::<Vec<u64>>()
+    };
+    assert_eq!(
+        (bytes("SSL_write"), bytes("SSL_read")),
+        (vec![10, 1000, 16000], vec![10, 1000, 16000]),
+        "{page}"
+    );
+}
+
 /// Records a command with one preset.
 fn preset(name: &str, preset: &str, command: &[&str]) -> PathBuf {
     let trace = scratch(name).join("trace.bin");

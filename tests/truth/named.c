@@ -1,11 +1,13 @@
 /*
  * Functions to be probed, called as often and with what the test expects: plain, recursive, slow, with text, and
  * left by longjmp; and a static probe, its note written by hand as <sys/sdt.h> does. With a second
- * argument only system calls that nobody else makes.
+ * argument only system calls that nobody else makes ("storm"), or allocations of which every
+ * other one is kept ("leak").
  */
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -54,6 +56,29 @@ NOINLINE void leave(int how)
 		longjmp(out, 1);
 }
 
+NOINLINE void *take(size_t size)
+{
+	void *block = malloc(size);
+
+	sink++; /* not a tail call, which would leave no frame */
+	return block;
+}
+
+/* Keeps every other block of 1000 bytes, and beside it what calloc got and realloc made larger. */
+static void leak(int count)
+{
+	for (int i = 0; i < count; i++) {
+		void *block = take(1000), *more = calloc(2, 40);
+
+		more = realloc(more, 300);
+		if (i % 2) {
+			free(block);
+			free(more);
+		}
+		sink += (long)block ^ (long)more;
+	}
+}
+
 static void tick(int number, const char *text)
 {
 #if defined(__x86_64__)
@@ -84,6 +109,10 @@ static void tick(int number, const char *text)
 int main(int argc, char **argv)
 {
 	int count = argc > 1 ? atoi(argv[1]) : 100;
+	if (argc > 2 && !strcmp(argv[2], "leak")) {
+		leak(count);
+		return 0;
+	}
 	if (argc > 2) {
 		prctl(PR_SET_NAME, "named-storm");
 		while (count--)

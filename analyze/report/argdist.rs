@@ -1,0 +1,261 @@
+//! Which values did an argument have, and how often?
+//!
+//! ```text
+//! $ capture -o trace.bin -e malloc -- ls -l /etc
+//! $ analyze trace.bin argdist -C size --probe malloc --top 3
+//! size  hits  share_pct
+//!    5    36        7.7
+//!   56    31        6.6
+//!    8    30        6.4
+//! ```
+//!
+//! `-C` counts the hits of each value, or of each combination of several columns (`-C size,comm`); `-H` shows how one
+//! number is distributed: its mean, percentiles that occurred, and a histogram by powers of two. A column is whatever the probe
+//! recorded, `latency` and `ret` of whole calls, or what the event refers to (`comm`, `pid`). Numbers are as they were
+//! recorded: latencies in ns. Of several probes those count that have the column; `--probe` picks some.
+//!
+//! ```text
+//! $ analyze trace.bin argdist -H size --by function
+//! $ analyze trace.bin argdist -C ret --where "comm = 'curl'" --interval 1s
+//! ```
+
+use super::{Context, Defaults, Flag, Report};
+use crate::analyze::answer::{Answer, Body};
+use crate::analyze::compat::Lines;
+use crate::analyze::error::Failure;
+use crate::analyze::escape::visible;
+use crate::analyze::group::{Group, Grouping, Merge, join};
+use crate::analyze::input::Inputs;
+use crate::analyze::load::Scan;
+use crate::analyze::named;
+use crate::analyze::quantile::supported;
+use crate::analyze::spread::{self, Spread};
+use crate::analyze::table::Output;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::io;
+
+/// Values of arguments.
+pub static REPORT: Report = Report {
+    name: "argdist",
+    question: "which values did an argument have, and how often?",
+    exactness: "hits of the probes that the user named; calls are counted at their return",
+    needs: named::NEEDS,
+    outputs: &[
+        Output::count("hits", "", "how often; of -H those with a number that is not negative"),
+        Output::measure("share_pct", "%", 1, "share of the interval's hits"),
+        Output::measure("avg", "", 1, "mean"),
+        Output::new("p50", "", "half were at most so large"),
+        Output::new("p90", "", "nine in ten were; empty where the hits are too few to say"),
+        Output::new("p99", "", "99 in 100 were"),
+        Output::new("max", "", "the largest"),
+    ],
+    defaults: Defaults { by: "none", sort: "hits", top: None, interval: None },
+    flags: &[
+        Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" },
+        Flag { name: "C", value: Some("COLUMNS"), doc: "count the values of these columns" },
+        Flag { name: "H", value: Some("COLUMN"), doc: "a histogram of this column by powers of two" },
+    ],
+    run,
+    compat: Some(compat),
+};
+
+fn run(context: &Context) -> Result<Answer> {
+    match (context.flag("C"), context.flag("H")) {
+        (Some(columns), None) => count(context, columns),
+        (None, Some(column)) => distribute(context, column),
+        _ => Err(Failure::usage("argdist takes either -C COLUMNS or -H COLUMN")
+            .hint("-C size counts values, -H latency shows how they are distributed; `events --table PROBE` has all columns")
+            .into()),
+    }
+}
+
+#[derive(Default)]
+struct Hits(u64);
+
+impl Merge for Hits {
+    fn merge(&mut self, later: Self) {
+        self.0 += later.0;
+    }
+}
+
+fn count(context: &Context, columns: &str) -> Result<Answer> {
+    let by = match context.options.by.as_deref() {
+        None | Some("none") => columns.to_owned(),
+        Some(by) => format!("{by},{columns}"),
+    };
+    let mut parts: Vec<Vec<Group<Hits>>> = Vec::new();
+    let mut last = None;
+    for scan in scans(context, columns)? {
+        let grouping = context.grouping_on(&scan, &by)?;
+        parts.push(grouping.fold(&scan, |hits: &mut Hits, _, _| hits.0 += 1));
+        last = Some(grouping);
+    }
+    let (groups, grouping) = (join(parts), last.expect("there is a table, or it had said so"));
+    let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
+    for group in &groups {
+        *sums.entry(group.bin).or_default() += group.state.0;
+    }
+    let share = |group: &Group<Hits>| Some(100.0 * group.state.0 as f64 / sums[&group.bin].max(1) as f64);
+    let mut table = context.keys(&grouping, &groups);
+    table
+        .ints(context.output("hits"), groups.iter().map(|group| Some(group.state.0)))
+        .floats(context.output("share_pct"), groups.iter().map(share));
+    Ok(Answer::of(table.build()?))
+}
+
+/// The rows of the probes that have the columns.
+fn scans<'a>(context: &Context<'a>, columns: &str) -> Result<Vec<Scan<'a>>> {
+    let mut found = Vec::new();
+    let mut first = None;
+    for table in named::tables(context, &[])? {
+        match Inputs::of(context.trace, table).list(columns) {
+            Ok(_) => found.push(context.scan(&table.name)?),
+            Err(reason) => first = first.or(Some(reason)),
+        }
+    }
+    match first {
+        Some(reason) if found.is_empty() => Err(reason.into()),
+        _ => Ok(found),
+    }
+}
+
+/// How a number is distributed, and how many were negative.
+#[derive(Default)]
+struct Numbers {
+    spread: Spread,
+    negative: u64,
+}
+
+impl Merge for Numbers {
+    fn merge(&mut self, later: Self) {
+        self.spread.merge(later.spread);
+        self.negative += later.negative;
+    }
+}
+
+fn distribute(context: &Context, column: &str) -> Result<Answer> {
+    let scans = scans(context, column)?;
+    let keep = context.keep(&scans.iter().collect::<Vec<_>>());
+    let mut parts: Vec<Vec<Group<Numbers>>> = Vec::new();
+    let mut last = None;
+    for mut scan in scans {
+        let input = Inputs::of(context.trace, &scan.def).find(column)?.clone();
+        if input.text {
+            return Err(Failure::usage(format!("-H {column}: text has no histogram: -C counts it")).into());
+        }
+        input.needs(&scan.def).into_iter().for_each(|column| scan.add(column));
+        let grouping = context.grouping(&scan)?;
+        parts.push(grouping.fold(&scan, |numbers: &mut Numbers, rows, row| {
+            match input.number(rows, row).map(u64::try_from) {
+                Some(Ok(value)) => numbers.spread.add(value, value, keep),
+                Some(Err(_)) => numbers.negative += 1,
+                None => {}
+            }
+        }));
+        last = Some(grouping);
+    }
+    let grouping = last.expect("there is a table, or it had said so");
+    answer(context, &grouping, join(parts), column)
+}
+
+fn answer(
+    context: &Context,
+    grouping: &Grouping,
+    mut groups: Vec<Group<Numbers>>,
+    column: &str,
+) -> Result<Answer> {
+    let mut table = context.keys(grouping, &groups);
+    let spreads = || groups.iter().map(|group| &group.state.spread);
+    table.ints(context.output("hits"), spreads().map(|spread| Some(spread.values.len() as u64)));
+    table.floats(context.output("avg"), spreads().map(Spread::mean));
+    let most: Vec<Option<u64>> = spreads().map(|spread| spread.values.max()).collect();
+    for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+        let of = |spread: &mut Spread| {
+            let enough = supported(spread.values.len(), quantile);
+            spread.values.quantile(quantile).filter(|_| enough)
+        };
+        table.ints(context.output(name), groups.iter_mut().map(|group| of(&mut group.state.spread)));
+    }
+    table.ints(context.output("max"), most.into_iter());
+    let mut answer = Answer::of(table.build()?);
+    let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
+    let negative: u64 = groups.iter().map(|group| group.state.negative).sum();
+    let spreads: Vec<Group<Spread>> = groups
+        .into_iter()
+        .map(|group| Group { bin: group.bin, keys: group.keys, state: group.state.spread })
+        .collect();
+    for (title, histogram) in spread::pictures(&names, &spreads) {
+        answer.section("histogram", title, Body::Histogram(Box::new(histogram), "value"));
+    }
+    Ok(match negative {
+        0 => answer,
+        count => answer.note(format!("{count} hits with a negative {column} are in no figure above")),
+    })
+}
+
+/// As bcc's argdist prints it: the least frequent first.
+fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
+    let Some(columns) = context.flag("C") else { return spread::compat(context, answer, out) };
+    writeln!(out, "{}\n\t{:<10} EVENT", context.flag("probe").unwrap_or(columns), "COUNT")?;
+    let mut lines: Vec<(i64, String)> = Lines::of(answer)
+        .iter()
+        .map(|line| {
+            let events = columns.split(',').map(|name| format!("{name} = {}", visible(&line.text(name))));
+            (line.int("hits"), events.collect::<Vec<_>>().join(", "))
+        })
+        .collect();
+    lines.reverse();
+    lines.sort_by_key(|line| line.0);
+    lines.iter().try_for_each(|(hits, event)| writeln!(out, "\t{hits:<10} {event}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    fn tape() -> Tape {
+        let mut tape = Tape::new();
+        tape.named("alloc", &["malloc", "calloc"], &["size:u64"], true);
+        tape.named("tick", &["tick"], &["n:i32"], false).task(0, 7, 70, "web").task(0, 8, 80, "db");
+        for (at, tid, function, latency, size) in
+            [(1, 7, 0, 100, 16), (2, 7, 0, 200, 16), (3, 8, 1, 300, 4096), (4, 8, 0, 400, 16)]
+        {
+            tape.event("alloc", at, [tid, function, latency, 1, size]);
+        }
+        for n in [-5, -1, 0, 9] {
+            tape.event("tick", 9, [7, 0, n]);
+        }
+        tape
+    }
+
+    fn lines(words: &[&str]) -> Vec<String> {
+        let (exit, out, messages) = tape().run(&[&["argdist", "--format", "csv"], words].concat());
+        assert_eq!(exit, 0, "{messages}");
+        out.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn values_and_combinations_of_values_are_counted() {
+        assert_eq!(lines(&["-C", "size"]), ["16,false,3,75.0", "4096,false,1,25.0"]);
+        let with_comm = lines(&["-C", "size", "--by", "comm"]);
+        assert_eq!(with_comm, ["web,16,false,2,50.0", "db,16,false,1,25.0", "db,4096,false,1,25.0"]);
+        assert_eq!(lines(&["-C", "comm,function", "--top", "1"]), ["web,tick,false,4,50.0"]);
+        let compat = tape().run(&["argdist", "-C", "size", "--compat"]).1;
+        assert_eq!(compat, "size\n\tCOUNT      EVENT\n\t1          size = 4096\n\t3          size = 16\n");
+    }
+
+    #[test]
+    fn a_number_is_distributed_and_negative_ones_are_told() {
+        assert_eq!(lines(&["-H", "latency"]), ["false,4,250.0,200,,,400"]);
+        assert_eq!(lines(&["-H", "size", "--by", "function"])[0], "malloc,false,3,16.0,16,,,16");
+        let (_, out, _) = tape().run(&["argdist", "-H", "n"]);
+        assert!(out.contains("2 hits with a negative n"), "{out}");
+        let (_, out, _) = tape().run(&["argdist", "-H", "size", "--compat"]);
+        assert!(out.contains("        16 -> 31        : 3  "), "{out}");
+        for wrong in [&["argdist"][..], &["argdist", "-C", "siz"], &["argdist", "-H", "comm"]] {
+            let (exit, _, messages) = tape().run(wrong);
+            assert_eq!(exit, 2, "{wrong:?}: {messages}");
+        }
+    }
+}
