@@ -30,6 +30,7 @@
 #define __key          __tag("key")          /* the id that an identity row defines */
 #define __ends         __tag("ends")         /* non-zero: the id is free; such a row only says that */
 #define __renewed      __tag("renewed")      /* while an id is used, its row comes again every RENEWAL or sooner */
+#define __other        __tag("other")        /* under a filter this reference alone brings no name into the file */
 #define __hist         __tag("hist")         /* the writer keeps a histogram of it for the overview */
 #define __name(text)   __tag("name:" text)   /* the table is called so, since the kernel has a struct of that name */
 #define __event        __tag("table:event")
@@ -41,6 +42,7 @@ typedef __u32 bytes_t __unit("bytes");
 typedef __u64 bytes64_t __unit("bytes");
 typedef __u32 us_t __unit("us");
 typedef __u32 task_id __ref("task");      /* thread id as the initial pid namespace has it */
+typedef task_id other_id __other;          /* of a task that a filter may not have selected */
 typedef __u32 sock_id __ref("sock");      /* ours: counts up over one recording, never used twice */
 typedef __u32 file_id __ref("file");      /* ours, never used twice */
 typedef __u32 disk_id __ref("disk");      /* device number, as stat(2) has it */
@@ -351,7 +353,7 @@ struct sched_run {
 	task_id tid __doc("task that left its processor");
 	ns_t ran __hist __doc("how long it had run");
 	__u32 state __doc("why it left: 0 it could have gone on, else the task state that it sleeps in");
-	task_id next __null(0) __doc("task that came instead; null: the processor idles");
+	other_id next __null(0) __doc("task that came instead; null: the processor idles");
 } __event __doc("a task left its processor");
 
 struct sched_wait {
@@ -360,7 +362,7 @@ struct sched_wait {
 	ns_t off __null(0) __hist __doc("since it had left a processor; null: before the recording, or a new task");
 	ns_t queued __null(0) __hist __doc("since it could have run: woken, new, or made to leave");
 	__u32 state __doc("why it had left: 0 it could have gone on, else the task state that it slept in");
-	task_id prev __null(0) __doc("task that it replaced; null: the processor was idle");
+	other_id prev __null(0) __doc("task that it replaced; null: the processor was idle");
 	stack_id kstack __doc("kernel functions that it waits in; only with --min-wait");
 	stack_id ustack __doc("user functions that it waits in, at most 64; only with --min-wait, for sleeps");
 } __event __doc("a task came to its processor, after a wait");
@@ -369,10 +371,10 @@ struct sched_wake {
 	EVENT;
 	task_id tid __doc("task that was woken");
 	ns_t blocked __hist __doc("how long it had slept");
-	task_id waker __null(0) __doc("task that woke it; in interrupts, the one that was interrupted; null: an idle processor");
+	other_id waker __null(0) __doc("task that woke it; in interrupts, the one that was interrupted; null: an idle processor");
 	__u32 state __doc("task state that it slept in");
 	stack_id kstack __doc("kernel functions of the waker; only with --min-wait");
-	stack_id ustack __doc("user functions of the waker; only with --min-wait");
+	stack_id ustack __doc("user functions of the waker, if a filter selects it; only with --min-wait");
 } __event __doc("a sleeping task was woken");
 
 /* ---- group stat ---- */

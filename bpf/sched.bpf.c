@@ -257,7 +257,8 @@ static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u
 	r->e.ustack = (stack_id){};
 	if (min_wait) {
 		used = add_stack(ctx, &r->stacks, sizeof(r->e), 0, &r->e.kstack, 0);
-		used += add_stack(ctx, &r->stacks, sizeof(r->e), used, &r->e.ustack, BPF_F_USER_STACK);
+		if (current_wanted()) /* what others run is not ours to tell */
+			used += add_stack(ctx, &r->stacks, sizeof(r->e), used, &r->e.ustack, BPF_F_USER_STACK);
 	}
 	output(r, TABLE(sched_wake), sizeof(r->e) + (used & STACKS_MASK));
 }

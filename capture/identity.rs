@@ -64,7 +64,8 @@ impl Identity {
             |name: &str| layouts.iter().position(|l| l.def.role == Role::Identity && l.def.name == name);
         let references = layouts.iter().map(|layout| {
             let columns = layout.def.columns.iter().enumerate();
-            let reference = columns.filter_map(|(column, def)| {
+            let brings = columns.filter(|(column, _)| !layout.others.contains(column));
+            let reference = brings.filter_map(|(column, def)| {
                 let table = identity(&def.references)?;
                 let Field { offset, kind } = layout.fields[column];
                 Some(Reference { column, offset, kind, table, null: def.null })

@@ -48,6 +48,8 @@ pub struct Layout {
     pub labels: Vec<(String, u64, String)>,
     /// An identity that the probes announce again and again while it is used, and never end.
     pub renewed: bool,
+    /// Columns that refer to what a filter may not have selected.
+    pub others: Vec<usize>,
 }
 
 impl Layout {
@@ -93,6 +95,7 @@ impl Layout {
             fields: Vec::new(),
             labels: Vec::new(),
             renewed: tags.all(id, None).iter().any(|tag| tag == "renewed"),
+            others: Vec::new(),
         };
         let mut end = 0;
         for (index, member) in (0u32..).zip(ty.iter()) {
@@ -133,6 +136,9 @@ impl Layout {
         let ty = resolve(btf, tags, member.ty, &mut found)?;
         let (kind, column, size) = storage(btf, &ty, &found).with_context(|| format!("member {name}"))?;
         if !found.iter().any(|tag| tag == "skip") {
+            if found.iter().any(|tag| tag == "other") {
+                self.others.push(self.def.columns.len());
+            }
             let mut def = column_def(name, column, &found);
             if let Ok(named) = Enum::try_from(ty) {
                 def.enumeration = self.add_labels(&named)?;

@@ -154,6 +154,11 @@ impl Plan {
         number
     }
 
+    /// Without a filter nothing is anybody else's: every reference brings the name of what it refers to.
+    pub fn name_others(&mut self) {
+        self.layouts.iter_mut().for_each(|layout| layout.others.clear());
+    }
+
     /// Marks the columns that the attached variants cannot fill.
     pub fn mark_absent(&mut self, outcomes: &[Outcome]) {
         for outcome in outcomes {

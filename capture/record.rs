@@ -95,6 +95,7 @@ impl Own {
             },
             size: 0,
             renewed: false,
+            others: Vec::new(),
             fields: Vec::new(),
             labels: Vec::new(),
         };

@@ -116,6 +116,9 @@ impl Session {
         let families = attach::all(args, &plan, named, filter, &rings, &mut maps)?;
         let outcomes: Vec<Outcome> = families.iter().flat_map(|family| family.outcomes.clone()).collect();
         plan.mark_absent(&outcomes);
+        if filter.words.is_empty() {
+            plan.name_others();
+        }
         rings.create(&maps)?;
         attach::add_wanted(&maps, filter, &outcomes)?;
         let layouts = Arc::new(plan.layouts.clone());

@@ -88,6 +88,7 @@ fn layout(spec: &Spec, place: &Place, name: &str) -> Layout {
         fields: Vec::new(),
         labels: Vec::new(),
         renewed: false,
+        others: Vec::new(),
     };
     layout.header();
     // Also where it is always the same, so that `--by function` is right for every probe: a constant costs nothing.

@@ -1,8 +1,8 @@
 //! The scheduler's figures, against the kernel's own accounts of a storm of ours.
 
-use super::support::{CAPTURE, live, record, scratch};
-use super::trace::{Row, known, number, rows, told, total};
-use std::path::PathBuf;
+use super::support::{CAPTURE, Installed, live, record, scratch};
+use super::trace::{Row, known, mentions, number, rows, told, total};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn of(rows: &[Row], tid: i128) -> impl Iterator<Item = &Row> {
@@ -85,4 +85,41 @@ fn a_threshold_keeps_the_long_waits_alone_and_gives_them_stacks() {
     let folded = String::from_utf8(out).expect("UTF-8");
     assert!(folded.lines().any(|line| line.starts_with("sleep;") && line.contains("nanosleep")), "{folded}");
     assert!(folded.lines().any(|line| line.starts_with("sh;") && line.contains("do_wait")), "{folded}");
+}
+
+#[test]
+fn who_wakes_a_wanted_task_is_a_number_and_no_name() {
+    if !live() {
+        return;
+    }
+    let installed = Installed::new("strangers");
+    let fifo = scratch("sched-strangers").join("fifo");
+    let words = fifo.to_str().expect("UTF-8");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
+    // Its echo wakes the reader; what it does for a living is nobody's business.
+    let script = "while echo x; do sleep 0.01; done >\"$0\"";
+    let mut stranger = Command::new(installed.add(Path::new("/bin/sh"), "stranger-shell"));
+    let mut stranger = stranger.args(["-c", script, words]).spawn().expect("a shell");
+    let path = fifo.with_file_name("trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&path).args([
+        "-g",
+        "sched,proc",
+        "--min-wait",
+        "5ms",
+        "--",
+        "head",
+        "-n",
+        "40",
+        words,
+    ]);
+    let output = capture.output().expect("capture runs");
+    stranger.wait().expect("a broken pipe ends it");
+    assert!(output.status.success(), "{}", super::support::text(&output));
+    let by_stranger = |row: &&Row| known(row, "waker") == Some(stranger.id().into());
+    let wakes = rows(&path, "sched_wake");
+    let wakes: Vec<&Row> = wakes.iter().filter(by_stranger).collect();
+    assert!(wakes.len() > 30, "{} wakeups", wakes.len());
+    assert!(wakes.iter().all(|row| known(row, "ustack").is_none() && known(row, "kstack").is_some()));
+    assert!(!mentions(&path, "stranger-shell"), "a name of another process is in the file");
 }
