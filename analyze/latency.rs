@@ -11,17 +11,13 @@ use super::hash::FastMap;
 use super::identity::Identity;
 use super::ids::Key;
 use super::load::{Chunk, Scan};
-use super::pairs::{Gaps, Metric, Pair, Receive, Send, Socket, Unpaired, Waiting};
+use super::order::{Gaps, Numbers, SHARES, before, columns, gaps, waves};
+use super::pairs::{Metric, Pair, Receive, Send, Socket, Unpaired, Waiting};
 use super::report::Context;
 use super::window::Window;
 use crate::schema::reader::Frame;
 use anyhow::Result;
 use rayon::prelude::*;
-
-/// Frames that are read together.
-const WAVE: usize = 32;
-/// Shares of the sockets: their number does not depend on that of the threads.
-const SHARES: usize = 16;
 
 /// What becomes of latencies. Sockets come in any order, the latencies of one in the order of time.
 pub(crate) trait Sink: std::marker::Send {
@@ -45,18 +41,13 @@ pub(crate) fn fold<S: Sink>(
     let rules = Rules { metrics, gaps: gaps(context) };
     let mut frames = sends.begins();
     frames.extend(receives.0.frames().into_iter().map(|frame| (frame.header.min_time, false, frame)));
-    frames.sort_unstable_by_key(|(begin, _, frame)| (*begin, frame.offset));
     let mut numbers = Numbers::default();
     let mut shares: Vec<Share<S>> = (0..SHARES).map(|_| Share::new(sink())).collect();
-    let mut rest = &frames[..];
-    while !rest.is_empty() {
-        let (wave, later) = rest.split_at(rest.len().min(WAVE));
-        rest = later;
-        let until = rest.first().map_or(u64::MAX, |frame| frame.0);
+    waves(frames, |wave, until| {
         let of = |sent: bool| wave.iter().filter(|frame| frame.1 == sent).map(|frame| frame.2).collect();
         let (sent, received): (Vec<&Frame>, Vec<&Frame>) = (of(true), of(false));
         let mut sent = sends.scan.map(&sent, |chunk| sends.read(chunk, &peers));
-        sent.iter_mut().flatten().for_each(|part| numbers.number(part));
+        sent.iter_mut().flatten().for_each(|part| part.numbers = numbers.adopt(&part.keys));
         let received = receives.0.map(&received, |chunk| receives.read(chunk));
         let run = |(at, share): (usize, &mut Share<S>)| {
             sent.iter().flatten().for_each(|part| share.take_sends(&part.shares[at], &part.numbers));
@@ -64,38 +55,12 @@ pub(crate) fn fold<S: Sink>(
             share.run(until, &rules);
         };
         context.trace.install(|| shares.par_iter_mut().enumerate().for_each(run));
-    }
+    });
     Ok((shares.into_iter().map(|share| share.finish(metrics)).collect(), numbers.keys))
 }
 
 fn share_of(sock: u32) -> usize {
     sock as usize / 2 % SHARES
-}
-
-/// Groups as they are met.
-#[derive(Default)]
-struct Numbers {
-    by_key: FastMap<Key, u32>,
-    keys: Vec<Key>,
-    last: u32,
-}
-
-impl Numbers {
-    fn of(&mut self, key: Key) -> u32 {
-        // Neighbours are often of one group.
-        if self.keys.get(self.last as usize) != Some(&key) {
-            let next = self.keys.len() as u32;
-            self.last = *self.by_key.entry(key).or_insert(next);
-            if self.last == next {
-                self.keys.push(key);
-            }
-        }
-        self.last
-    }
-
-    fn number(&mut self, part: &mut Part) {
-        part.numbers = part.keys.keys.iter().map(|&key| self.of(key)).collect();
-    }
 }
 
 /// The sends of one frame, by share; their groups are numbered within it.
@@ -199,14 +164,6 @@ impl<'s> Receives<'s> {
         }
         shares
     }
-}
-
-fn columns<const N: usize>(scan: &mut Scan, names: [&str; N]) -> Result<[usize; N]> {
-    let mut found = [0; N];
-    for (slot, name) in found.iter_mut().zip(names) {
-        *slot = scan.column(name)?;
-    }
-    Ok(found)
 }
 
 /// What holds for every socket.
@@ -342,13 +299,6 @@ impl<S: Sink> Share<S> {
     }
 }
 
-/// Takes out what is before a moment, in the order of time; what is of one moment stays in its order.
-fn before<T>(list: &mut Vec<T>, until: u64, time: impl Fn(&T) -> u64) -> Vec<T> {
-    list.sort_by_key(&time);
-    let later = list.split_off(list.partition_point(|event| time(event) < until));
-    std::mem::replace(list, later)
-}
-
 /// The socket at the other end: addresses and ports swapped, in the same recording. Where a pair of
 /// ports was used again, the one that began nearest in time; the same network namespace first.
 fn peers_of(socks: &Identity) -> FastMap<u32, u32> {
@@ -383,24 +333,4 @@ fn peers_of(socks: &Identity) -> FastMap<u32, u32> {
         }
     }
     peers
-}
-
-/// Where events of either table were lost, as sorted and disjoint spans.
-fn gaps(context: &Context) -> Gaps {
-    let mut lossy: Vec<(u64, u64)> = context
-        .trace
-        .ledger()
-        .lossy(context.trace, &context.tables())
-        .iter()
-        .map(|w| (w.from, w.to))
-        .collect();
-    lossy.sort_unstable();
-    let mut merged: Vec<(u64, u64)> = Vec::new();
-    for gap in lossy {
-        match merged.last_mut() {
-            Some(last) if gap.0 <= last.1 => last.1 = last.1.max(gap.1),
-            _ => merged.push(gap),
-        }
-    }
-    Gaps(merged)
 }

@@ -89,17 +89,6 @@ pub(crate) struct Unpaired {
     pub lost: u64,
 }
 
-/// Spans in which events were lost, sorted and disjoint.
-pub(crate) struct Gaps(pub Vec<(u64, u64)>);
-
-impl Gaps {
-    /// Whether events were lost between two moments.
-    pub fn touch(&self, start: u64, end: u64) -> bool {
-        let next = self.0.partition_point(|gap| gap.1 < start);
-        self.0.get(next).is_some_and(|gap| gap.0 <= end)
-    }
-}
-
 /// a ≥ b for sequence numbers: modulo 2³², half the circle is "after".
 fn at_or_after(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() >= 0

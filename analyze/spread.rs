@@ -6,7 +6,7 @@ use super::load::Scan;
 use super::quantile::{Keep, Log2, Samples, USUAL, us};
 use super::report::{Context, Flag};
 use super::rows::Value;
-use super::table::{Output, Table};
+use super::table::{Builder, Output};
 use super::trace::Trace;
 use anyhow::Result;
 use std::io;
@@ -34,7 +34,8 @@ pub(crate) const MILLISECONDS: Flag =
 pub(crate) struct Spread {
     /// All of them.
     pub values: Samples,
-    sum: u64,
+    /// What they add up to.
+    pub sum: u64,
     histogram: Log2,
 }
 
@@ -60,28 +61,70 @@ impl Spread {
     }
 }
 
+/// How durations are taken, as the options say.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale {
+    keep: Keep,
+    divisor: u64,
+    unit: &'static str,
+}
+
+impl Scale {
+    /// For values of which each row of the scan may have one.
+    pub fn of(context: &Context, scan: &Scan) -> Self {
+        let milliseconds = context.flag("milliseconds").is_some();
+        let (divisor, unit) = if milliseconds { (1_000_000, "msecs") } else { (1_000, "usecs") };
+        Self { keep: context.keep(&[scan]), divisor, unit }
+    }
+
+    /// Counts a duration.
+    pub fn add(self, spread: &mut Spread, ns: u64) {
+        spread.add(ns, ns / self.divisor, self.keep);
+    }
+}
+
 /// The distribution of a column in nanoseconds; rows in which it is not known are left out.
 pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<Answer> {
     let column = scan.column(column)?;
     let scan = scan.only([column], |[ns]| ns.is_some());
-    let milliseconds = context.flag("milliseconds").is_some();
-    let (divisor, unit) = if milliseconds { (1_000_000, "msecs") } else { (1_000, "usecs") };
-    let keep = context.keep(&[&scan]);
+    let scale = Scale::of(context, &scan);
     let grouping = context.grouping(&scan)?;
-    let mut groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
-        let ns = ns.unwrap_or(0).cast_unsigned();
-        spread.add(ns, ns / divisor, keep);
+    let groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
+        scale.add(spread, ns.unwrap_or(0).cast_unsigned());
     });
-    let table = table(context, &grouping, &mut groups)?;
-    let mut answer = Answer::of(table);
-    let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
-    for (title, histogram) in pictures(&names, &groups) {
-        answer.section("histogram", title, Body::Histogram(Box::new(histogram), unit));
-    }
+    let answer = show(context, &grouping, groups, scale, |_| {})?;
     Ok(threshold(context.trace).into_iter().fold(answer, Answer::note))
 }
 
-fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -> Result<Table> {
+/// Table and pictures of durations; `more` adds columns to those of every such report.
+pub(crate) fn show(
+    context: &Context,
+    grouping: &Grouping,
+    mut groups: Vec<Group<Spread>>,
+    scale: Scale,
+    more: impl FnOnce(&mut Builder),
+) -> Result<Answer> {
+    let mut table = table(context, grouping, &mut groups);
+    more(&mut table);
+    let mut answer = Answer::of(table.build()?);
+    picture(&mut answer, grouping, &groups, scale.unit);
+    Ok(answer)
+}
+
+/// Adds the histograms of the groups, whose values are in `unit`.
+pub(crate) fn picture(
+    answer: &mut Answer,
+    grouping: &Grouping,
+    groups: &[Group<Spread>],
+    unit: &'static str,
+) {
+    let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
+    for (title, histogram) in pictures(&names, groups) {
+        answer.section("histogram", title, Body::Histogram(Box::new(histogram), unit));
+    }
+}
+
+fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -> Builder {
     let mut table = context.keys(grouping, groups);
     let count = |group: &Group<Spread>| group.state.values.len() as u64;
     table.ints(context.output("n"), groups.iter().map(|group| Some(count(group))));
@@ -92,7 +135,7 @@ fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -
         table.floats(column, groups.iter_mut().map(|group| group.state.values.us(quantile)));
     }
     table.floats(context.output("max_us"), groups.iter().map(|group| group.state.values.max().map(us)));
-    table.build()
+    table
 }
 
 /// A histogram for each of the groups, with its title; of many, one of all together.

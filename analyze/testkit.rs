@@ -1,6 +1,7 @@
 //! Small traces in memory, with the tables of `bpf/event.h` that the tests need: this file makes and
 //! opens them, the modules below have what their rows are made of.
 
+mod block;
 mod cell;
 mod define;
 mod files;

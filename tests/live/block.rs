@@ -1,7 +1,7 @@
 //! Requests to a loop device of the test's own, against the kernel's statistics of the device and against bpftrace.
 
-use super::support::{CAPTURE, has, live, scratch, skip, text};
-use super::trace::{Row, bytes, known, number, rows, sum};
+use super::support::{CAPTURE, has, live, report, scratch, skip, text};
+use super::trace::{Row, by_time, bytes, known, number, rows, sum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -98,7 +98,7 @@ fn requests_and_sectors_are_those_of_the_kernel_s_statistics() {
     assert!(beside.wait().expect("our own child").success());
     let after = disk.statistics();
     let (parts, ops) = (named(&path, "block_part"), named(&path, "block_op"));
-    let all = rows(&path, "block_rq");
+    let all = by_time(rows(&path, "block_rq"));
     let of = |part: &str, op: &str| -> Vec<&Row> {
         let (part, op, dev) = (parts[part], ops[op], disk.numbers().0);
         let same =
@@ -118,6 +118,15 @@ fn requests_and_sectors_are_those_of_the_kernel_s_statistics() {
     let sectors: Vec<i128> = of("issue", "write").iter().filter_map(|row| known(row, "sector")).collect();
     assert_eq!(sectors, (0..200).map(|at| at * 128).collect::<Vec<_>>());
     assert!(all.iter().all(|row| known(row, "dev") != Some(other.numbers().0)), "the other disk's");
+    let top = report(&path, &["biotop", "--interval", "all", "--by", "disk,op", "--where", "comm = 'dd'"]);
+    let sums: Vec<(&str, u64, u64)> = top
+        .iter()
+        .map(|row| {
+            let number = |column: &str| row[column].as_u64().expect("a number");
+            (row["op"].as_str().expect("a name"), number("ios"), number("bytes"))
+        })
+        .collect();
+    assert_eq!(sums, [("write", 200, 200 << 16), ("read", 300, 300 << 12)], "all of it is dd's");
     let names: BTreeMap<i128, String> = rows(&path, "disk")
         .iter()
         .map(|row| (number(row, "dev"), String::from_utf8_lossy(bytes(row, "disk")).into_owned()))
@@ -125,12 +134,15 @@ fn requests_and_sectors_are_those_of_the_kernel_s_statistics() {
     assert_eq!(names[&disk.numbers().0], disk.name);
 }
 
-/// How often each part came, by part and device of the observer's own numbering.
-const PROGRAM: &str = r#"
+/// How often each part came, and for how long the driver had requests; the device is in the observer's own numbering.
+const PROGRAM: &str = r"
+tracepoint:block:block_rq_issue /args->dev == DEV/ { @since[args->sector] = nsecs; }
+tracepoint:block:block_rq_complete /args->dev == DEV && @since[args->sector]/
+{ @ns = sum(nsecs - @since[args->sector]); @timed = count(); delete(@since[args->sector]); }
 tracepoint:block:block_rq_insert /args->dev == DEV/ { @insert = count(); }
 tracepoint:block:block_rq_issue /args->dev == DEV/ { @issue = count(); @issue_bytes = sum(args->bytes); }
 tracepoint:block:block_rq_complete /args->dev == DEV/ { @complete = count(); @sectors = sum(args->nr_sector); }
-"#;
+";
 
 #[test]
 fn bpftrace_counts_the_same_parts() {
@@ -166,4 +178,12 @@ fn bpftrace_counts_the_same_parts() {
     }
     assert_eq!(sum(of("complete"), "bytes") / 512, seen("sectors"));
     assert_eq!(sum(of("issue"), "bytes"), seen("issue_bytes"));
+    let [row] = &report(&path, &["biolatency", "--where", &format!("disk = '{}'", disk.name)])[..] else {
+        panic!("one row")
+    };
+    let (n, mean) = (row["n"].as_u64().expect("n"), row["avg_us"].as_f64().expect("a mean"));
+    assert_eq!(i128::from(n), seen("timed"));
+    // Both run at the same places, one after the other: the later one's own time is between the two.
+    let theirs = seen("ns") as f64 / seen("timed") as f64 / 1e3;
+    assert!((mean - theirs).abs() < 10.0 + theirs / 10.0, "{mean} us, the observer says {theirs}");
 }
