@@ -38,6 +38,8 @@ wrk                        wrk              wrk                    wrk          
 qemu-system-x86_64         qemu-system-x86  qemu-system-x86-core   qemu-system-x86  -
 has_static_busybox         busybox-static   busybox                busybox          -
 cpio                       cpio             cpio                   cpio             -
+losetup                    mount            util-linux             util-linux       -
+blkdiscard                 util-linux       util-linux             util-linux       -
 modprobe                   kmod             kmod                   kmod             -
 xz                         xz-utils         xz                     xz               -'
 

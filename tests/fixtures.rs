@@ -9,7 +9,7 @@ use std::process::Command;
 use tapedeck::schema::TraceReader;
 use tapedeck::schema::reader::Scratch;
 
-const FIXTURES: [&str; 7] = ["redis", "nginx", "pingpong", "execs", "files", "lossy", "burn"];
+const FIXTURES: [&str; 8] = ["redis", "nginx", "pingpong", "execs", "files", "block", "lossy", "burn"];
 
 /// Command lines whose output is kept for each fixture, without the format.
 const GOLDEN: &[&[&str]] = &[
@@ -46,6 +46,23 @@ const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
             &["statsnoop", "--failed", "--top", "10"],
             &["syncsnoop", "--top", "10"],
             &["sql", "SELECT comm, fstype, count(ret) AS calls FROM file_io GROUP BY comm, fstype"],
+        ],
+    ),
+    (
+        "block",
+        &[
+            &["info"],
+            &["check"],
+            &["biolatency"],
+            &["biolatency", "--queued", "--disks", "--flags"],
+            &["biolatency", "--compat", "--flags"],
+            &["biosnoop", "--sort", "latency_us", "--top", "10"],
+            &["biosnoop", "--by", "comm,op"],
+            &["biosnoop", "--compat", "--queue", "--where", "op = 'discard' OR comm = 'buffered'"],
+            &["biotop"],
+            &["biotop", "--compat"],
+            &["bitesize"],
+            &["bitesize", "--compat"],
         ],
     ),
     (
