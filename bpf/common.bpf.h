@@ -107,6 +107,7 @@ struct tally {
 };
 struct cpu_state {
 	__u64 ring_bytes;
+	__u64 queue; /* where this processor's run queue is; 0: not known yet (running.bpf.h) */
 	/*
 	 * Without ticks: to pick one would take a clock read, five times the cost of the whole
 	 * filter. Exact in total, and as of the moment of reading per interval.
@@ -368,7 +369,7 @@ static __always_inline __u64 ancestor_cgroup(__u32 level)
 
 /*
  * Everything but --port, which is a matter of the socket. `who` is what bpf_get_current_pid_tgid() says:
- * who needs it again asks once, since a helper's call costs more than all these tests.
+ * who needs it again asks once, since a helper's call costs more than all these tests, or asks running_ids().
  */
 static __always_inline bool wanted(__u64 who)
 {

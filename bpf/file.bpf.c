@@ -10,7 +10,7 @@
  * file. What is missed: io_uring and the kernel's own I/O, calls of 32-bit programs, calls that never
  * return; and a descriptor that another thread closed or replaced during the call has the wrong file.
  */
-#include "common.bpf.h"
+#include "running.bpf.h"
 #include "file_calls.bpf.h"
 #include "file.bpf.h"
 #include "sample.bpf.h"
@@ -57,7 +57,7 @@ struct open_how {
 /* Time since the entry of the call that now returns; 0: that was not seen. */
 static __always_inline __u64 latency(__u64 now)
 {
-	__u32 tid = current_tid();
+	__u32 tid = running_ids();
 	__u64 *began = bpf_map_lookup_elem(&file_calls, &tid), since;
 
 	if (!began || !*began)
@@ -132,7 +132,7 @@ static __always_inline void open_end(const volatile struct call *call, struct pt
 
 	if (!r)
 		return;
-	r->open.tid = current_tid();
+	r->open.tid = running_ids();
 	r->open.ret = ret;
 	r->open.latency = latency(r->open.ts);
 	fill_flags(&r->open, call, regs);
@@ -171,7 +171,7 @@ static __always_inline void path_end(const volatile struct call *call, struct pt
 
 	if (!r)
 		return;
-	r->path.tid = current_tid();
+	r->path.tid = running_ids();
 	r->path.ret = ret;
 	r->path.latency = latency(r->path.ts);
 	r->path.flags = argument(regs, call->flags);
@@ -210,7 +210,7 @@ static __always_inline void io_end(const volatile struct call *call, struct pt_r
 
 	if (!e)
 		return;
-	e->tid = current_tid();
+	e->tid = running_ids();
 	e->file = id;
 	e->op = call->op;
 	e->ret = ret;
@@ -233,7 +233,7 @@ static __always_inline void sync_end(const volatile struct call *call, struct pt
 
 	if (!e)
 		return;
-	e->tid = current_tid();
+	e->tid = running_ids();
 	e->op = call->op;
 	e->file = id;
 	e->ret = ret;
@@ -264,12 +264,15 @@ static __always_inline __u32 table_of(__u8 kind)
 SEC("tp_btf/sys_enter") __file_probes __notes
 int BPF_PROG(call__enter, struct pt_regs *regs, long nr)
 {
-	__u64 now, *began;
+	__u64 now, *began, who;
 	__u32 tid;
 
-	if (!gate || !call_of(nr) || want_port || is_32bit() || !current_wanted() || left_out(current_tgid()))
+	if (!gate || !call_of(nr) || want_port || is_32bit())
 		return 0;
-	tid = current_tid();
+	who = running_ids();
+	if (!wanted(who) || left_out(who >> 32))
+		return 0;
+	tid = who;
 	now = bpf_ktime_get_ns();
 	began = bpf_map_lookup_elem(&file_calls, &tid);
 	if (began)
@@ -283,12 +286,14 @@ SEC("tp_btf/sys_exit") __file_probes
 int BPF_PROG(call__exit, struct pt_regs *regs, long ret)
 {
 	const volatile struct call *call = call_of(number_of(regs));
+	__u64 who;
 
 	if (!gate || !call || is_32bit())
 		return 0;
-	if (want_port || !current_wanted())
+	who = running_ids();
+	if (want_port || !wanted(who))
 		count_filtered(table_of(call->table));
-	else if (left_out(current_tgid()))
+	else if (left_out(who >> 32))
 		count_left_out(table_of(call->table));
 	else if (call->table == OPEN)
 		open_end(call, regs, ret);

@@ -202,7 +202,7 @@ static __always_inline file_id id_of_file(const struct file *file)
 /* The descriptor walk; null: no such descriptor (any more). */
 static __always_inline struct file *file_of_fd(__s32 fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = running_task();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	struct file *file = 0;
 
@@ -222,7 +222,7 @@ static __always_inline file_id id_of_fd(__s32 fd)
 /* Where a relative path starts: the directory of a descriptor, or the task's own. */
 static __always_inline file_id id_of_base(__s32 fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = running_task();
 	struct dentry *dentry;
 
 	if (fd != AT_FDCWD)

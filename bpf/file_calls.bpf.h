@@ -114,7 +114,7 @@ static __always_inline const volatile struct call *call_of(long nr)
 
 static __always_inline bool is_32bit(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = running_task();
 
 #if defined(__TARGET_ARCH_x86)
 	return BPF_CORE_READ(task, thread_info.status) & 2; /* TS_COMPAT */

@@ -8,6 +8,8 @@
 #ifndef TAPEDECK_PENDING_H
 #define TAPEDECK_PENDING_H
 
+#include "running.bpf.h"
+
 struct pending_call {
 	__u64 sk;  /* the socket of the call in flight; 0: none */
 	__u64 ts;
@@ -30,7 +32,7 @@ static __always_inline struct pending_call *pending_call_of(__u32 tid)
 
 static __always_inline struct pending_call *pending_call(void)
 {
-	return pending_call_of(current_tid());
+	return pending_call_of(running_ids());
 }
 
 /* A call begins in the thread's entry `p`, made if there is none; null when the map is full. */
@@ -40,7 +42,7 @@ static __always_inline struct pending_call *begin_call(struct pending_call *p, c
 	__u32 tid;
 
 	if (!p) {
-		tid = current_tid();
+		tid = running_ids();
 		bpf_map_update_elem(&pending_calls, &tid, &none, BPF_ANY);
 		p = pending_call();
 	}
@@ -78,7 +80,7 @@ static __always_inline struct pending_call *end_call_of(__u32 tid, const void *s
 
 static __always_inline struct pending_call *end_call(const void *sk)
 {
-	return end_call_of(current_tid(), sk);
+	return end_call_of(running_ids(), sk);
 }
 
 #endif

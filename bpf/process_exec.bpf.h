@@ -145,49 +145,119 @@ static __always_inline __u32 copy_failed_args(struct exec_record *r, __u32 at, c
 	return used;
 }
 
+static __always_inline void record_failed(long ret, const char *file, const char *const *argv)
+{
+	struct exec_record *r = start_exec(ret);
+	__u32 args_len = 0;
+	long file_len;
+
+	if (!r)
+		return;
+	file_len = bpf_probe_read_user_str(r->text, FILE_MAX, file);
+	if (file_len < 0)
+		file_len = 0;
+	if (with_args)
+		args_len = copy_failed_args(r, file_len, argv);
+	finish_exec(r, file_len, args_len);
+}
+
+static __always_inline int failed_exec(long ret, const char *file, const char *const *argv)
+{
+	if (events_wanted())
+		record_failed(ret, file, argv);
+	else if (group_enabled)
+		FILTERED(process_exec);
+	return 0;
+}
+
 static __always_inline int exit_exec(long ret)
 {
-	__u32 tid = current_tid(), args_len = 0;
+	__u32 tid = current_tid();
 	struct pending_exec *p = bpf_map_lookup_elem(&pending_execs, &tid);
-	struct exec_record *r;
-	long file_len;
 
 	if (!p) {
 		if (ret < 0 && group_enabled)
 			FILTERED(process_exec);
 		return 0;
 	}
-	if (ret < 0 && (r = start_exec(ret))) {
-		file_len = bpf_probe_read_user_str(r->text, FILE_MAX, p->file);
-		if (file_len < 0)
-			file_len = 0;
-		if (with_args)
-			args_len = copy_failed_args(r, file_len, p->argv);
-		finish_exec(r, file_len, args_len);
-	}
+	if (ret < 0)
+		record_failed(ret, p->file, p->argv);
 	bpf_map_delete_elem(&pending_execs, &tid);
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_enter_execve") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
+#if defined(__TARGET_ARCH_x86)
+#define SYSCALL(name) "__x64_sys_" name
+#else
+#define SYSCALL(name) "__arm64_sys_" name
+#endif
+
+/* At the return the caller's registers are as they were, unless the call succeeded. */
+SEC("fexit/" SYSCALL("execve")) __probe(exec_failed, 1, "fentry") __fills(process_exec)
+int BPF_PROG(execve__fexit, struct pt_regs *regs, long ret)
+{
+	return ret < 0 ? failed_exec(ret, (const char *)PT_REGS_PARM1_CORE_SYSCALL(regs),
+				     (const char *const *)PT_REGS_PARM2_CORE_SYSCALL(regs))
+		       : 0;
+}
+
+SEC("fexit/" SYSCALL("execveat")) __probe(exec_failed, 1, "fentry") __fills(process_exec)
+int BPF_PROG(execveat__fexit, struct pt_regs *regs, long ret)
+{
+	return ret < 0 ? failed_exec(ret, (const char *)PT_REGS_PARM2_CORE_SYSCALL(regs),
+				     (const char *const *)PT_REGS_PARM3_CORE_SYSCALL(regs))
+		       : 0;
+}
+
+SEC("kprobe/" SYSCALL("execve")) __probe(exec_failed, 2, "kprobe") __fills(process_exec)
+int BPF_KPROBE(execve__kprobe, struct pt_regs *regs)
+{
+	return enter_exec((const char *)PT_REGS_PARM1_CORE_SYSCALL(regs),
+			  (const char *const *)PT_REGS_PARM2_CORE_SYSCALL(regs));
+}
+
+SEC("kprobe/" SYSCALL("execveat")) __probe(exec_failed, 2, "kprobe") __fills(process_exec)
+int BPF_KPROBE(execveat__kprobe, struct pt_regs *regs)
+{
+	return enter_exec((const char *)PT_REGS_PARM2_CORE_SYSCALL(regs),
+			  (const char *const *)PT_REGS_PARM3_CORE_SYSCALL(regs));
+}
+
+SEC("kretprobe/" SYSCALL("execve")) __probe(exec_failed, 2, "kprobe") __fills(process_exec)
+int BPF_KRETPROBE(execve__kretprobe, long ret)
+{
+	return exit_exec(ret);
+}
+
+SEC("kretprobe/" SYSCALL("execveat")) __probe(exec_failed, 2, "kprobe") __fills(process_exec)
+int BPF_KRETPROBE(execveat__kretprobe, long ret)
+{
+	return exit_exec(ret);
+}
+
+/*
+ * The last resort: while any program is on a system-call tracepoint, each system call of the machine takes the
+ * kernel's slow path, 60 ns here.
+ */
+SEC("tracepoint/syscalls/sys_enter_execve") __probe(exec_failed, 3, "tracepoint") __fills(process_exec)
 int execve_enter(struct trace_event_raw_sys_enter *ctx)
 {
 	return enter_exec((const char *)ctx->args[0], (const char *const *)ctx->args[1]);
 }
 
-SEC("tracepoint/syscalls/sys_enter_execveat") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
+SEC("tracepoint/syscalls/sys_enter_execveat") __probe(exec_failed, 3, "tracepoint") __fills(process_exec)
 int execveat_enter(struct trace_event_raw_sys_enter *ctx)
 {
 	return enter_exec((const char *)ctx->args[1], (const char *const *)ctx->args[2]);
 }
 
-SEC("tracepoint/syscalls/sys_exit_execve") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
+SEC("tracepoint/syscalls/sys_exit_execve") __probe(exec_failed, 3, "tracepoint") __fills(process_exec)
 int execve_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	return exit_exec(ctx->ret);
 }
 
-SEC("tracepoint/syscalls/sys_exit_execveat") __probe(exec_failed, 1, "tracepoint") __fills(process_exec)
+SEC("tracepoint/syscalls/sys_exit_execveat") __probe(exec_failed, 3, "tracepoint") __fills(process_exec)
 int execveat_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	return exit_exec(ctx->ret);

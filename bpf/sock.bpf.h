@@ -20,6 +20,7 @@
 #define SIDE_CLIENT  2
 
 #include <bpf/bpf_endian.h>
+#include "running.bpf.h"
 #include "sample.bpf.h"
 
 enum tcp_states {

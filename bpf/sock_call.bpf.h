@@ -23,7 +23,7 @@ static __always_inline struct pending_call *note_call(__u32 table, const struct 
 
 static __always_inline int call_starts(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
 {
-	if (gate && group_enabled && current_wanted())
+	if (gate && group_enabled && wanted(running_ids()))
 		note_call(table, sk, size, flags);
 	return 0;
 }
@@ -33,7 +33,7 @@ static __always_inline int noted_call_starts(__u32 table, const struct sock *sk,
 {
 	if (!gate || !group_enabled)
 		return 0;
-	if (!current_wanted())
+	if (!wanted(running_ids()))
 		count_filtered(table);
 	else if (!note_call(table, sk, size, flags))
 		count_state_full(table);

@@ -10,7 +10,7 @@ const volatile __u32 params_of_tcp_recvmsg = 0;
 
 static __always_inline int recv_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p)
 {
-	__u64 who = bpf_get_current_pid_tgid();
+	__u64 who = running_ids();
 	struct sock_recv *e;
 
 	WANTED_SOCK(entry, sock_recv, sk, who);

@@ -37,7 +37,7 @@ static __always_inline void fill_send(struct sock_send *e, const struct sock *sk
 static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p,
 				    bool noted)
 {
-	__u64 who = bpf_get_current_pid_tgid();
+	__u64 who = running_ids();
 	struct sock_send *e;
 
 	WANTED_SOCK(entry, sock_send, sk, who);
@@ -104,7 +104,7 @@ int BPF_KRETPROBE(send__kretprobe, int ret)
 SEC("tp_btf/tcp_sendmsg_locked") __probe(sock_send, 2, "tracepoint") __notes
 int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 {
-	__u64 who = bpf_get_current_pid_tgid();
+	__u64 who = running_ids();
 	struct pending_call *p;
 
 	if (!gate || !group_enabled || !is_tcp(sk) || !wanted(who))

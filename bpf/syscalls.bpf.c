@@ -8,6 +8,7 @@
  */
 #include "common.bpf.h"
 #include "aggregate.bpf.h"
+#include "running.bpf.h"
 
 #define NO_SLOT 255
 #define TABLE32 0x8000
@@ -121,9 +122,9 @@ static __always_inline __u32 number_at_exit(struct pt_regs *regs)
 
 /* ---- probes ---- */
 
-static __always_inline bool call_wanted(void)
+static __always_inline bool call_wanted(__u64 who)
 {
-	return gate && !want_port && current_wanted();
+	return gate && !want_port && wanted(who);
 }
 
 static __always_inline void call_lost(void)
@@ -138,9 +139,10 @@ SEC("tp_btf/sys_enter") __probe(syscall, 1, "tracepoint")
 int BPF_PROG(syscall_enter__tp, struct pt_regs *regs, long nr)
 {
 	struct open_syscall fresh, *open;
-	__u32 tid = current_tid();
+	__u64 who = running_ids();
+	__u32 tid = who;
 
-	if (!call_wanted())
+	if (!call_wanted(who))
 		return 0;
 	nr = (nr & (TABLE32 - 1)) | number32(regs);
 	open = bpf_map_lookup_elem(&open_syscalls, &tid);
@@ -159,7 +161,7 @@ int BPF_PROG(syscall_enter__tp, struct pt_regs *regs, long nr)
 /* A call that began before the recording. */
 static __always_inline void finish_unseen(struct outcome *call, struct pt_regs *regs)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = running_task();
 
 	if (BPF_CORE_READ(task, start_time) >= gate)
 		return; /* a new task's first return: the call was its parent's */
@@ -170,7 +172,7 @@ static __always_inline void finish_unseen(struct outcome *call, struct pt_regs *
 SEC("tp_btf/sys_exit") __probe(syscall, 1, "tracepoint")
 int BPF_PROG(syscall_exit__tp, struct pt_regs *regs, long ret)
 {
-	__u64 id = bpf_get_current_pid_tgid();
+	__u64 id = running_ids();
 	struct outcome call = { .tgid = id >> 32, .tid = id, .ret = ret };
 	struct open_syscall *open = bpf_map_lookup_elem(&open_syscalls, &call.tid);
 
@@ -181,7 +183,7 @@ int BPF_PROG(syscall_exit__tp, struct pt_regs *regs, long ret)
 		call.start = open->ts;
 		open->ts = 0;
 		finish_call(&call);
-	} else if (call_wanted()) {
+	} else if (call_wanted(id)) {
 		finish_unseen(&call, regs);
 	} else if (each_syscall) {
 		FILTERED(syscall);

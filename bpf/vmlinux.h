@@ -182,6 +182,7 @@ struct thread_info {
 	u32 status;
 };
 struct rq {
+	struct task_struct *curr;
 	unsigned int nr_running;
 };
 struct cfs_rq {

@@ -39,6 +39,7 @@ pub fn about(name: &str) -> Option<&'static Group> {
 }
 
 /// What `-g` accepts.
+#[must_use]
 pub fn words() -> impl clap::builder::TypedValueParser<Value = String> {
     PossibleValuesParser::new(GROUPS.iter().map(|group| group.name).chain(["default"]))
 }

@@ -16,7 +16,9 @@ const TICK_SHIFT: u32 = 30;
 const COUNTERS: usize = 3;
 /// Filtered and left out, per table.
 const PLAIN: usize = 2 * TABLES;
-const WORDS: usize = 1 + PLAIN + TABLES * TICKS * COUNTERS;
+/// Words before them that count nothing.
+const HEAD: usize = 2;
+const WORDS: usize = HEAD + PLAIN + TABLES * TICKS * COUNTERS;
 
 /// What the programs counted for one table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,9 +110,10 @@ impl Ledger {
             let seen = self.seen.get(cpu).unwrap_or(&empty);
             let difference = |at: usize| value.get(at).copied().unwrap_or(0).wrapping_sub(seen[at]);
             for table in 0..TABLES {
-                let (mut filtered, mut left_out) = (difference(1 + table), difference(1 + TABLES + table));
+                let (mut filtered, mut left_out) =
+                    (difference(HEAD + table), difference(HEAD + TABLES + table));
                 for (tick, span) in ticks(self.read_at, now) {
-                    let at = 1 + PLAIN + (table * TICKS + tick) * COUNTERS;
+                    let at = HEAD + PLAIN + (table * TICKS + tick) * COUNTERS;
                     let counts = Counts {
                         stored: difference(at),
                         ring_full: difference(at + 1),
@@ -204,10 +207,10 @@ mod tests {
 
     fn value(table: usize, tick: usize, stored: u64, ring_full: u64) -> Vec<u64> {
         let mut words = vec![0; WORDS];
-        let at = 1 + PLAIN + (table * TICKS + tick) * COUNTERS;
+        let at = HEAD + PLAIN + (table * TICKS + tick) * COUNTERS;
         words[at] = stored;
         words[at + 1] = ring_full;
-        words[1 + table] = 7;
+        words[HEAD + table] = 7;
         words
     }
 
@@ -237,7 +240,7 @@ mod tests {
     fn a_late_reader_still_gets_every_count_once() {
         let mut ledger = Ledger { read_at: SECOND, ..Ledger::default() };
         let mut late = vec![0; WORDS];
-        (0..TICKS).for_each(|tick| late[1 + PLAIN + (2 * TICKS + tick) * COUNTERS] = 100);
+        (0..TICKS).for_each(|tick| late[HEAD + PLAIN + (2 * TICKS + tick) * COUNTERS] = 100);
         ledger.update(vec![late], 40 * SECOND);
         assert_eq!(ledger.totals()[&2].stored, 800);
     }

@@ -2,7 +2,7 @@
 
 use super::layout::Layout;
 use super::named::probe::Named;
-use super::probes::{FAMILIES, Outcome, Probe, probes_of};
+use super::probes::{FAMILIES, NONE, Outcome, Probe, probes_of};
 use super::record::Own;
 use super::sampling;
 use crate::schema::Role;
@@ -198,9 +198,12 @@ pub fn forced_kinds(plan: &Plan, named: &[Named], words: &[String]) -> Result<BT
         else {
             bail!("--attach {word}: this recording has no probe '{name}'; `capture --list` names them");
         };
-        if !probe.variants.iter().any(|variant| variant.kind == kind) {
+        if kind == NONE && probe.keeps.is_some() {
+            bail!("--attach {word}: {name} keeps what other tables refer to, and cannot be left out");
+        }
+        if kind != NONE && !probe.variants.iter().any(|variant| variant.kind == kind) {
             let kinds: Vec<&str> = probe.variants.iter().map(|variant| variant.kind.as_str()).collect();
-            bail!("--attach {word}: {name} attaches as {}", kinds.join(", "));
+            bail!("--attach {word}: {name} attaches as {}, or {NONE}", kinds.join(", "));
         }
         forced.insert(name.to_owned(), kind.to_owned());
     }
@@ -231,5 +234,9 @@ mod tests {
         let plan = Plan::new(&["net".into()]).expect("a plan");
         let error = forced_kinds(&plan, &[], &["sock_send=lsm".into()]).unwrap_err().to_string();
         assert!(error.contains("fentry, tracepoint, kprobe"), "{error}");
+        assert!(forced_kinds(&plan, &[], &["sock_accept=none".into()]).is_ok());
+        assert!(
+            forced_kinds(&plan, &[], &["tcp_state=none".into()]).unwrap_err().to_string().contains("keeps")
+        );
     }
 }

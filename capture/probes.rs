@@ -83,6 +83,9 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
     Ok(probes.into_iter().map(probe).collect())
 }
 
+/// The kind of `--attach` that no probe has: it is left out.
+pub const NONE: &str = "none";
+
 /// What became of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -128,13 +131,20 @@ impl Choice {
         forced: &BTreeMap<String, String>,
     ) -> Self {
         for probe in &mut probes {
-            if let Some(kind) = forced.get(&probe.name) {
+            if let Some(kind) = forced.get(&probe.name).filter(|kind| *kind != NONE) {
                 probe.variants.retain(|variant| variant.kind == *kind);
             }
         }
         let count = probes.len();
         let off = probes.iter().map(|probe| !wanted(probe)).collect();
-        Self { probes, tried: vec![0; count], reasons: vec![Vec::new(); count], off }
+        let mut choice = Self { probes, tried: vec![0; count], reasons: vec![Vec::new(); count], off };
+        for (index, probe) in choice.probes.iter().enumerate() {
+            if forced.get(&probe.name).is_some_and(|kind| kind == NONE) {
+                choice.off[index] = true;
+                choice.reasons[index].push((0, format!("left out by --attach {}={NONE}", probe.name)));
+            }
+        }
+        choice
     }
 
     /// The programs to load now.
@@ -287,5 +297,36 @@ mod tests {
         assert!(choice.programs().contains(&"send__kretprobe"));
         choice.refuse_kind("kprobe", "not built in");
         assert!(choice.programs().iter().all(|name| !name.starts_with("send_")));
+    }
+
+    #[test]
+    fn a_probe_that_is_left_out_says_so() {
+        let forced = BTreeMap::from([("sock_accept".to_owned(), NONE.to_owned())]);
+        let choice = Choice::new(net(), |_| true, &forced);
+        assert!(choice.programs().iter().all(|name| !name.starts_with("accept")));
+        let outcomes = choice.outcomes("net");
+        let accept = outcomes.iter().find(|outcome| outcome.probe == "sock_accept").expect("sock_accept");
+        assert_eq!((accept.got.as_deref(), accept.off), (None, true));
+        assert_eq!(accept.reasons, ["fentry: left out by --attach sock_accept=none"]);
+    }
+
+    #[test]
+    fn tracepoints_of_system_calls_are_the_last_resort() {
+        for (group, object) in FAMILIES {
+            let mut builder = libbpf_rs::ObjectBuilder::default();
+            let open = builder.open_memory(object).expect("an object");
+            let on_calls = |program: &libbpf_rs::OpenProgram| {
+                program.section().to_string_lossy().starts_with("tracepoint/syscalls/")
+            };
+            let slow: Vec<_> =
+                open.progs().filter(on_calls).map(|program| program.name().to_owned()).collect();
+            for probe in probes_of(group, object).expect("tags are well formed") {
+                let is_slow = |variant: &Variant| {
+                    variant.programs.iter().any(|program| slow.iter().any(|name| name == program.as_str()))
+                };
+                let last = probe.variants.iter().position(is_slow).map_or(probe.variants.len(), |at| at + 1);
+                assert_eq!(last, probe.variants.len(), "{}", probe.name);
+            }
+        }
     }
 }

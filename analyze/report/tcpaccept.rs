@@ -9,7 +9,9 @@
 //!
 //! One row for each connection that an accept call returned, at that moment, under the thread that
 //! called. A connection that waits in the listener's queue, or that ends there, is not accepted yet.
-//! Accepts by `io_uring` have no such call: `flows` and `tcplife` have those connections too.
+//! The descriptor is known where a system-call tracepoint saw the call, which `capture` uses only if asked to
+//! (`--attach sock_accept=tracepoint`) or where it has no better way; accepts by `io_uring` are then not seen:
+//! `flows` and `tcplife` have those connections too.
 //!
 //! ```text
 //! $ analyze trace.bin tcpaccept --by lport,raddr --top 10

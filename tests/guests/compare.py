@@ -296,6 +296,20 @@ def check_processes(recording):
                 raise Wrong(f"process {pid}: {execs.get(pid)}, {exits.get(pid)}, the truth is {run['argv']}, {end}")
 
 
+def check_failures(recording):
+    """Execs that failed, with what was to be run and why it was not."""
+    truths = [truth["missing"] for truth in recording.truths.values() if "missing" in truth]
+    want = {(truth["path"], -truth["errno"]): truth["count"] for truth in truths if truth["count"]}
+    if not want:
+        raise Wrong("the workload has no exec that fails")
+    failed = [row for row in recording.tables["process_exec"] if row["ret"] < 0]
+    found = collections.Counter((row["file"], row["ret"]) for row in failed)
+    # Of the workload alone: a shell that looks a command up along its path fails too.
+    equal("failed execs", {key: found[key] for key in want}, want, recording.missed("process_exec"))
+    if any(row["args"].rstrip("\0") != row["file"] for row in failed if (row["file"], row["ret"]) in want):
+        raise Wrong("a failed exec has other arguments than its caller gave")
+
+
 def check_books(recording):
     """What the ledger says is stored is there, and nothing was lost."""
     stored, lost = collections.Counter(), collections.Counter()
@@ -314,15 +328,18 @@ CHECKS = {
     "sock_accept": check_accepts,
     "tcp_rx": check_segments,
     "proc": check_processes,
+    "exec_failed": check_failures,
     "ledger": check_books,
 }
-FORCED = "sock_send", "sock_recv", "sock_accept", "tcp_rx"  # as inside.sh forces them
+FORCED = "sock_send", "sock_recv", "sock_accept", "tcp_rx", "exec_failed"  # as inside.sh forces them
 
 
 def expected(version, probe, kind):
     """Is this attach kind known to be there?"""
     if kind == "tracepoint" and probe in ("sock_send", "sock_recv"):
         return version >= (6, 3)
+    if kind == "fentry" and probe == "exec_failed":
+        return version >= (6, 12)  # 5.10 does not let it read the caller's registers; between, nobody has tried
     return True
 
 

@@ -31,7 +31,7 @@ command_of() {
     odd-v4) echo odd --family v4 --case $odd ;;
     odd-v6) echo odd --family v6 --case $odd ;;
     spliced) echo odd --family v4 --case spliced ;;
-    execs) echo execs --count 20 ;;
+    execs) echo execs --count 20 --missing 7 ;;
   esac
 }
 
@@ -62,7 +62,7 @@ record() {
   kind=$1
   base=/out/$1
   shift
-  probes="sock_send sock_recv sock_accept tcp_rx"
+  probes="sock_send sock_recv sock_accept tcp_rx exec_failed"
   [ "$kind" != auto ] || probes=
   while :; do
     attach=
@@ -104,5 +104,5 @@ fi
 {
   observe $network
   record auto $network spliced execs
-  for kind; do record "$kind" $network spliced; done
+  for kind; do record "$kind" $network spliced execs; done
 }
