@@ -108,6 +108,7 @@ struct tally {
 struct cpu_state {
 	__u64 ring_bytes;
 	__u64 queue; /* where this processor's run queue is; 0: not known yet (running.bpf.h) */
+	__u64 added; /* events that no row of their own tells of (aggregate.bpf.h) */
 	/*
 	 * Without ticks: to pick one would take a clock read, five times the cost of the whole
 	 * filter. Exact in total, and as of the moment of reading per interval.

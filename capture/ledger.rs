@@ -16,8 +16,9 @@ const TICK_SHIFT: u32 = 30;
 const COUNTERS: usize = 3;
 /// Filtered and left out, per table.
 const PLAIN: usize = 2 * TABLES;
-/// Words before them that count nothing.
-const HEAD: usize = 2;
+/// Words before them: bytes in the ring, the run queue, and what was added up.
+const HEAD: usize = 3;
+const ADDED: usize = 2;
 const WORDS: usize = HEAD + PLAIN + TABLES * TICKS * COUNTERS;
 
 /// What the programs counted for one table.
@@ -65,6 +66,10 @@ pub struct Ledger {
     seen: Vec<Vec<u64>>,
     read_at: u64,
     totals: BTreeMap<usize, Counts>,
+    /// Events that the programs added up.
+    added: u64,
+    /// Rows that did not come through a ring.
+    taken: u64,
 }
 
 impl Ledger {
@@ -76,6 +81,7 @@ impl Ledger {
         let mut ledger = Self { read_at: now, ..Self::default() };
         ledger.read(map, now)?;
         ledger.totals.clear();
+        ledger.added = 0;
         Ok(ledger)
     }
 
@@ -85,10 +91,17 @@ impl Ledger {
         &self.totals
     }
 
+    /// Events that the probes saw: those of a row each, and those that were added up.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.totals.values().map(Counts::attempted).sum::<u64>() + self.added - self.taken
+    }
+
     /// Counts rows that did not come through a ring, and returns the row that says so.
     pub fn stored(&mut self, span: (u64, u64), table: usize, stored: u64) -> Vec<u8> {
         let counts = Counts { stored, ..Counts::default() };
         *self.totals.entry(table).or_default() += counts;
+        self.taken += stored;
         row(usize::from(u16::MAX), table, span, counts)
     }
 
@@ -109,6 +122,7 @@ impl Ledger {
         for (cpu, value) in values.iter().enumerate() {
             let seen = self.seen.get(cpu).unwrap_or(&empty);
             let difference = |at: usize| value.get(at).copied().unwrap_or(0).wrapping_sub(seen[at]);
+            self.added += difference(ADDED);
             for table in 0..TABLES {
                 let (mut filtered, mut left_out) =
                     (difference(HEAD + table), difference(HEAD + TABLES + table));
@@ -234,6 +248,17 @@ mod tests {
         let offset = |name| layout.find(|column| column.name == name).expect("a column").offset;
         assert_eq!((offset("table"), offset("stored")), (18, 20));
         assert_eq!(row(1, 7, (2, 3), counts).len(), layout.size);
+    }
+
+    #[test]
+    fn what_was_added_up_counts_by_the_event_not_by_the_row() {
+        let mut ledger = Ledger::default();
+        let mut words = value(3, 1, 5, 1);
+        words[ADDED] = 1000;
+        ledger.update(vec![words], SECOND + 1);
+        ledger.stored((0, SECOND), 4, 20);
+        assert_eq!(ledger.totals()[&4].stored, 20);
+        assert_eq!(ledger.hits(), 5 + 1 + 7 + 1000);
     }
 
     #[test]

@@ -329,7 +329,7 @@ impl Session {
     }
 
     fn attempted(&self) -> u64 {
-        self.ledger.totals().values().map(ledger::Counts::attempted).sum()
+        self.ledger.hits()
     }
 
     /// Closes the gate, empties the rings, closes the books and the file.
@@ -373,6 +373,7 @@ impl Session {
             outcomes: &outcomes,
             malformed,
             cost: &self.cost,
+            hits: self.ledger.hits(),
             span: now() - self.started,
         };
         self.progress.finish(&summary);

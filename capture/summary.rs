@@ -93,6 +93,8 @@ pub struct Summary<'a> {
     pub malformed: u64,
     /// What it took.
     pub cost: &'a Cost,
+    /// Events that the probes saw, those too that were added up.
+    pub hits: u64,
     /// Length in ns.
     pub span: u64,
 }
@@ -134,7 +136,7 @@ impl Summary<'_> {
         }
         self.write_losses(&mut text, &counts);
         self.write_files(&mut text, rows);
-        self.write_cost(&mut text, &counts, seconds);
+        self.write_cost(&mut text, seconds);
         if let (waits @ 1.., ns) = self.cost.waits() {
             let seconds = ns as f64 / 1e9;
             let _ = writeln!(
@@ -183,7 +185,7 @@ impl Summary<'_> {
         }
     }
 
-    fn write_cost(&self, text: &mut String, counts: &Counts, seconds: f64) {
+    fn write_cost(&self, text: &mut String, seconds: f64) {
         let own = own_usage();
         let cpu = (own.user_ns + own.system_ns) as f64 / 1e9;
         let _ = write!(
@@ -192,12 +194,12 @@ impl Summary<'_> {
             100.0 * cpu / seconds.max(0.001),
             HumanBytes(own.rss)
         );
-        let _ = match self.cost.estimate(counts.attempted()) {
+        let _ = match self.cost.estimate(self.hits) {
             Some((ns, _)) => writeln!(
                 text,
                 "; probes: about {:.3} s CPU ({:.0} ns per event, estimated)",
                 ns as f64 / 1e9,
-                ns as f64 / counts.attempted().max(1) as f64
+                ns as f64 / self.hits.max(1) as f64
             ),
             None => writeln!(text, "; probes: not estimated, since nothing happened while it was measured"),
         };
