@@ -84,6 +84,7 @@ mod table;
 mod testkit;
 mod trace;
 mod window;
+mod zoom;
 
 pub use error::Exit;
 pub use report::names as reports;

@@ -4,11 +4,13 @@
 //! goes with n, and n can be too small for it: p99.9 of 200 values is just their maximum.
 //!
 //! Values are kept as they are while `--memory` has room for as many as there can be, which frame
-//! headers tell before any is read; else as counts per bucket, and the answer says so.
+//! headers tell before any is read; else as counts, and the report runs again to look closer ([`super::zoom`]).
 
 use super::group::Merge;
+use super::zoom::Zoom;
 use crate::schema::histogram::{bucket, lower_bound};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// The quantiles that latency reports print.
 pub(crate) const USUAL: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999)];
@@ -29,29 +31,33 @@ pub(crate) fn supported(n: usize, q: f64) -> bool {
 }
 
 /// What is kept of values: [`super::report::Context::keep`] decides by how many there can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Keep {
     /// All of them: quantiles are exact.
     All,
-    /// Where a group has many, how many there are in each bucket of a log-linear histogram.
-    Buckets,
+    /// Where a group has many, how many there are in each bucket of a log-linear histogram, and in each range of a closer
+    /// look.
+    Buckets(Arc<Zoom>),
 }
 
 /// With [`Keep::Buckets`] a group of so many values is still exact: it takes less memory than buckets.
 const FEW: usize = 64;
 
 /// Values whose quantiles are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Samples {
     values: Vec<u64>,
     buckets: Option<Box<Buckets>>,
 }
 
 /// Counts from the first bucket that was hit to the last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Buckets {
     first: u32,
     counts: Vec<u64>,
+    zoom: Arc<Zoom>,
+    /// By range of the closer look; empty where there is none.
+    closer: Vec<u64>,
     n: u64,
     least: u64,
     most: u64,
@@ -59,19 +65,21 @@ struct Buckets {
 
 impl Samples {
     /// One more.
-    pub fn add(&mut self, value: u64, keep: Keep) {
+    pub fn add(&mut self, value: u64, keep: &Keep) {
         if let Some(buckets) = &mut self.buckets {
             return buckets.add(value);
         }
         self.values.push(value);
-        if keep == Keep::Buckets && self.values.len() > FEW {
-            self.pour();
+        if let Keep::Buckets(zoom) = keep
+            && self.values.len() > FEW
+        {
+            self.pour(zoom);
         }
     }
 
     /// From values to counts.
-    fn pour(&mut self) -> &mut Buckets {
-        let buckets = self.buckets.get_or_insert_default();
+    fn pour(&mut self, zoom: &Arc<Zoom>) -> &mut Buckets {
+        let buckets = self.buckets.get_or_insert_with(|| Box::new(Buckets::new(zoom)));
         for value in std::mem::take(&mut self.values) {
             buckets.add(value);
         }
@@ -107,8 +115,8 @@ impl Samples {
         self.values.iter().copied().max().max(known)
     }
 
-    /// The value of rank ceil(q × n), or the lower end of its bucket, at most 1/32 below it. Values are
-    /// put in order only as far as that needs.
+    /// The value of rank ceil(q × n), or the lower end of its range, at most 1/32 below it: then the report should run
+    /// again, closer. Values are put in order only as far as that needs.
     pub fn quantile(&mut self, q: f64) -> Option<u64> {
         let rank = rank(self.len(), q);
         match &self.buckets {
@@ -121,16 +129,24 @@ impl Samples {
     /// The same in microseconds; `None` where n says no more than the maximum does.
     pub fn us(&mut self, q: f64) -> Option<f64> {
         let known = q <= 0.5 || supported(self.len(), q);
-        self.quantile(q).filter(|_| known).map(us)
+        if known { self.quantile(q).map(us) } else { None }
     }
 }
 
 impl Buckets {
+    fn new(zoom: &Arc<Zoom>) -> Self {
+        let closer = vec![0; zoom.len()];
+        Self { first: 0, counts: Vec::new(), zoom: Arc::clone(zoom), closer, n: 0, least: 0, most: 0 }
+    }
+
     fn add(&mut self, value: u64) {
         self.least = if self.n == 0 { value } else { self.least.min(value) };
         self.most = self.most.max(value);
         self.n += 1;
         *self.count(bucket(value)) += 1;
+        if !self.closer.is_empty() {
+            self.closer[self.zoom.slot(value)] += 1;
+        }
     }
 
     fn count(&mut self, bucket: u32) -> &mut u64 {
@@ -156,6 +172,7 @@ impl Buckets {
         for (bucket, count) in (later.first..).zip(&later.counts) {
             *self.count(bucket) += count;
         }
+        self.closer.iter_mut().zip(&later.closer).for_each(|(count, more)| *count += more);
     }
 
     /// By rank from 0.
@@ -165,15 +182,18 @@ impl Buckets {
             seen += count;
             seen > rank
         };
-        let at = self.counts.iter().position(reached)?;
-        Some(lower_bound(self.first + at as u32).max(self.least))
+        let slot = match self.closer.is_empty() {
+            true => self.first as usize + self.counts.iter().position(reached)?,
+            false => self.closer.iter().position(reached)?,
+        };
+        Some(self.zoom.ask(slot).max(self.least))
     }
 }
 
 impl Merge for Samples {
     fn merge(&mut self, later: Self) {
         if let Some(buckets) = &later.buckets {
-            self.pour().merge(buckets);
+            self.pour(&buckets.zoom).merge(buckets);
         }
         match &mut self.buckets {
             Some(buckets) => later.values.into_iter().for_each(|value| buckets.add(value)),
@@ -268,18 +288,19 @@ mod tests {
     #[test]
     fn buckets_are_near_and_merge_in_any_grouping() {
         let values: Vec<u64> = (1..5000u64).map(|n| n * n % 100_003 + 40).collect();
-        let samples = |values: &[u64], keep| {
+        let buckets = Keep::Buckets(Arc::default());
+        let samples = |values: &[u64], keep: &Keep| {
             let mut samples = Samples::default();
             for &value in values {
                 samples.add(value, keep);
             }
             samples
         };
-        let mut exact = samples(&values, Keep::All);
-        let mut whole = samples(&values, Keep::Buckets);
+        let mut exact = samples(&values, &Keep::All);
+        let mut whole = samples(&values, &buckets);
         for cut in [1, 30, 2000, 4990] {
-            let mut parts = samples(&values[..cut], Keep::Buckets);
-            parts.merge(samples(&values[cut..], Keep::Buckets));
+            let mut parts = samples(&values[..cut], &buckets);
+            parts.merge(samples(&values[cut..], &buckets));
             assert!(
                 (0..=10).all(|q| parts.quantile(f64::from(q) / 10.0) == whole.quantile(f64::from(q) / 10.0))
             );
@@ -289,7 +310,28 @@ mod tests {
             let (exact, near) = (exact.quantile(q).expect("a value"), whole.quantile(q).expect("a value"));
             assert!(near <= exact && exact - near <= exact / 32, "{q}: {near} for {exact}");
         }
-        assert_eq!(samples(&values[..FEW], Keep::Buckets), samples(&values[..FEW], Keep::All));
+        assert_eq!(samples(&values[..FEW], &buckets).values, samples(&values[..FEW], &Keep::All).values);
+    }
+
+    #[test]
+    fn a_closer_look_finds_what_all_values_say() {
+        const RANKS: [f64; 6] = [0.0, 0.01, 0.5, 0.9, 0.999, 1.0];
+        let values: Vec<u64> = (1..20_000u64).map(|n| n.wrapping_mul(n) << (n % 40)).collect();
+        let found = |keep: &Keep| {
+            let (mut a, mut b) = (Samples::default(), Samples::default());
+            values[..7000].iter().for_each(|&value| a.add(value, keep));
+            values[7000..].iter().for_each(|&value| b.add(value, keep));
+            a.merge(b);
+            RANKS.map(|q| a.quantile(q))
+        };
+        let mut zoom = Arc::<Zoom>::default();
+        let mut last = found(&Keep::Buckets(Arc::clone(&zoom)));
+        while let Some(closer) = zoom.closer(1 << 20) {
+            zoom = Arc::new(closer);
+            last = found(&Keep::Buckets(Arc::clone(&zoom)));
+        }
+        assert!(zoom.is_exact());
+        assert_eq!(last, found(&Keep::All));
     }
 
     #[test]

@@ -184,6 +184,9 @@ pub(super) fn run_report(context: &Context) -> Result<Answer> {
 /// What a report says, with all its notes, not yet filtered, sorted or cut.
 pub(super) fn unshaped(context: &Context) -> Result<Answer> {
     let mut answer = (context.report.run)(context)?;
+    while context.look_closer() {
+        answer = (context.report.run)(context)?;
+    }
     answer.notes.push(context.report.exactness.to_owned());
     answer.notes.extend(context.remarks());
     answer.notes.extend(context.sources());

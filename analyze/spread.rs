@@ -49,7 +49,7 @@ impl Merge for Spread {
 
 impl Spread {
     /// Counts a value, in the histogram as what it is there.
-    pub fn add(&mut self, value: u64, shown: u64, keep: Keep) {
+    pub fn add(&mut self, value: u64, shown: u64, keep: &Keep) {
         self.values.add(value, keep);
         self.sum = self.sum.saturating_add(value);
         self.histogram.add(shown);
@@ -62,7 +62,6 @@ impl Spread {
 }
 
 /// How durations are taken, as the options say.
-#[derive(Clone, Copy)]
 pub(crate) struct Scale {
     keep: Keep,
     divisor: u64,
@@ -78,8 +77,8 @@ impl Scale {
     }
 
     /// Counts a duration.
-    pub fn add(self, spread: &mut Spread, ns: u64) {
-        spread.add(ns, ns / self.divisor, self.keep);
+    pub fn add(&self, spread: &mut Spread, ns: u64) {
+        spread.add(ns, ns / self.divisor, &self.keep);
     }
 }
 
@@ -92,7 +91,7 @@ pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<
     let groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
         scale.add(spread, ns.unwrap_or(0).cast_unsigned());
     });
-    let answer = show(context, &grouping, groups, scale, |_| {})?;
+    let answer = show(context, &grouping, groups, &scale, |_| {})?;
     Ok(threshold(context.trace).into_iter().fold(answer, Answer::note))
 }
 
@@ -101,7 +100,7 @@ pub(crate) fn show(
     context: &Context,
     grouping: &Grouping,
     mut groups: Vec<Group<Spread>>,
-    scale: Scale,
+    scale: &Scale,
     more: impl FnOnce(&mut Builder),
 ) -> Result<Answer> {
     let mut table = table(context, grouping, &mut groups);

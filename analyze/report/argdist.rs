@@ -148,7 +148,7 @@ fn distribute(context: &Context, column: &str) -> Result<Answer> {
         let grouping = context.grouping(&scan)?;
         parts.push(grouping.fold(&scan, |numbers: &mut Numbers, rows, row| {
             match input.number(rows, row).map(u64::try_from) {
-                Some(Ok(value)) => numbers.spread.add(value, value, keep),
+                Some(Ok(value)) => numbers.spread.add(value, value, &keep),
                 Some(Err(_)) => numbers.negative += 1,
                 None => {}
             }

@@ -88,7 +88,7 @@ fn run(context: &Context) -> Result<Answer> {
     requests::name_flags(&mut grouping, &mut groups);
     let errors: Vec<Option<u64>> = groups.iter().map(|group| Some(group.state.errors)).collect();
     let spreads = groups.into_iter().map(|Group { bin, keys, state }| Group { bin, keys, state: state.spread });
-    let answer = spread::show(context, &grouping, spreads.collect(), scale, |table| {
+    let answer = spread::show(context, &grouping, spreads.collect(), &scale, |table| {
         table.ints(context.output("errors"), errors.into_iter());
     })?;
     Ok(left.notes().fold(answer, Answer::note))

@@ -49,7 +49,7 @@ fn run(context: &Context) -> Result<Answer> {
     let keep = context.keep(&[&scan]);
     let (mut groups, left) = requests::fold(context, &grouping, |sizes: &mut Spread, request: &Request| {
         if request.size > 0 {
-            sizes.add(request.size, request.size / 1024, keep);
+            sizes.add(request.size, request.size / 1024, &keep);
         }
     })?;
     groups.retain(|group| group.state.values.len() > 0 || grouping.by.is_empty());

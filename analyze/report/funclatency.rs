@@ -64,7 +64,7 @@ impl Merge for Calls {
 }
 
 impl Calls {
-    fn add(&mut self, latency: u64, keep: Keep) {
+    fn add(&mut self, latency: u64, keep: &Keep) {
         self.total = self.total.saturating_add(latency);
         self.longest = self.longest.max(latency);
         self.latencies.add(latency, keep);
@@ -83,7 +83,7 @@ fn run(context: &Context) -> Result<Answer> {
     let mut last = None;
     for (scan, latency) in &scans {
         let grouping = context.grouping(scan)?;
-        let add = |calls: &mut Calls, [ns]: [Option<i64>; 1]| calls.add(ns.unwrap_or(0).cast_unsigned(), keep);
+        let add = |calls: &mut Calls, [ns]: [Option<i64>; 1]| calls.add(ns.unwrap_or(0).cast_unsigned(), &keep);
         parts.push(grouping.sum(scan, [*latency], add));
         last = Some(grouping);
     }

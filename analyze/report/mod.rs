@@ -32,9 +32,10 @@ use super::quantile::Keep;
 use super::table::{Builder, Output};
 use super::trace::Trace;
 use super::window::Window;
+use super::zoom::Zoom;
 use crate::schema::{Role, TableDef};
 use anyhow::Result;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
@@ -115,6 +116,10 @@ pub(crate) struct Context<'a> {
     remarks: RefCell<Vec<String>>,
     /// Numbers of the tables that it reads.
     scanned: RefCell<BTreeSet<u16>>,
+    /// How closely this run looks at values that are counted.
+    zoom: RefCell<Arc<Zoom>>,
+    /// How many those are at most.
+    counted: Cell<u64>,
 }
 
 impl<'a> Context<'a> {
@@ -131,6 +136,8 @@ impl<'a> Context<'a> {
             also: RefCell::default(),
             remarks: RefCell::default(),
             scanned: RefCell::default(),
+            zoom: RefCell::default(),
+            counted: Cell::default(),
         })
     }
 
@@ -182,26 +189,44 @@ impl<'a> Context<'a> {
     }
 
     /// What to keep of values of which each row of some scans has one: all of them where `--memory` holds
-    /// them twice, since merging copies.
+    /// them twice, since merging copies, else counts.
     pub fn keep(&self, scans: &[&Scan]) -> Keep {
         let rows: u64 = scans.iter().map(|scan| scan.most_rows()).sum();
         if rows.saturating_mul(2 * size_of::<u64>() as u64) <= self.options.memory() {
             return Keep::All;
         }
-        let remark = format!(
-            "percentiles are at most 1/32 too small: up to {rows} values are more than --memory {} holds",
-            self.options.memory()
-        );
-        let mut remarks = self.remarks.borrow_mut();
-        if !remarks.contains(&remark) {
-            remarks.push(remark);
+        self.counted.set(self.counted.get().max(rows));
+        Keep::Buckets(Arc::clone(&self.zoom.borrow()))
+    }
+
+    /// Whether a closer look at the same rows is due, since a percentile is known to a range only; then all that
+    /// was noted in the run before is forgotten.
+    pub fn look_closer(&self) -> bool {
+        let closer = self.zoom.borrow().closer(self.options.memory());
+        let Some(closer) = closer else { return false };
+        self.zoom.replace(Arc::new(closer));
+        self.also.borrow_mut().clear();
+        self.remarks.borrow_mut().clear();
+        true
+    }
+
+    /// What became of percentiles whose values were counted instead of held.
+    fn exactness(&self) -> Option<String> {
+        let rows = Some(self.counted.get()).filter(|&rows| rows > 0)?;
+        let (zoom, memory) = (self.zoom.borrow(), self.options.memory());
+        let why = format!("up to {rows} values are more than --memory {memory} holds");
+        match (zoom.is_exact(), zoom.passes) {
+            // Each group was small enough.
+            (true, 0) => None,
+            (true, passes) => Some(format!("percentiles are exact, in {} passes: {why}", passes + 1)),
+            (false, _) => Some(format!("percentiles are at most 1/32 too small: {why}")),
         }
-        Keep::Buckets
     }
 
     /// What to know about tables that were not there, or of which a cut file has nothing.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = self.remarks.borrow().clone();
+        remarks.extend(self.exactness());
         let empty = |need: &&Need| {
             self.trace.table(need.table).is_some_and(|def| self.trace.rows_of(def.number) == 0)
         };

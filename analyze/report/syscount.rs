@@ -182,7 +182,7 @@ fn each(scan: &mut Scan, keep: Keep) -> Result<Add> {
         if let Some(latency) = rows.get(latency, row).map(i64::cast_unsigned) {
             calls.total = calls.total.saturating_add(latency);
             calls.longest = calls.longest.max(latency);
-            calls.exact.add(latency, keep);
+            calls.exact.add(latency, &keep);
         }
     }))
 }

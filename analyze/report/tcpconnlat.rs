@@ -157,7 +157,7 @@ impl Merge for Handshakes {
 }
 
 impl Handshakes {
-    fn add(&mut self, (outcome, latency): (Outcome, u64), keep: Keep) {
+    fn add(&mut self, (outcome, latency): (Outcome, u64), keep: &Keep) {
         match outcome {
             Outcome::Established => self.latencies.add(latency, keep),
             Outcome::Refused => self.refused += 1,
@@ -173,7 +173,7 @@ fn distribution(context: &Context, scan: &Scan, attempts: &Attempts) -> Result<A
     let grouping = context.grouping(scan)?;
     let keep = context.keep(&[scan]);
     let mut groups: Vec<Group<Handshakes>> = grouping.fold(scan, |all: &mut Handshakes, rows, row| {
-        attempts.of(rows, row).into_iter().for_each(|outcome| all.add(outcome, keep));
+        attempts.of(rows, row).into_iter().for_each(|outcome| all.add(outcome, &keep));
     });
     let mut table = context.keys(&grouping, &groups);
     let values = |groups: &mut [Group<Handshakes>], of: Statistic| {

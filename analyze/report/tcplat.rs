@@ -103,7 +103,7 @@ fn run(context: &Context) -> Result<Answer> {
     } else {
         let sides = Sides::of(context.trace);
         let keep = context.keep(&vec![&scan; metrics.len()]);
-        let (found, keys) = latency::fold(context, &grouping, &metrics, || All::new(&sides, keep))?;
+        let (found, keys) = latency::fold(context, &grouping, &metrics, || All::new(&sides, keep.clone()))?;
         let mut histograms = Histograms::default();
         for all in &found {
             histograms.merge(&all.histograms);
@@ -226,9 +226,9 @@ impl<'a> All<'a> {
 impl Sink for All<'_> {
     fn pair(&mut self, sock: u32, pair: &Pair) {
         self.histograms.add(pair);
-        let keep = self.keep;
+        let keep = self.keep.clone();
         let series = self.series(sock, pair.metric, pair.send.key);
-        series.values.add(pair.end - pair.send.entry, keep);
+        series.values.add(pair.end - pair.send.entry, &keep);
         series.bytes = series.bytes.saturating_add(pair.bytes);
     }
 
