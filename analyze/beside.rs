@@ -53,6 +53,11 @@ impl Label {
     }
 }
 
+/// Whether `--by` names what tells recordings apart: then one alone has that column too.
+pub(crate) fn is_asked(call: &Call) -> bool {
+    call.options.by.iter().flat_map(|by| by.split(',')).any(|word| matches!(word.trim(), "host" | "file"))
+}
+
 /// Answers for all of them.
 pub(crate) fn answer(
     traces: &[Trace],
@@ -206,6 +211,45 @@ mod tests {
         assert!(top.contains("web,false,200") && top.lines().count() == 2, "{top}");
         let (_, pages, _) = folder.run("a.bin b.bin info");
         assert_eq!(pages.matches("kernel").count(), 2);
+    }
+
+    #[test]
+    fn one_alone_has_a_host_too() {
+        let folder = Folder::new();
+        folder.put("a.bin", &tape("web", 5).bytes());
+        let (_, out, _) = folder.run("a.bin tcpsend --interval all --by host,comm --format csv");
+        assert!(out.starts_with("host,comm,") && out.contains("\nweb,web,false,5,"), "{out}");
+        let (_, out, _) = folder.run("a.bin tcpsend --interval all --by file --format csv");
+        assert!(out.contains("a.bin,false,5,"), "{out}");
+    }
+
+    #[test]
+    fn clock_rows_say_where_a_host_stands_in_time() {
+        let folder = Folder::new();
+        let mut early = tape("db", 100);
+        // Its wall clock was half a second behind when the recording began, and was then set right.
+        early.host(|it| it.start_real -= 500_000_000);
+        let late = folder.put("a.bin", &tape("web", 200).bytes()).put("b.bin", &early.bytes());
+        let rows = |folder: &Folder| {
+            let (_, out, _) = folder.run("a.bin b.bin tcpsend --format csv --utc");
+            out.lines().filter(|row| row.contains(",db,")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let calls = |row: &str| row.split(',').nth(3).map(str::to_owned);
+        // 12:01:06.75 to 12:01:07.75, by the only clock that the file has.
+        let before = rows(late);
+        assert_eq!(
+            before.iter().map(|row| calls(row)).collect::<Vec<_>>()[..2],
+            [Some("25".into()), Some("75".into())]
+        );
+        early.clock(1, 500_000_000).clock(2_000_000_000, 500_000_000);
+        folder.put("b.bin", &early.bytes());
+        // 12:01:07.25 to 12:01:08.25, as that of the other host.
+        let after = rows(&folder);
+        assert!(after[0].contains("11:01:07"), "{after:?}");
+        assert_eq!(
+            after.iter().map(|row| calls(row)).collect::<Vec<_>>()[..2],
+            [Some("75".into()), Some("25".into())]
+        );
     }
 
     #[test]

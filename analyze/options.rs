@@ -98,7 +98,7 @@ pub(crate) struct Options {
     /// The first page without what would have to be decoded: at once, whatever the size of the file
     #[arg(long)]
     pub quick: bool,
-    /// What values may take before percentiles come from histograms, and say so [default: 2GiB]
+    /// What values may take before percentiles are worked out from counts, in more passes [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub memory: Option<u64>,
 }

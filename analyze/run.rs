@@ -78,7 +78,9 @@ pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, termi
     let traces = files::open(&call.traces, &call.options)?;
     match (report, &traces[..]) {
         (Some(report), [trace, ..]) if call.options.columns => columns(report, Some(trace), out),
-        (Some(report), [_, _, ..]) => beside::answer(&traces, report, &call, out, messages, terminal),
+        (Some(report), all) if all.len() > 1 || beside::is_asked(&call) => {
+            beside::answer(&traces, report, &call, out, messages, terminal)
+        }
         (None, [_, _, ..]) if call.options.output.is_some() => {
             Err(Failure::usage("-o takes the answer for one trace").into())
         }

@@ -139,6 +139,15 @@ impl Tape {
         self
     }
 
+    /// A reading of the wall clock, so far ahead of what the host's start says.
+    pub fn clock(&mut self, at: u64, ahead: u64) -> &mut Self {
+        if !self.defs.iter().any(|def| def.name == "clock") {
+            self.define(def("clock", Role::Record, &["ts:u64", "realtime:u64"]));
+        }
+        let real = self.host.start_real + at + ahead;
+        self.push("clock", vec![(START + at).into(), real.into()])
+    }
+
     /// A row of any table.
     pub fn push(&mut self, table: &str, cells: Vec<Cell>) -> &mut Self {
         let at = self.defs.iter().position(|def| def.name == table).expect("a table of this tape");

@@ -1,5 +1,5 @@
-//! Peak memory of `analyze`, as the kernel counts it: that of reports that add up does not grow with the events, and
-//! that of percentiles keeps to `--memory`.
+//! Peak memory of `analyze`, as the kernel counts it: that of reports that add up does not grow with the events, nor
+//! does that of percentiles under `--memory`, which are exact all the same.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,13 +62,29 @@ fn peak(trace: &Path, words: &str) -> u64 {
     peak
 }
 
-/// Two sizes of the same recording, the second four times the first.
-fn sizes() -> [(PathBuf, u64); 2] {
+/// What it prints.
+fn answer(trace: &Path, words: &str) -> String {
+    let mut analyze = Command::new(env!("CARGO_BIN_EXE_analyze"));
+    let output = analyze.arg(trace).args(words.split(' ')).output().expect("analyze runs");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// A trace that goes with the test, however that ends.
+struct Made(PathBuf);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Two sizes of the same recording, the second four times the first, with the number of events.
+fn sizes() -> [(Made, u64); 2] {
     [8, 32].map(|times| {
         let name = format!("tapedeck-memory-{}-{times}.bin", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let rows = repeated(times, &path);
-        (path, rows)
+        let made = Made(std::env::temp_dir().join(name));
+        let rows = repeated(times, &made.0);
+        (made, rows)
     })
 }
 
@@ -85,9 +101,15 @@ fn memory_does_not_grow_with_events() {
         "check",
     ] {
         let slack = if words.starts_with("tcplat") { WAITING } else { SLACK };
-        let (before, after) = (peak(&small, words), peak(&large, words));
+        let (before, after) = (peak(&small.0, words), peak(&large.0, words));
         eprintln!("{words}: {before} KiB for {few} events, {after} for {many}");
         assert!(after < before + slack, "{words}: {before} KiB for {few} events, {after} for {many}");
     }
-    [small, large].iter().for_each(|path| std::fs::remove_file(path).expect("a file of ours"));
+    // The values of the larger one are 6 MB twice, and the percentiles are those of all values.
+    for words in ["flows --by comm", "tcplat"] {
+        let (held, counted) = (answer(&large.0, words), answer(&large.0, &format!("{words} --memory 1M")));
+        let rows = |text: &str| text.split("\n#").next().map(str::to_owned);
+        assert_eq!(rows(&held), rows(&counted), "{words}");
+        assert!(counted.contains("# percentiles are exact, in"), "{words}: {counted}");
+    }
 }

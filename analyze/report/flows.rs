@@ -233,16 +233,16 @@ mod tests {
             tape.send((20 + at) * MS, 80, 2, 10, 10);
         }
         let quantiles = |args: &[&str]| csv(&tape, args)[0].split(',').map(str::to_owned).collect::<Vec<_>>()[19..].to_vec();
-        let (exact, near) = (quantiles(&[]), quantiles(&["--memory", "1K"]));
+        let (exact, near) = (quantiles(&[]), quantiles(&["--memory", "100"]));
         let number = |text: &String| text.parse::<f64>().expect("a number");
         assert!(exact.len() == 5 && exact.iter().zip(&near).all(|(exact, near)| {
             number(near) <= number(exact) && number(near) >= number(exact) * 31.0 / 32.0
         }), "{exact:?} {near:?}");
-        assert!(tape.run(&["flows", "--memory", "1K"]).1.contains("at most 1/32 too small"));
+        assert!(tape.run(&["flows", "--memory", "100"]).1.contains("at most 1/32 too small"));
         assert!(!tape.run(&["flows", "--memory", "17K"]).1.contains("1/32"));
         // Little more than for the near ones, and they are exact after all.
-        assert_eq!(quantiles(&["--memory", "8K"]), exact);
-        let (_, out, _) = tape.run(&["flows", "--memory", "8K"]);
+        assert_eq!(quantiles(&["--memory", "1K"]), exact);
+        let (_, out, _) = tape.run(&["flows", "--memory", "1K"]);
         assert!(out.contains("percentiles are exact, in") && !out.contains("1/32"), "{out}");
     }
 
