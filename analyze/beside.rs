@@ -70,11 +70,7 @@ pub(crate) fn answer(
     if call.options.compat {
         return Err(Failure::usage("--compat prints one trace at a time").into());
     }
-    let by: Vec<&str> = call.options.by.iter().flat_map(|by| by.split(',')).map(str::trim).collect();
-    let label = Label::choose(traces, &by);
-    let mut each = call.clone();
-    let rest: Vec<&str> = by.iter().copied().filter(|&word| word != "host" && word != "file").collect();
-    each.options.by = each.options.by.map(|_| if rest.is_empty() { "none".into() } else { rest.join(",") });
+    let Side { label, each } = Side::new(traces, call);
     let base = base(traces);
     let window = run::window(union(traces, base), &base.clock, Some(report), call)?;
     let (mut all, mut losses, mut failure) = (None, Losses::default(), None);
@@ -104,6 +100,35 @@ pub(crate) fn answer(
     let page = Page { report: report.name, trace: &trace, window, clock, answer: &answer, losses: &losses };
     let exit = run::deliver(&page, call, out, messages, terminal)?;
     Ok(if failure.is_some() { exit.max(Exit::Incomplete) } else { exit })
+}
+
+/// How recordings stand side by side.
+pub(crate) struct Side {
+    label: Label,
+    /// What is asked of each of them.
+    pub each: Call,
+}
+
+impl Side {
+    /// As `--by` asks, which then is without what tells recordings apart.
+    pub fn new(traces: &[Trace], call: &Call) -> Self {
+        let by: Vec<&str> = call.options.by.iter().flat_map(|by| by.split(',')).map(str::trim).collect();
+        let mut each = call.clone();
+        let rest: Vec<&str> = by.iter().copied().filter(|&word| word != "host" && word != "file").collect();
+        each.options.by =
+            each.options.by.map(|_| if rest.is_empty() { "none".into() } else { rest.join(",") });
+        Self { label: Label::choose(traces, &by), each }
+    }
+
+    /// What tells a recording apart.
+    pub fn name<'t>(&self, trace: &'t Trace) -> &'t str {
+        self.label.of(trace)
+    }
+
+    /// Adds the answer of a recording to those of the ones before.
+    pub fn add(&self, all: Option<Answer>, more: Answer, trace: &Trace) -> Result<Answer> {
+        beside(all, more, self.label, trace, self.each.options.format())
+    }
 }
 
 /// A report on one of them, not yet sorted or cut.
@@ -230,26 +255,19 @@ mod tests {
         // Its wall clock was half a second behind when the recording began, and was then set right.
         early.host(|it| it.start_real -= 500_000_000);
         let late = folder.put("a.bin", &tape("web", 200).bytes()).put("b.bin", &early.bytes());
-        let rows = |folder: &Folder| {
+        let calls = |folder: &Folder, second: &str| {
             let (_, out, _) = folder.run("a.bin b.bin tcpsend --format csv --utc");
-            out.lines().filter(|row| row.contains(",db,")).map(str::to_owned).collect::<Vec<_>>()
+            let row =
+                out.lines().find(|row| row.starts_with(&format!("2026-11-22T11:01:{second}+00:00,db,")));
+            row.and_then(|row| row.split(',').nth(3)).map(str::to_owned)
         };
-        let calls = |row: &str| row.split(',').nth(3).map(str::to_owned);
+        let of = |found: [&str; 3]| found.map(|calls| (!calls.is_empty()).then(|| calls.to_owned()));
         // 12:01:06.75 to 12:01:07.75, by the only clock that the file has.
-        let before = rows(late);
-        assert_eq!(
-            before.iter().map(|row| calls(row)).collect::<Vec<_>>()[..2],
-            [Some("25".into()), Some("75".into())]
-        );
+        assert_eq!(["06", "07", "08"].map(|second| calls(late, second)), of(["25", "75", ""]));
         early.clock(1, 500_000_000).clock(2_000_000_000, 500_000_000);
         folder.put("b.bin", &early.bytes());
         // 12:01:07.25 to 12:01:08.25, as that of the other host.
-        let after = rows(&folder);
-        assert!(after[0].contains("11:01:07"), "{after:?}");
-        assert_eq!(
-            after.iter().map(|row| calls(row)).collect::<Vec<_>>()[..2],
-            [Some("75".into()), Some("25".into())]
-        );
+        assert_eq!(["06", "07", "08"].map(|second| calls(&folder, second)), of(["0", "75", "25"]));
     }
 
     #[test]

@@ -11,19 +11,24 @@
 //! interval. It ends where the recording ends, or with the pipe. Only names of recent epochs are read, so the
 //! cost of an interval does not grow with the file.
 //!
-//! Any number of processes can follow one file. A file that becomes shorter is an error.
+//! Any number of processes can follow one file. A file that becomes shorter is an error. Of several files
+//! (`analyze web1.bin web2.bin tcptop --follow`) the rows stand side by side, as in [`super::beside`]: an interval waits for the
+//! slowest of them.
 
+use super::answer::Answer;
 use super::args::Call;
+use super::beside::Side;
 use super::bins::Bins;
 use super::clock::{Clock, SECOND};
 use super::error::{Exit, Failure};
+use super::ledger::Losses;
 use super::options::{Align, Format};
 use super::report::{Context, Report};
 use super::run::{report_losses, shape, unshaped};
 use super::table::Table;
 use super::trace::Trace;
 use super::window::Window;
-use super::{export, json, print};
+use super::{beside, export, json, print};
 use crate::schema::reader::Frame;
 use crate::schema::{Kind, TraceReader};
 use anyhow::{Context as _, Result};
@@ -39,7 +44,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Rows are in the file this long after their event: a batch waits a second, names half of one.
 const LAG: u64 = 2 * SECOND;
 
-/// Prints intervals until the recording ends.
+/// Prints intervals until the recordings end.
 pub(crate) fn run(
     report: &Report,
     call: &Call,
@@ -48,31 +53,38 @@ pub(crate) fn run(
     terminal: bool,
 ) -> Result<Exit> {
     check(call)?;
-    let mut tail = Tail::open(&call.traces[0])?;
-    let clock = tail.trace(call, None)?.clock.clone();
+    let mut tails = call.traces.iter().map(|path| Tail::open(path)).collect::<Result<Vec<Tail>>>()?;
+    let traces = tails.iter().map(|tail| tail.trace(call, None)).collect::<Result<Vec<Trace>>>()?;
+    let side = (traces.len() > 1 || beside::is_asked(call)).then(|| Side::new(&traces, call));
+    let clocks: Vec<Clock> = traces.into_iter().map(|trace| trace.clock).collect();
+    let follow = Follow { report, call, side, clocks };
+    let clock = &follow.clocks[0];
     let step = call.options.interval(report.defaults.interval)?.unwrap_or(SECOND);
     let text = export::Text::new(terminal, call.options.csv_safe);
     let mut printer = Printer { format: call.options.format(), text, widths: Vec::new(), first: true };
-    let (mut next, mut exit, mut frames) = (tail.reader.host.start_mono, Exit::Ok, 0);
+    let starts = tails.iter().enumerate().map(|(at, tail)| follow.base(at, tail.reader.host.start_mono));
+    let (mut next, mut exit) = (starts.min().unwrap_or(0), Exit::Ok);
     loop {
-        let ended = tail.refresh()?;
-        exit = exit.max(late(&tail.reader.frames[frames..], next, &clock, messages)?);
-        frames = tail.reader.frames.len();
-        let until = tail.complete(ended);
-        for window in intervals(Window { from: next, to: until }, &clock, step, call, ended)? {
-            let mut trace = tail.trace(call, Some(window))?;
-            trace.clock = clock.clone();
-            let context = Context::new(&trace, report, call, window)?;
-            let mut answer = unshaped(&context)?;
-            shape(report, &call.options, &mut answer)?;
+        let mut ended = true;
+        for (at, tail) in tails.iter_mut().enumerate() {
+            ended &= tail.refresh()?;
+            let late = late(tail.news(), follow.own(at, next), &follow.clocks[at], messages)?;
+            exit = exit.max(late);
+        }
+        // One that has ended keeps the others waiting no more.
+        let waits = tails.iter().enumerate().filter(|(_, tail)| ended || !tail.ended);
+        let complete = waits.map(|(at, tail)| follow.base(at, tail.complete(tail.ended)));
+        let until = if ended { complete.max() } else { complete.min() };
+        let span = Window { from: next, to: until.unwrap_or(0) };
+        for window in intervals(span, clock, step, call, ended)? {
+            let (answer, losses) = follow.answer(&tails, window)?;
             if let Some(table) = &answer.table {
-                out.write_all(printer.rows(table, &clock).as_bytes())?;
+                out.write_all(printer.rows(table, clock).as_bytes())?;
             }
             if printer.format == Format::Table {
-                out.write_all(print::sections(&answer, &clock).as_bytes())?;
+                out.write_all(print::sections(&answer, clock).as_bytes())?;
             }
             out.flush()?;
-            let losses = trace.ledger().losses(&trace, window, &context.tables());
             exit = exit.max(report_losses(&losses, messages)?);
             next = window.to;
         }
@@ -83,11 +95,55 @@ pub(crate) fn run(
     }
 }
 
+/// What is asked of files that grow. Intervals are those of the first one's clock.
+struct Follow<'a> {
+    report: &'a Report,
+    call: &'a Call,
+    /// How several of them stand in one table.
+    side: Option<Side>,
+    clocks: Vec<Clock>,
+}
+
+impl Follow<'_> {
+    /// A moment of a file in the first one's clock.
+    fn base(&self, at: usize, mono: u64) -> u64 {
+        if at == 0 { mono } else { self.clocks[0].mono(self.clocks[at].wall(mono)) }
+    }
+
+    /// A moment of the first file's clock in that of another.
+    fn own(&self, at: usize, mono: u64) -> u64 {
+        if at == 0 { mono } else { self.clocks[at].mono(self.clocks[0].wall(mono)) }
+    }
+
+    /// What all of them say of an interval, and what they lost in it.
+    fn answer(&self, tails: &[Tail], window: Window) -> Result<(Answer, Losses)> {
+        let (mut all, mut lost) = (None, Losses::default());
+        for (at, tail) in tails.iter().enumerate() {
+            let own = Window { from: self.own(at, window.from), to: self.own(at, window.to) };
+            let call = self.side.as_ref().map_or(self.call, |side| &side.each);
+            let mut trace = tail.trace(call, Some(own))?;
+            trace.clock = self.clocks[at].clone();
+            let context = Context::new(&trace, self.report, call, own)?;
+            let answer = unshaped(&context)?;
+            let losses = trace.ledger().losses(&trace, own, &context.tables());
+            match &self.side {
+                None => (all, lost) = (Some(answer), losses),
+                Some(side) => {
+                    all = Some(side.add(all, answer, &trace)?);
+                    lost.add(side.name(&trace), losses);
+                }
+            }
+        }
+        let mut answer = all.expect("there is a file at least");
+        shape(self.report, &self.call.options, &mut answer)?;
+        Ok((answer, lost))
+    }
+}
+
 fn check(call: &Call) -> Result<(), Failure> {
     let options = &call.options;
     let refuse = |what: &str| Err(Failure::usage(format!("--follow {what}")));
     match options.format() {
-        _ if call.traces.len() != 1 => refuse("reads one trace"),
         _ if options.from.is_some() || options.to.is_some() || options.at.is_some() => {
             refuse("begins at the begin: leave out --from, --to and --at")
         }
@@ -128,6 +184,10 @@ fn late(frames: &[Frame], printed: u64, clock: &Clock, messages: &mut dyn Write)
 struct Tail {
     name: String,
     reader: TraceReader,
+    /// Nothing more will come.
+    ended: bool,
+    /// Frames that were looked at.
+    seen: usize,
     /// Of a pipe: nothing more will come.
     closed: Option<Arc<AtomicBool>>,
 }
@@ -148,7 +208,7 @@ impl Tail {
             let over = closed.as_ref().is_some_and(|closed| closed.load(Ordering::Acquire));
             reader.refresh().map_err(unusable)?;
             if !reader.tables.is_empty() {
-                return Ok(Self { name, reader, closed });
+                return Ok(Self { name, reader, closed, ended: false, seen: 0 });
             }
             if over {
                 let what = format!("{name}: the pipe ended before a trace began");
@@ -164,7 +224,14 @@ impl Tail {
         let over = self.closed.as_ref().is_some_and(|closed| closed.load(Ordering::Acquire));
         let refreshed = self.reader.refresh();
         refreshed.map_err(|error| Failure::new(Exit::Unusable, format!("{}: {error}", self.name)))?;
-        Ok(over || self.reader.footer.is_some())
+        self.ended = over || self.reader.footer.is_some();
+        Ok(self.ended)
+    }
+
+    /// The frames that came since this was last asked.
+    fn news(&mut self) -> &[Frame] {
+        let from = std::mem::replace(&mut self.seen, self.reader.frames.len());
+        &self.reader.frames[from..]
     }
 
     /// Up to which moment everything is there.
@@ -287,13 +354,49 @@ mod tests {
     }
 
     #[test]
+    fn several_files_are_followed_side_by_side() {
+        let folder = Folder::new();
+        let (mut web, mut db) = (tape(), tape());
+        web.host(|it| it.hostname = "web".into());
+        // Its monotonic clock began two seconds later, and so did its recording.
+        db.host(|it| (it.hostname, it.start_real) = ("db".into(), it.start_real + 2_000_000_000));
+        let bytes = db.bytes();
+        folder.put("a.bin", &web.bytes()).put("b.bin", &bytes[..bytes.len() / 3]);
+        let path = folder.path().join("b.bin");
+        let rest = bytes[bytes.len() / 3..].to_vec();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(250));
+            let mut file = OpenOptions::new().append(true).open(path).expect("it is there");
+            file.write_all(&rest).expect("the file takes more");
+        });
+        let live = folder.run("a.bin b.bin tcpsend --format csv --follow");
+        writer.join().expect("it wrote everything");
+        let mut after = folder.run("a.bin b.bin tcpsend --format csv");
+        assert!(live.1.starts_with("time,host,lower_bound,calls,"), "{}", live.1);
+        // A host has no row for an interval before its start or after its end, where all is one answer.
+        let calls = |out: &str, host: &str| {
+            let rows = out.lines().filter(|row| row.contains(&format!(",{host},")));
+            rows.map(|row| row.split(',').nth(3).unwrap_or("").parse::<u64>().unwrap_or(0))
+                .collect::<Vec<_>>()
+        };
+        for host in ["web", "db"] {
+            let nonzero =
+                |out: &str| calls(out, host).into_iter().filter(|&calls| calls > 0).collect::<Vec<_>>();
+            assert_eq!(nonzero(&live.1), nonzero(&after.1), "{host}: {}", live.1);
+            assert_eq!(nonzero(&live.1).iter().sum::<u64>(), 100);
+        }
+        after = folder.run("a.bin b.bin tcpsend --by file --format csv --follow");
+        assert!(after.1.starts_with("time,file,") && after.1.contains("a.bin,"), "{}", after.1);
+    }
+
+    #[test]
     fn an_interval_waits_until_its_rows_are_written() {
         use crate::schema::TraceReader;
         let folder = Folder::new();
         folder.put("a.bin", &tape().bytes());
         let file = std::fs::File::open(folder.path().join("a.bin")).expect("it is there");
         let reader = TraceReader::follow(file).expect("a trace");
-        let tail = super::Tail { name: "a.bin".into(), reader, closed: None };
+        let tail = super::Tail { name: "a.bin".into(), reader, closed: None, ended: false, seen: 0 };
         assert_eq!(tail.complete(false), START + 9_900_000_000 - super::LAG);
         assert_eq!(tail.complete(true), START + 9_900_000_001);
     }
