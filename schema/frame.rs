@@ -9,7 +9,7 @@
 //! | 8 | 8 | `tapedeck`: where a reader finds its feet again after damage |
 //! | 16 | 1 | kind |
 //! | 17 | 1 | lowest format number that a reader must implement (also in `Host`, which may be damaged) |
-//! | 18 | 2 | parts: zstd frames of payload |
+//! | 18 | 2 | parts of the payload: messages, each one or a few zstd frames |
 //! | 20 | 2 | table |
 //! | 22 | 2 | stream: the ring, or 65535 for the recorder itself |
 //! | 24 | 4 | rows |
@@ -118,7 +118,7 @@ impl Kind {
     }
 }
 
-/// One zstd frame of payload.
+/// A message of the payload: one or a few zstd frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The column it holds, or [`ALL_COLUMNS`].

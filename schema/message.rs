@@ -5,13 +5,53 @@ use super::error::{FormatError, Result};
 use super::frame::MAX_MESSAGE;
 use super::table::{self, ColumnType, TableDef};
 use super::trace_capnp::{batch, column, frame, numbers};
-use super::transform::{self, Keys, Numbers, Transform};
+use super::transform::{self, Keys, Number, Numbers, Planes, Transform};
 use capnp::message::{Builder, HeapAllocator, ReaderOptions};
 use capnp::serialize;
+use std::borrow::Cow;
+
+/// A plane of so many bytes is compressed by itself: a zstd frame takes 13 bytes, and the code in it some dozen.
+const WORTH_A_CODE: usize = 4096;
+
+/// Of the places where planes end, those between which enough lies.
+fn worth_a_code(ends: &[usize]) -> impl Iterator<Item = usize> {
+    let mut begin = 0;
+    let last = ends.last().copied().unwrap_or(0);
+    let apart = move |end: &usize| {
+        let worth = end - begin >= WORTH_A_CODE && last - end >= WORTH_A_CODE;
+        begin = if worth { *end } else { begin };
+        worth
+    };
+    ends.iter().copied().filter(apart)
+}
 
 /// A list length as Cap'n Proto counts.
 pub(super) fn count(length: usize) -> u32 {
     u32::try_from(length).expect("lists are bounded by MAX_ROWS and MAX_MESSAGE")
+}
+
+/// A message to be compressed.
+pub(super) struct Message {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Where byte planes end within it.
+    cuts: Vec<usize>,
+}
+
+impl Message {
+    /// What is compressed by itself. zstd has one code for all literals of a block: of planes that share one, none
+    /// gets the code that fits it.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.cuts.iter().copied());
+        let ends = self.cuts.iter().copied().chain([self.bytes.len()]);
+        begins.zip(ends).map(|(begin, end)| &self.bytes[begin..end])
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, cuts: Vec::new() }
+    }
 }
 
 /// One message, as bytes in one segment.
@@ -39,10 +79,10 @@ pub(super) fn parse<R>(bytes: &[u8], take: impl FnOnce(frame::Reader) -> Result<
 }
 
 /// The message with the columns `chosen` of a batch.
-pub(super) fn build_batch(def: &TableDef, from: &Batch, chosen: &[usize]) -> Vec<u8> {
+pub(super) fn build_batch(def: &TableDef, from: &Batch, chosen: &[usize]) -> Message {
     let columns: Vec<Encoded> = chosen.iter().map(|&index| Encoded::new(def, from, index)).collect();
     let words = columns.iter().map(Encoded::words).sum::<usize>() + 16;
-    build(words, |root| {
+    let bytes = build(words, |root| {
         let mut to = root.init_batch();
         to.set_table(from.table);
         to.set_rows(count(from.rows));
@@ -50,13 +90,23 @@ pub(super) fn build_batch(def: &TableDef, from: &Batch, chosen: &[usize]) -> Vec
         for (index, encoded) in columns.iter().enumerate() {
             encoded.write(list.reborrow().get(count(index)));
         }
-    })
+    });
+    let cuts = match &columns[..] {
+        [column] if column.bytes.is_empty() => {
+            // They are at the end, filled up to whole words.
+            let begin = bytes.len() - column.numbers.1.bytes.len().next_multiple_of(8);
+            worth_a_code(&column.numbers.1.ends).map(|end| begin + end).collect()
+        }
+        _ => Vec::new(),
+    };
+    Message { bytes, cuts }
 }
 
 struct Encoded {
     index: u16,
-    numbers: Numbers,
-    entries: Option<(usize, Numbers)>,
+    numbers: (Numbers, Planes),
+    /// How many, and their lengths.
+    entries: Option<(usize, (Numbers, Planes))>,
     bytes: Vec<u8>,
 }
 
@@ -84,8 +134,8 @@ impl Encoded {
     }
 
     fn words(&self) -> usize {
-        let entries = self.entries.as_ref().map_or(0, |(_, numbers)| numbers.planes.len());
-        (self.numbers.planes.len() + entries + self.bytes.len()) / 8 + 24
+        let entries = self.entries.as_ref().map_or(0, |(_, (_, planes))| planes.bytes.len());
+        (self.numbers.1.bytes.len() + entries + self.bytes.len()) / 8 + 24
     }
 
     fn write(&self, mut to: column::Builder) {
@@ -101,7 +151,7 @@ impl Encoded {
     }
 }
 
-fn encode_text(text: &Text) -> (Numbers, Option<(usize, Numbers)>, Vec<u8>) {
+fn encode_text(text: &Text) -> ((Numbers, Planes), Option<(usize, (Numbers, Planes))>, Vec<u8>) {
     match transform::dictionary(text) {
         Some((codes, entries)) => {
             let lengths = transform::encode(&entries.lengths, false, None);
@@ -115,16 +165,18 @@ fn copy(bytes: &[u8], mut to: capnp::primitive_list::Builder<u8>) {
     to.as_slice().expect("a list that we just made is contiguous").copy_from_slice(bytes);
 }
 
-fn write_numbers(from: &Numbers, mut to: numbers::Builder) {
+fn write_numbers((from, planes): &(Numbers, Planes), mut to: numbers::Builder) {
     to.set_transform(match from.transform {
         Transform::Offset => numbers::Transform::Offset,
         Transform::Delta => numbers::Transform::Delta,
         Transform::DeltaBy => numbers::Transform::DeltaBy,
+        Transform::Apart => numbers::Transform::Apart,
     });
     to.set_base(from.base);
     to.set_by(from.by);
-    if !from.planes.is_empty() {
-        copy(&from.planes, to.init_planes(count(from.planes.len())));
+    to.set_new_planes(from.new_planes);
+    if !planes.bytes.is_empty() {
+        copy(&planes.bytes, to.init_planes(count(planes.bytes.len())));
     }
 }
 
@@ -134,11 +186,18 @@ fn read_numbers(from: numbers::Reader) -> Result<Numbers> {
             numbers::Transform::Offset => Transform::Offset,
             numbers::Transform::Delta => Transform::Delta,
             numbers::Transform::DeltaBy => Transform::DeltaBy,
+            numbers::Transform::Apart => Transform::Apart,
         },
         base: from.get_base(),
         by: from.get_by(),
-        planes: table::numbers(from.get_planes()?),
+        new_planes: from.get_new_planes(),
     })
+}
+
+fn decode<T: Number>(from: numbers::Reader, rows: usize, keys: Option<&[u32]>) -> Result<Vec<T>> {
+    let list = from.get_planes()?;
+    let planes = list.as_slice().map_or_else(|| Cow::Owned(table::numbers(list)), Cow::Borrowed);
+    transform::decode(&read_numbers(from)?, &planes, rows, keys)
 }
 
 /// Adds the `needed` columns of one message to `to`, whose `rows` come from the header.
@@ -157,7 +216,8 @@ pub(super) fn read_batch(def: &TableDef, from: batch::Reader, needed: &[bool], t
         for column in columns {
             let index = usize::from(column.get_index());
             let Some(info) = def.columns.get(index) else { continue };
-            let is_keyed = column.get_numbers()?.get_transform()? == numbers::Transform::DeltaBy;
+            let transform = column.get_numbers()?.get_transform()?;
+            let is_keyed = matches!(transform, numbers::Transform::DeltaBy | numbers::Transform::Apart);
             if needed[index] && is_keyed == keyed && to.columns[index] == Column::Absent {
                 to.columns[index] = read_column(info.kind, column, to)?;
             }
@@ -167,17 +227,17 @@ pub(super) fn read_batch(def: &TableDef, from: batch::Reader, needed: &[bool], t
 }
 
 fn read_column(kind: ColumnType, from: column::Reader, batch: &Batch) -> Result<Column> {
-    let numbers = read_numbers(from.get_numbers()?)?;
-    let keys = batch.columns.get(usize::from(numbers.by)).map(Column::u32s);
+    let numbers = from.get_numbers()?;
+    let keys = batch.columns.get(usize::from(numbers.get_by())).map(Column::u32s);
     let rows = batch.rows;
     let room = room(kind, batch)?;
     Ok(match kind {
-        ColumnType::Number { width: 1, .. } => Column::U8(transform::decode(&numbers, rows, keys)?),
-        ColumnType::Number { width: 2, .. } => Column::U16(transform::decode(&numbers, rows, keys)?),
-        ColumnType::Number { width: 4, .. } => Column::U32(transform::decode(&numbers, rows, keys)?),
-        ColumnType::Number { .. } => Column::U64(transform::decode(&numbers, rows, keys)?),
+        ColumnType::Number { width: 1, .. } => Column::U8(decode(numbers, rows, keys)?),
+        ColumnType::Number { width: 2, .. } => Column::U16(decode(numbers, rows, keys)?),
+        ColumnType::Number { width: 4, .. } => Column::U32(decode(numbers, rows, keys)?),
+        ColumnType::Number { .. } => Column::U64(decode(numbers, rows, keys)?),
         ColumnType::Text | ColumnType::Ip => {
-            let text = Column::Text(read_text(&numbers, from, rows, room)?);
+            let text = Column::Text(read_text(from, rows, room)?);
             if !text.fits(kind) {
                 return Err(FormatError::Batch("an address that is not 16 bytes long".into()));
             }
@@ -197,9 +257,9 @@ fn too_long() -> FormatError {
     FormatError::Batch(format!("rows of more than {MAX_MESSAGE} bytes"))
 }
 
-fn read_text(numbers: &Numbers, from: column::Reader, rows: usize, room: usize) -> Result<Text> {
+fn read_text(from: column::Reader, rows: usize, room: usize) -> Result<Text> {
     let bytes: Vec<u8> = table::numbers(from.get_bytes()?);
-    let first: Vec<u32> = transform::decode(numbers, rows, None)?;
+    let first: Vec<u32> = decode(from.get_numbers()?, rows, None)?;
     if !from.has_entries() {
         return if bytes.len() <= room { checked(first, bytes) } else { Err(too_long()) };
     }
@@ -207,7 +267,7 @@ fn read_text(numbers: &Numbers, from: column::Reader, rows: usize, room: usize) 
     if entries > rows {
         return Err(FormatError::Batch(format!("{entries} entries for {rows} rows")));
     }
-    let lengths = transform::decode(&read_numbers(from.get_entries()?)?, entries, None)?;
+    let lengths = decode(from.get_entries()?, entries, None)?;
     transform::expand(&first, &checked(lengths, bytes)?, room)
 }
 

@@ -1,7 +1,7 @@
 //! The trace file: what is in it, and the only code that knows its bytes.
 //!
 //! `trace.bin` is a zstd stream. Every *frame* of ours is a zstd skippable frame that holds a fixed
-//! header ([`frame`]), followed by one or more ordinary zstd frames, each of which decompresses to
+//! header ([`frame`]), followed by its parts: each is one or a few ordinary zstd frames, which decompress to
 //! one Cap'n Proto message (`trace.capnp`). Tools that know nothing of us therefore read a trace:
 //!
 //! ```text

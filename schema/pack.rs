@@ -7,7 +7,7 @@ use super::column::{Batch, Column};
 use super::error::{FormatError, Result};
 use super::frame::{self, FrameHeader, Kind, Part};
 use super::histogram::Histogram;
-use super::message;
+use super::message::{self, Message};
 use super::table::TableDef;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
@@ -50,6 +50,7 @@ impl Packed {
 /// Makes frames.
 pub struct Packer {
     compressor: Compressor<'static>,
+    buffer: Vec<u8>,
     tables: Vec<TableDef>,
 }
 
@@ -62,7 +63,7 @@ impl Packer {
         check_tables(&tables)?;
         let mut compressor = Compressor::new(level).map_err(FormatError::io("set up zstd"))?;
         compressor.set_parameter(CParameter::ChecksumFlag(true)).map_err(FormatError::io("set up zstd"))?;
-        Ok(Self { compressor, tables })
+        Ok(Self { compressor, buffer: Vec::new(), tables })
     }
 
     /// The definitions.
@@ -100,23 +101,27 @@ impl Packer {
     pub(super) fn compress(
         &mut self,
         mut header: FrameHeader,
-        messages: &[(u16, Vec<u8>)],
+        messages: &[(u16, Message)],
     ) -> Result<Packed> {
         let mut payload = Vec::new();
         for (column, message) in messages {
-            let stored = self.compressor.compress(message).map_err(FormatError::io("compress"))?;
+            let before = payload.len();
+            for piece in message.pieces() {
+                self.buffer.resize(self.buffer.len().max(zstd::zstd_safe::compress_bound(piece.len())), 0);
+                let stored = self.compressor.compress_to_buffer(piece, &mut self.buffer[..]);
+                payload.extend(&self.buffer[..stored.map_err(FormatError::io("compress"))?]);
+            }
             header.parts.push(Part {
                 column: *column,
-                stored: message::count(stored.len()),
-                raw: message::count(message.len()),
+                stored: message::count(payload.len() - before),
+                raw: message::count(message.bytes.len()),
             });
-            payload.extend(stored);
         }
         Ok(Packed { header, payload, raw_bytes: 0, histograms: Vec::new() })
     }
 }
 
-fn messages(def: &TableDef, batch: &Batch) -> Vec<(u16, Vec<u8>)> {
+fn messages(def: &TableDef, batch: &Batch) -> Vec<(u16, Message)> {
     let present: Vec<usize> =
         (0..def.columns.len()).filter(|&index| batch.columns[index] != Column::Absent).collect();
     if batch.rows < SPLIT_ROWS {

@@ -2,9 +2,9 @@
 
 # A tapedeck trace, message by message.
 #
-# A trace is a zstd stream: skippable frames hold fixed headers (schema/frame.rs), and every other
-# zstd frame decompresses to one message whose root is Frame. Tools that know nothing of us read
-# it: `zstd -dc trace.bin | capnp decode schema/trace.capnp Frame`.
+# A trace is a zstd stream: skippable frames hold fixed headers (schema/frame.rs), and the other zstd
+# frames, one or a few for each part that the header names, decompress to messages whose root is Frame.
+# Tools that know nothing of us read it: `zstd -dc trace.bin | capnp decode schema/trace.capnp Frame`.
 #
 # Compatibility: numbers are never reused and fields never removed. A reader skips kinds and
 # fields that it does not know; Host.requiredReader guards what would mislead an old one.
@@ -143,10 +143,12 @@ struct Numbers {
   # 0, 1, 2, 3, … to 0, -1, 1, -2, …
   transform @0 :Transform;
   base @1 :UInt64;
-  # offset: added to each. delta, deltaBy: the value before the first.
+  # offset: added to each. delta, deltaBy: the value before the first. apart: added to each whose key is new.
   by @2 :UInt16;
-  # deltaBy: index of the column whose value picks the predecessor: one of type u32, not deltaBy itself.
+  # deltaBy, apart: index of the column whose value picks the predecessor: one of type u32, neither of both itself.
   planes @3 :List(UInt8);
+  newPlanes @4 :UInt8;
+  # apart: how many of the planes are of rows whose key is new.
 
   enum Transform {
     offset @0;
@@ -155,6 +157,10 @@ struct Numbers {
     # value = value of the row before + unzigzag(x)
     deltaBy @2;
     # value = value of the last row with the same key + unzigzag(x); base + unzigzag(x) where the key is new
+    apart @3;
+    # As deltaBy, but what is stored of rows whose key is new stands apart, before that of all others, each with
+    # planes of its own: value = base + x where the key is new. Such values are as long as they are, and the
+    # differences after them short; mixed, neither would be coded well.
   }
 }
 

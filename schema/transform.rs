@@ -2,8 +2,9 @@
 //!
 //! Integers become differences where neighbours are alike (to the smallest value, to the row before,
 //! or to the last row with the same key), and then byte planes: all lowest bytes, all second bytes,
-//! and so on, as many planes as the largest difference needs. The writer tries each transform on a
-//! sample and takes the one whose planes have the lowest entropy; the column names it.
+//! and so on, as many planes as the largest difference needs. What is of rows whose key is new has planes
+//! of its own. The writer tries each transform on a sample and takes the one whose planes have the lowest
+//! entropy; the column names it.
 
 use super::column::Text;
 use super::error::{FormatError, Result};
@@ -17,21 +18,52 @@ pub enum Transform {
     Offset,
     /// To the row before, zigzag; the first to `base`.
     Delta,
-    /// To the last row with the same value in column `by`, zigzag; the first to `base`.
+    /// To the last row with the same value in column `by`, zigzag; the first to `base`. Only read: `Apart` is smaller.
     DeltaBy,
+    /// The same, but rows whose key is new stand apart, before all others: theirs is the difference to `base`.
+    Apart,
 }
 
-/// A transformed column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How to undo the transform of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers {
-    /// How to undo it.
+    /// Which it is.
     pub transform: Transform,
     /// See [`Transform`].
     pub base: u64,
-    /// Index of the key column of [`Transform::DeltaBy`].
+    /// Index of the key column of [`Transform::DeltaBy`] and [`Transform::Apart`].
     pub by: u16,
-    /// `rows` bytes per plane, lowest first.
-    pub planes: Vec<u8>,
+    /// [`Transform::Apart`]: how many of the planes are of rows whose key is new.
+    pub new_planes: u8,
+}
+
+/// What is left of a column: a byte per row and plane, lowest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Planes {
+    /// One after the other.
+    pub bytes: Vec<u8>,
+    /// Where each ends.
+    pub ends: Vec<usize>,
+}
+
+impl Numbers {
+    fn new(transform: Transform, base: u64) -> Self {
+        Self { transform, base, by: 0, new_planes: 0 }
+    }
+}
+
+impl Planes {
+    /// Adds as many as the largest value needs.
+    fn with<T: Number>(mut self, values: &[T]) -> Self {
+        let all = values.iter().fold(0, |all, value| all | value.wide());
+        let count = (u64::BITS - all.leading_zeros()).div_ceil(8) as usize;
+        self.bytes.reserve(count * values.len());
+        for plane in 0..count {
+            self.bytes.extend(values.iter().map(|value| value.wide().to_le_bytes()[plane]));
+            self.ends.push(self.bytes.len());
+        }
+        self
+    }
 }
 
 /// The key column that a `by` hint points at.
@@ -91,11 +123,11 @@ const SAMPLE: usize = 1024;
 
 /// Transforms a column. `signed` orders the values as two's complement.
 #[must_use]
-pub fn encode<T: Number>(values: &[T], signed: bool, keys: Option<Keys>) -> Numbers {
+pub fn encode<T: Number>(values: &[T], signed: bool, keys: Option<Keys>) -> (Numbers, Planes) {
     let Some(&first) = values.first() else {
-        return Numbers { transform: Transform::Offset, base: 0, by: 0, planes: Vec::new() };
+        return (Numbers::new(Transform::Offset, 0), Planes::default());
     };
-    let keys = keys.filter(|keys| keys.values.len() == values.len() && LastByKey::<T>::fits(keys.values));
+    let keys = keys.filter(|keys| keys.values.len() == values.len() && Span::of(keys.values).is_some());
     let low = smallest(values, signed);
     let sample = values.len().min(SAMPLE);
     let mut best = (Transform::Offset, entropy(values[..sample].iter().map(|&v| v.minus(low))));
@@ -106,18 +138,25 @@ pub fn encode<T: Number>(values: &[T], signed: bool, keys: Option<Keys>) -> Numb
     };
     consider(Transform::Delta, entropy(deltas(&values[..sample], first)));
     if let Some(keys) = keys {
-        consider(
-            Transform::DeltaBy,
-            entropy(keyed_deltas(&values[..sample], &keys.values[..sample], first).into_iter()),
-        );
+        let (_, new, others) = apart(&values[..sample], &keys.values[..sample], signed);
+        consider(Transform::Apart, entropy(new.into_iter()) + entropy(others.into_iter()));
     }
-    let by = keys.map_or(0, |keys| keys.column);
+    let planes = Planes::default();
     match (best.0, keys) {
-        (Transform::Delta, _) => pack(Transform::Delta, first, 0, &deltas(values, first).collect::<Vec<T>>()),
-        (Transform::DeltaBy, Some(keys)) => {
-            pack(Transform::DeltaBy, first, by, &keyed_deltas(values, keys.values, first))
+        (Transform::Delta, _) => {
+            let deltas: Vec<T> = deltas(values, first).collect();
+            (Numbers::new(Transform::Delta, first.wide()), planes.with(&deltas))
         }
-        _ => pack(Transform::Offset, low, 0, &values.iter().map(|&v| v.minus(low)).collect::<Vec<T>>()),
+        (Transform::Apart, Some(keys)) => {
+            let (base, new, others) = apart(values, keys.values, signed);
+            let planes = planes.with(&new);
+            let (by, new_planes) = (keys.column, planes.ends.len() as u8);
+            (Numbers { by, new_planes, ..Numbers::new(Transform::Apart, base.wide()) }, planes.with(&others))
+        }
+        _ => {
+            let offsets: Vec<T> = values.iter().map(|&value| value.minus(low)).collect();
+            (Numbers::new(Transform::Offset, low.wide()), planes.with(&offsets))
+        }
     }
 }
 
@@ -134,33 +173,48 @@ fn deltas<T: Number>(values: &[T], first: T) -> impl Iterator<Item = T> {
     })
 }
 
-fn keyed_deltas<T: Number>(values: &[T], keys: &[u32], first: T) -> Vec<T> {
-    let mut last = LastByKey::new(keys, first);
-    values.iter().zip(keys).map(|(&value, &key)| value.minus(last.replace(key, value)).zigzag()).collect()
+/// A base, the differences to it where the key is new, and the differences to the last row with the key elsewhere.
+fn apart<T: Number>(values: &[T], keys: &[u32], signed: bool) -> (T, Vec<T>, Vec<T>) {
+    let span = Span::around(keys);
+    let mut last = span.table(None);
+    let (mut new, mut others) = (Vec::new(), Vec::with_capacity(values.len()));
+    for (&value, &key) in values.iter().zip(keys) {
+        match last[span.place(key)].replace(value) {
+            None => new.push(value),
+            Some(before) => others.push(value.minus(before).zigzag()),
+        }
+    }
+    let base = smallest(&new, signed);
+    new.iter_mut().for_each(|value| *value = value.minus(base));
+    (base, new, others)
 }
 
-/// The last value per key, in a table as long as the span of keys: ids are dense, so that is short.
-struct LastByKey<T> {
+/// From the smallest key to the largest. Ids are dense, so a table with a place for each is short.
+#[derive(Clone, Copy)]
+struct Span {
     low: u32,
-    last: Vec<T>,
+    length: usize,
 }
 
-impl<T: Number> LastByKey<T> {
-    /// Writer and reader both keep to this, so neither can be made to allocate much.
-    fn fits(keys: &[u32]) -> bool {
-        let low = keys.iter().min().copied().unwrap_or(0);
-        let high = keys.iter().max().copied().unwrap_or(0);
-        ((high - low) as usize) < 4 * keys.len() + 4096
+impl Span {
+    /// Writer and reader both keep to this bound, so neither can be made to allocate much.
+    fn of(keys: &[u32]) -> Option<Self> {
+        Some(Self::around(keys)).filter(|span| span.length <= 4 * keys.len() + 4096)
     }
 
-    fn new(keys: &[u32], first: T) -> Self {
+    /// For keys that are some of those that the bound holds for.
+    fn around(keys: &[u32]) -> Self {
         let low = keys.iter().min().copied().unwrap_or(0);
         let high = keys.iter().max().copied().unwrap_or(0);
-        Self { low, last: vec![first; (high - low) as usize + 1] }
+        Self { low, length: (high - low) as usize + 1 }
     }
 
-    fn replace(&mut self, key: u32, value: T) -> T {
-        std::mem::replace(&mut self.last[(key - self.low) as usize], value)
+    fn table<V: Clone>(self, value: V) -> Vec<V> {
+        vec![value; self.length]
+    }
+
+    fn place(self, key: u32) -> usize {
+        (key - self.low) as usize
     }
 }
 
@@ -187,73 +241,107 @@ fn entropy<T: Number>(values: impl Iterator<Item = T>) -> f32 {
         .sum()
 }
 
-fn pack<T: Number>(transform: Transform, base: T, by: u16, values: &[T]) -> Numbers {
-    let all = values.iter().fold(0, |all, value| all | value.wide());
-    let count = (u64::BITS - all.leading_zeros()).div_ceil(8) as usize;
-    let mut planes = vec![0; count * values.len()];
-    for (plane, bytes) in planes.chunks_exact_mut(values.len().max(1)).enumerate() {
-        for (byte, value) in bytes.iter_mut().zip(values) {
-            *byte = value.wide().to_le_bytes()[plane];
-        }
-    }
-    Numbers { transform, base: base.wide(), by, planes }
-}
-
 /// Undoes [`encode`]. `keys` holds the values of column `by` when the transform needs them.
 ///
 /// # Errors
 /// When the planes do not fit the number of rows or the width.
-pub fn decode<T: Number>(numbers: &Numbers, rows: usize, keys: Option<&[u32]>) -> Result<Vec<T>> {
-    let planes = numbers.planes.len().checked_div(rows).unwrap_or(0);
-    if planes * rows != numbers.planes.len() || planes > T::WIDTH {
-        let found = numbers.planes.len();
-        return Err(FormatError::Batch(format!(
-            "{found} bytes of planes for {rows} rows of {} bytes",
-            T::WIDTH
-        )));
-    }
-    let mut values: Vec<T> = unpack(&numbers.planes, rows);
+pub fn decode<T: Number>(
+    numbers: &Numbers,
+    planes: &[u8],
+    rows: usize,
+    keys: Option<&[u32]>,
+) -> Result<Vec<T>> {
     let base = T::cut(numbers.base);
     match numbers.transform {
-        Transform::Offset => values.iter_mut().for_each(|v| *v = v.plus(base)),
+        Transform::Offset => unpack(planes, rows, |value: T| value.plus(base)),
         Transform::Delta => {
             let mut before = base;
-            for value in &mut values {
+            unpack(planes, rows, |value: T| {
                 before = before.plus(value.unzigzag());
-                *value = before;
-            }
+                before
+            })
         }
-        Transform::DeltaBy => undo_keyed(&mut values, keys, base)?,
+        Transform::DeltaBy => {
+            let (keys, span) = keys_of(rows, keys)?;
+            let mut last = span.table(base);
+            let mut keys = keys.iter();
+            unpack(planes, rows, |value: T| {
+                let Some(&key) = keys.next() else { return value };
+                let last = &mut last[span.place(key)];
+                *last = last.plus(value.unzigzag());
+                *last
+            })
+        }
+        Transform::Apart => {
+            let (keys, span) = keys_of(rows, keys)?;
+            join_apart(numbers, planes, keys, span)
+        }
     }
-    Ok(values)
 }
 
-fn undo_keyed<T: Number>(values: &mut [T], keys: Option<&[u32]>, base: T) -> Result<()> {
+fn keys_of(rows: usize, keys: Option<&[u32]>) -> Result<(&[u32], Span)> {
     let keys = keys.unwrap_or(&[]);
-    if keys.len() != values.len() || !LastByKey::<T>::fits(keys) {
-        return Err(FormatError::Batch(format!("{} keys for {} values", keys.len(), values.len())));
-    }
-    let mut last = LastByKey::new(keys, base);
-    for (value, &key) in values.iter_mut().zip(keys) {
-        let slot = &mut last.last[(key - last.low) as usize];
-        *slot = slot.plus(value.unzigzag());
-        *value = *slot;
-    }
-    Ok(())
+    let span = Span::of(keys).filter(|_| keys.len() == rows);
+    let span = span.ok_or_else(|| FormatError::Batch(format!("{} keys for {rows} values", keys.len())))?;
+    Ok((keys, span))
 }
 
-fn unpack<T: Number>(planes: &[u8], rows: usize) -> Vec<T> {
-    let mut planes = planes.chunks_exact(rows.max(1));
-    // The lowest plane makes the values: most columns have no other, and memory is written once.
-    let lowest =
-        planes.next().map(|bytes| bytes.iter().map(|&byte| T::default().with_byte(byte, 0)).collect());
-    let mut values: Vec<T> = lowest.unwrap_or_else(|| vec![T::default(); rows]);
-    for (plane, bytes) in (1u32..).zip(planes) {
-        for (value, &byte) in values.iter_mut().zip(bytes) {
-            *value = value.with_byte(byte, plane);
-        }
+fn join_apart<T: Number>(numbers: &Numbers, planes: &[u8], keys: &[u32], span: Span) -> Result<Vec<T>> {
+    let mut seen = span.table(false);
+    let is_new: Vec<bool> =
+        keys.iter().map(|&key| !std::mem::replace(&mut seen[span.place(key)], true)).collect();
+    let new_rows = is_new.iter().map(|&is_new| usize::from(is_new)).sum();
+    let Some((new, others)) = planes.split_at_checked(new_rows * usize::from(numbers.new_planes)) else {
+        return Err(wrong::<T>(planes, new_rows));
+    };
+    let base = T::cut(numbers.base);
+    let mut new = unpack(new, new_rows, |value: T| value.plus(base))?.into_iter();
+    let mut others = unpack(others, keys.len() - new_rows, T::unzigzag)?.into_iter();
+    let mut last = span.table(T::default());
+    let value = |(&key, is_new): (&u32, bool)| {
+        let last = &mut last[span.place(key)];
+        // There are as many as were counted above.
+        *last = if is_new {
+            new.next().unwrap_or_default()
+        } else {
+            last.plus(others.next().unwrap_or_default())
+        };
+        *last
+    };
+    Ok(keys.iter().zip(is_new).map(value).collect())
+}
+
+fn wrong<T: Number>(planes: &[u8], rows: usize) -> FormatError {
+    FormatError::Batch(format!("{} bytes of planes for {rows} rows of {} bytes", planes.len(), T::WIDTH))
+}
+
+/// The values of all rows, each `undo`ne in the pass that puts its bytes together.
+fn unpack<T: Number>(planes: &[u8], rows: usize, undo: impl FnMut(T) -> T) -> Result<Vec<T>> {
+    let count = planes.len().checked_div(rows).unwrap_or(0);
+    if count * rows != planes.len() || count > T::WIDTH {
+        return Err(wrong::<T>(planes, rows));
     }
-    values
+    // A loop for each number of planes: the compiler knows it, and takes many rows at once.
+    Ok(match count {
+        0 => std::iter::repeat_n(T::default(), rows).map(undo).collect(),
+        1 => together::<T, 1>(planes, rows, undo),
+        2 => together::<T, 2>(planes, rows, undo),
+        3 => together::<T, 3>(planes, rows, undo),
+        4 => together::<T, 4>(planes, rows, undo),
+        5 => together::<T, 5>(planes, rows, undo),
+        6 => together::<T, 6>(planes, rows, undo),
+        7 => together::<T, 7>(planes, rows, undo),
+        _ => together::<T, 8>(planes, rows, undo),
+    })
+}
+
+fn together<T: Number, const N: usize>(planes: &[u8], rows: usize, mut undo: impl FnMut(T) -> T) -> Vec<T> {
+    let planes: [&[u8]; N] = std::array::from_fn(|plane| &planes[plane * rows..][..rows]);
+    let value = |row: usize| {
+        let bytes = planes.iter().zip(0u32..);
+        undo(bytes.fold(T::default(), |value, (plane, at)| value.with_byte(plane[row], at)))
+    };
+    (0..rows).map(value).collect()
 }
 
 /// Text with each distinct value once; `None` where that would not be shorter.
@@ -304,9 +392,9 @@ mod tests {
     fn round_trip<T: Number + std::fmt::Debug>(values: &[T], signed: bool, keys: &[u32]) {
         let keyed = Keys { column: 3, values: keys };
         for keys in [None, Some(keyed)] {
-            let numbers = encode(values, signed, keys);
-            let back: Vec<T> =
-                decode(&numbers, values.len(), keys.map(|keys| keys.values)).expect("own encoding");
+            let (numbers, planes) = encode(values, signed, keys);
+            let back: Vec<T> = decode(&numbers, &planes.bytes, values.len(), keys.map(|keys| keys.values))
+                .expect("own encoding");
             assert_eq!(back, values);
         }
     }
@@ -334,11 +422,11 @@ mod tests {
         }
 
         #[test]
-        fn any_planes_are_refused_or_read(planes in prop::collection::vec(any::<u8>(), 0..64), rows in 0usize..40, base: u64, kind in 0u8..3) {
-            let transform = [Transform::Offset, Transform::Delta, Transform::DeltaBy][usize::from(kind)];
-            let numbers = Numbers { transform, base, by: 0, planes };
-            let keys: Vec<u32> = (0..rows as u32).map(|row| row.wrapping_mul(0x9E37_79B9)).collect();
-            if let Ok(values) = decode::<u32>(&numbers, rows, Some(&keys)) {
+        fn any_planes_are_refused_or_read(planes in prop::collection::vec(any::<u8>(), 0..64), rows in 0usize..40, base: u64, kind in 0usize..4, new_planes in 0u8..10) {
+            let transform = [Transform::Offset, Transform::Delta, Transform::DeltaBy, Transform::Apart][kind];
+            let numbers = Numbers { new_planes, ..Numbers::new(transform, base) };
+            let keys: Vec<u32> = (0..rows as u32).map(|row| row.wrapping_mul(0x9E37_79B9) % 17).collect();
+            if let Ok(values) = decode::<u32>(&numbers, &planes, rows, Some(&keys)) {
                 prop_assert_eq!(values.len(), rows);
             }
         }
@@ -348,13 +436,32 @@ mod tests {
     fn sequence_numbers_of_mixed_sockets_need_one_plane() {
         let keys: Vec<u32> = (0..1000).map(|row| row % 5).collect();
         let values: Vec<u32> = (0..1000u32).map(|row| (row % 5) * 0x1234_5678 + row / 5 * 100).collect();
-        let numbers = encode(&values, false, Some(Keys { column: 0, values: &keys }));
-        assert_eq!(numbers.transform, Transform::DeltaBy);
+        let (numbers, planes) = encode(&values, false, Some(Keys { column: 0, values: &keys }));
+        assert_eq!((numbers.transform, numbers.new_planes), (Transform::Apart, 4));
+        assert_eq!(planes.ends, [5, 10, 15, 20, 1015], "five first numbers, then a plane of differences");
+    }
+
+    #[test]
+    fn the_keys_of_a_sample_may_lie_further_apart_than_those_of_a_frame() {
+        let keys: Vec<u32> = (0..10_000u32).map(|row| row.wrapping_mul(0x9E37_79B9) % 30_000).collect();
+        assert!(Span::of(&keys).is_some() && Span::of(&keys[..SAMPLE]).is_none());
+        round_trip(&keys.iter().map(|key| key << 16).collect::<Vec<_>>(), false, &keys);
+    }
+
+    #[test]
+    fn differences_by_key_as_older_traces_have_them_are_read() {
+        let (keys, base) = ([7, 8, 7, 8, 7], 100u32);
+        let stored: Vec<u32> = [0i32, 5, 1, -2, 3].map(|by| by.cast_unsigned().zigzag()).into();
+        let numbers = Numbers::new(Transform::DeltaBy, base.into());
+        let planes = Planes::default().with(&stored).bytes;
+        let values: Vec<u32> = decode(&numbers, &planes, 5, Some(&keys)).expect("it fits");
+        assert_eq!(values, [100, 105, 101, 103, 104]);
+        assert!(decode::<u32>(&numbers, &planes, 5, Some(&keys[..4])).is_err());
     }
 
     #[test]
     fn a_constant_takes_no_bytes() {
-        let numbers = encode(&[-5i32 as u32; 100], true, None);
-        assert_eq!((numbers.base as u32, numbers.planes.len()), (-5i32 as u32, 0));
+        let (numbers, planes) = encode(&[-5i32 as u32; 100], true, None);
+        assert_eq!((numbers.base as u32, planes), (-5i32 as u32, Planes::default()));
     }
 }

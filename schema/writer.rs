@@ -143,7 +143,8 @@ impl<W: Write> TraceWriter<W> {
 
     /// A frame of the trace itself, without rows.
     fn write_single(&mut self, kind: Kind, message: Vec<u8>) -> Result<()> {
-        let packed = self.packer.compress(header(kind, frame::RECORDER), &[(frame::ALL_COLUMNS, message)])?;
+        let packed =
+            self.packer.compress(header(kind, frame::RECORDER), &[(frame::ALL_COLUMNS, message.into())])?;
         self.write_frame(packed.header, &packed.payload).map(|_| ())
     }
 

@@ -8,7 +8,7 @@ them has the format wrong.
 The file, from the outside in:
 
 1. Frames. A trace is a row of frames. Each is a zstd skippable frame that holds a header, followed
-   by the payload: `parts` ordinary zstd frames. All numbers are little-endian.
+   by the payload: `parts` parts, each of one or several ordinary zstd frames. All numbers are little-endian.
 
        0   4  0x184D2A5A, one of zstd's magic numbers for frames that it skips
        4   4  bytes that follow in the skippable frame: 60 + 12 * parts
@@ -44,6 +44,8 @@ The file, from the outside in:
        delta     value = value of the row before + unzigzag(x); before the first row: base
        deltaBy   value = value of the last row with the same key + unzigzag(x); base where the key is new.
                  The key is the value of column `by` in the same row.
+       apart     as deltaBy, but the planes hold the rows whose key is new first (`newPlanes` planes, value =
+                 base + x), then all others (value = value of the last row with the same key + unzigzag(x)).
        unzigzag  0, 1, 2, 3, 4 ... mean 0, -1, 1, -2, 2 ...
 
 5. Text. Without `entries`, the numbers are the lengths of the values and `bytes` is the values,
@@ -264,9 +266,8 @@ def part_places(frame):
 # ---- columns ----
 
 
-def planes(numbers, rows):
+def planes(data, rows):
     """One unsigned number per row."""
-    data = bytes(numbers.get("planes", []))
     count = len(data) // rows if rows else 0
     if count * rows != len(data) or count > 8:
         raise Bad(f"{len(data)} bytes of planes for {rows} rows")
@@ -285,7 +286,10 @@ def unzigzag(values):
 def numbers_of(numbers, rows, width, columns):
     """The values, unsigned; columns holds those decoded before."""
     mask = (1 << 8 * width) - 1
-    values, base = planes(numbers, rows), int(numbers["base"])
+    data, base = bytes(numbers.get("planes", [])), int(numbers["base"])
+    if numbers["transform"] == "apart" and numbers["by"] in columns:
+        return apart_of(data, base, numbers["newPlanes"], columns[numbers["by"]], mask)
+    values = planes(data, rows)
     if numbers["transform"] == "offset":
         return [value + base & mask for value in values] if base else values
     if numbers["transform"] == "delta":
@@ -297,6 +301,19 @@ def numbers_of(numbers, rows, width, columns):
     for key, value in zip(columns[numbers["by"]], unzigzag(values)):
         last[key] = value = last.get(key, base) + value & mask
         result.append(value)
+    return result
+
+
+def apart_of(data, base, new_planes, keys, mask):
+    """Differences by key, those of new keys stored before all others."""
+    new_rows = len(set(keys))
+    split = new_rows * new_planes
+    new = iter(planes(data[:split], new_rows))
+    others = iter(unzigzag(planes(data[split:], len(keys) - new_rows)))
+    last, result = {}, []
+    for key in keys:
+        last[key] = (last[key] + next(others) if key in last else base + next(new)) & mask
+        result.append(last[key])
     return result
 
 
@@ -327,7 +344,7 @@ def batch_of(table, frame, decoded):
         if batch is None or batch["table"] != frame.table or batch["rows"] != frame.rows:
             raise Bad("a message is not what its header announces")
         found += batch.get("columns", [])
-    found.sort(key=lambda column: column["numbers"]["transform"] == "deltaBy")
+    found.sort(key=lambda column: column["numbers"]["transform"] in ("deltaBy", "apart"))
     for column in found:
         if column["index"] >= len(table["columns"]):
             continue
