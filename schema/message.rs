@@ -5,7 +5,7 @@ use super::error::{FormatError, Result};
 use super::frame::MAX_MESSAGE;
 use super::table::{self, ColumnType, TableDef};
 use super::trace_capnp::{batch, column, frame, numbers};
-use super::transform::{self, Keys, Number, Numbers, Planes, Transform};
+use super::transform::{self, Coded, Keys, Number, Numbers, Transform};
 use capnp::message::{Builder, HeapAllocator, ReaderOptions};
 use capnp::serialize;
 use std::borrow::Cow;
@@ -104,9 +104,9 @@ pub(super) fn build_batch(def: &TableDef, from: &Batch, chosen: &[usize]) -> Mes
 
 struct Encoded {
     index: u16,
-    numbers: (Numbers, Planes),
+    numbers: Coded,
     /// How many, and their lengths.
-    entries: Option<(usize, (Numbers, Planes))>,
+    entries: Option<(usize, Coded)>,
     bytes: Vec<u8>,
 }
 
@@ -151,7 +151,7 @@ impl Encoded {
     }
 }
 
-fn encode_text(text: &Text) -> ((Numbers, Planes), Option<(usize, (Numbers, Planes))>, Vec<u8>) {
+fn encode_text(text: &Text) -> (Coded, Option<(usize, Coded)>, Vec<u8>) {
     match transform::dictionary(text) {
         Some((codes, entries)) => {
             let lengths = transform::encode(&entries.lengths, false, None);
@@ -165,7 +165,7 @@ fn copy(bytes: &[u8], mut to: capnp::primitive_list::Builder<u8>) {
     to.as_slice().expect("a list that we just made is contiguous").copy_from_slice(bytes);
 }
 
-fn write_numbers((from, planes): &(Numbers, Planes), mut to: numbers::Builder) {
+fn write_numbers((from, planes): &Coded, mut to: numbers::Builder) {
     to.set_transform(match from.transform {
         Transform::Offset => numbers::Transform::Offset,
         Transform::Delta => numbers::Transform::Delta,

@@ -46,6 +46,9 @@ pub struct Planes {
     pub ends: Vec<usize>,
 }
 
+/// A transformed column.
+pub type Coded = (Numbers, Planes);
+
 impl Numbers {
     fn new(transform: Transform, base: u64) -> Self {
         Self { transform, base, by: 0, new_planes: 0 }
@@ -123,7 +126,7 @@ const SAMPLE: usize = 1024;
 
 /// Transforms a column. `signed` orders the values as two's complement.
 #[must_use]
-pub fn encode<T: Number>(values: &[T], signed: bool, keys: Option<Keys>) -> (Numbers, Planes) {
+pub fn encode<T: Number>(values: &[T], signed: bool, keys: Option<Keys>) -> Coded {
     let Some(&first) = values.first() else {
         return (Numbers::new(Transform::Offset, 0), Planes::default());
     };
@@ -185,7 +188,9 @@ fn apart<T: Number>(values: &[T], keys: &[u32], signed: bool) -> (T, Vec<T>, Vec
         }
     }
     let base = smallest(&new, signed);
-    new.iter_mut().for_each(|value| *value = value.minus(base));
+    for value in &mut new {
+        *value = value.minus(base);
+    }
     (base, new, others)
 }
 
