@@ -73,15 +73,8 @@ static __always_inline __u32 dev_of(struct request *rq)
 
 /* ---- parts ---- */
 
-static __always_inline void forget(struct request *rq)
-{
-	__u64 key = (__u64)rq;
-
-	bpf_map_delete_elem(&exceptions, &key);
-}
-
-/* Whether a part is to be recorded; if not, it is counted why. */
-static __always_inline bool wanted_part(struct request *rq, enum block_part part)
+/* Whether a part is to be recorded; if not, it is counted why. After the `last` part its address is free. */
+static __always_inline bool wanted_part(struct request *rq, enum block_part part, bool last)
 {
 	__u64 key = (__u64)rq;
 	bool exception;
@@ -89,9 +82,11 @@ static __always_inline bool wanted_part(struct request *rq, enum block_part part
 
 	if (!gate)
 		return false;
-	if (part == PART_start) /* whatever had this address before */
-		forget(rq);
 	exception = bpf_map_lookup_elem(&exceptions, &key) != 0;
+	if (exception && (last || part == PART_start)) /* a start: whatever had this address before */
+		bpf_map_delete_elem(&exceptions, &key);
+	if (exception && part == PART_start)
+		exception = false;
 	if (!exception && part <= PART_issue && !want_port && current_wanted() == any_filter) {
 		if (bpf_map_update_elem(&exceptions, &key, &one, BPF_ANY)) {
 			STATE_FULL(block_rq);
@@ -157,7 +152,7 @@ static __always_inline struct request *request_of(__u64 *ctx)
 
 static __always_inline int handle(struct request *rq, enum block_part part)
 {
-	if (wanted_part(rq, part))
+	if (wanted_part(rq, part, part == PART_merge))
 		emit(rq, part, 0, 0);
 	return 0;
 }
@@ -187,10 +182,8 @@ int block_complete__tp(__u64 *ctx)
 	struct request *rq = (struct request *)ctx[0];
 	__u32 done = ctx[2];
 
-	if (wanted_part(rq, PART_complete))
+	if (wanted_part(rq, PART_complete, done >= BPF_CORE_READ(rq, __data_len)))
 		emit(rq, PART_complete, done, error_of(ctx[1]));
-	if (done >= BPF_CORE_READ(rq, __data_len))
-		forget(rq);
 	return 0;
 }
 
@@ -203,11 +196,7 @@ int block_requeue__tp(__u64 *ctx)
 SEC("raw_tp/block_rq_merge") __probe(block_merge, 1, "tracepoint") __fills(block_rq)
 int block_merge__tp(__u64 *ctx)
 {
-	struct request *rq = request_of(ctx);
-
-	handle(rq, PART_merge);
-	forget(rq);
-	return 0;
+	return handle(request_of(ctx), PART_merge);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
