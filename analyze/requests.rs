@@ -64,7 +64,8 @@ impl Request {
 pub(crate) struct Left {
     /// Not complete when the recording ended.
     open: u64,
-    /// Completed, but begun before the recording.
+    /// Completed, but begun before the recording, or without a part that this kernel tells of (flushes without data
+    /// before Linux 6.5).
     headless: u64,
     /// Events were lost between begin and end.
     lost: u64,
@@ -85,7 +86,7 @@ impl Left {
         let say = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
         [
             say(self.open, "requests were not complete at the end, and are not counted"),
-            say(self.headless, "requests had begun before the recording, and are not counted"),
+            say(self.headless, "completions have no begin in the recording, and are not counted"),
             say(self.lost, "requests are left out, since events were lost between their begin and their end"),
             say(
                 self.merged,

@@ -157,7 +157,7 @@ mod tests {
         let (exit, out, _) = tape().run(&["biolatency"]);
         assert_eq!(exit, 0);
         assert!(out.contains("# 1 requests were not complete at the end"), "{out}");
-        assert!(out.contains("# 1 requests had begun before the recording"), "{out}");
+        assert!(out.contains("# 1 completions have no begin in the recording"), "{out}");
     }
 
     #[test]
