@@ -182,9 +182,10 @@ impl Buckets {
             seen += count;
             seen > rank
         };
-        let slot = match self.closer.is_empty() {
-            true => self.first as usize + self.counts.iter().position(reached)?,
-            false => self.closer.iter().position(reached)?,
+        let slot = if self.closer.is_empty() {
+            self.first as usize + self.counts.iter().position(reached)?
+        } else {
+            self.closer.iter().position(reached)?
         };
         Some(self.zoom.ask(slot).max(self.least))
     }

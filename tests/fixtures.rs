@@ -290,7 +290,9 @@ fn a_copy_says_what_its_source_says_in_every_report() {
     };
     let check = &check;
     std::thread::scope(|scope| {
-        FIXTURES.into_iter().for_each(|name| drop(scope.spawn(move || check(name))));
+        for name in FIXTURES {
+            scope.spawn(move || check(name));
+        }
     });
     std::fs::remove_dir_all(&folder).expect("a folder of ours");
 }

@@ -39,7 +39,9 @@ fn repeated(times: u64, to: &Path) -> u64 {
             let mut batch = batch.clone();
             let ts = reader.tables[usize::from(batch.table)].time();
             if let Some(Column::U64(values)) = ts.map(|ts| &mut batch.columns[ts]) {
-                values.iter_mut().for_each(|value| *value += time * length);
+                for value in values {
+                    *value += time * length;
+                }
             }
             writer.append(*kind, *epoch, &batch).expect("a file of ours");
             rows += if *kind == Kind::Events { batch.rows as u64 } else { 0 };

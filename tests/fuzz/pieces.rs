@@ -205,12 +205,14 @@ impl Pieces {
                 if let Column::U32(values) = column
                     && !info.references.is_empty()
                 {
-                    values.iter_mut().for_each(|value| *value = choices.below(8) as u32);
+                    for value in values {
+                        *value = choices.below(8) as u32;
+                    }
                 }
             }
         }
         for def in self.tables.iter().filter(|def| def.role == Role::Identity) {
-            for epoch in 0..1 + choices.below(2) as u32 {
+            for epoch in 0..=choices.below(2) as u32 {
                 let rows = choices.below(8);
                 let columns = def.columns.iter().map(|info| made(info, rows, choices)).collect();
                 let batch = Batch { table: def.number, stream: 0, rows, columns };
