@@ -1,7 +1,7 @@
 //! Which allocations were not released: pairs what the user's own probes saw of allocators.
 //!
 //! A probe with a column `size` is of an allocation: of `size` bytes, times `count` if there is one; at `address` if there is
-//! one, else where the call returned. What it calls `old` it releases when it begins (realloc). A probe with an `address`
+//! one, else where the call returned (`{ret=ptr}`). What it calls `old` it releases when it begins (realloc). A probe with an `address`
 //! and no `size` is of a release.
 
 use super::group::{Group, Grouping, Merge, join};
@@ -12,7 +12,7 @@ use super::load::{Chunk, Scan};
 use super::named::STACKS;
 use super::report::Context;
 use super::rows::Rows;
-use crate::schema::TableDef;
+use crate::schema::{ColumnType, TableDef};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,8 +71,11 @@ impl<'a> Tables<'a> {
 
 /// Whether a table is of allocations or releases.
 pub(crate) fn concerns(table: &TableDef) -> bool {
-    let has = |name| table.column(name).is_some();
-    has("address") || has("size") && has("ret")
+    let column = |name| table.column(name).map(|column| &table.columns[column]);
+    // Others return a number of bytes, or an error number.
+    let address = ColumnType::Number { width: 8, signed: false };
+    column("address").is_some()
+        || column("size").is_some() && column("ret").is_some_and(|ret| ret.kind == address)
 }
 
 /// One thing that happened to an address of a process.

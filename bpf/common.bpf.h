@@ -114,7 +114,7 @@ struct cpu_state {
 	 * filter. Exact in total, and as of the moment of reading per interval.
 	 */
 	__u64 filtered[TABLES];
-	__u64 left_out[TABLES]; /* by the governor: see sample.bpf.h */
+	__u64 left_out[TABLES]; /* by the governor (sample.bpf.h), or a bound of a named probe */
 	struct tally tally[TABLES][TICKS];
 };
 
@@ -226,6 +226,15 @@ static __always_inline void count_filtered(__u32 table)
 
 	if (state && gate && table < TABLES)
 		__sync_fetch_and_add(&state->filtered[table], 1);
+}
+
+/* Without ticks, as filters: the governor takes its steps when the ledger is read. */
+static __always_inline void count_left_out(__u32 table)
+{
+	struct cpu_state *state = this_cpu();
+
+	if (state && gate && table < TABLES)
+		__sync_fetch_and_add(&state->left_out[table], 1);
 }
 
 static __always_inline struct tally *tally_of(struct cpu_state *state, __u32 table, __u64 ts)

@@ -74,6 +74,8 @@ static __always_inline int record_hit(void *ctx, bool may_sleep)
 		count_filtered(probe.table);
 		return 0;
 	}
+	if (exhausted())
+		return 0;
 	if (may_sleep)
 		touch_texts(ctx);
 	store(ctx, value, 0);
@@ -93,6 +95,8 @@ static __always_inline int note_call(void *ctx, bool may_sleep)
 		count_filtered(probe.table);
 		return 0;
 	}
+	if (exhausted())
+		return 0;
 	if (may_sleep)
 		touch_texts(ctx);
 	call = new_call(key_of(ctx), stack);

@@ -41,6 +41,7 @@ struct probe {
 	struct fetch caller; /* the return address, where no frame holds it yet */
 	struct test test[TESTS];
 	__u64 threshold; /* ns; calls that take less are not recorded */
+	__u64 most;      /* hits in each tick; 0: all */
 	__s32 stack;     /* offset of the stack pointer in the context; negative: not known */
 	__u32 size;      /* of a record, room for all text included */
 	__u16 table;     /* number of its table */
@@ -182,6 +183,29 @@ static __always_inline bool passes(const __u64 *value, bool at_end)
 			return false;
 	}
 	return true;
+}
+
+/* Of this tick, on all processors. Two of them may both begin it: then some more are recorded. */
+__u64 counted_tick = 0, counted_hits = 0;
+
+/* Whether the probe has had all the hits that it may have in this tick; the others are counted as left out. */
+static __always_inline bool exhausted(void)
+{
+	__u64 tick;
+
+	if (!probe.most)
+		return false;
+	tick = bpf_ktime_get_ns() >> TICK_SHIFT;
+	if (counted_tick != tick) {
+		counted_tick = tick;
+		counted_hits = 0;
+	}
+	if (counted_hits >= probe.most) {
+		count_left_out(probe.table);
+		return true;
+	}
+	__sync_fetch_and_add(&counted_hits, 1);
+	return false;
 }
 
 static __always_inline __u32 function_of(void *ctx)

@@ -21,15 +21,6 @@ static __always_inline bool left_out(__u32 id)
 	return mask && (mask == LEAVE_ALL || (id * 0x9e3779b1u >> 16) & mask);
 }
 
-/* Without ticks, as filters: the governor takes its steps when the ledger is read. */
-static __always_inline void count_left_out(__u32 table)
-{
-	struct cpu_state *state = this_cpu();
-
-	if (state && gate && table < TABLES)
-		__sync_fetch_and_add(&state->left_out[table], 1);
-}
-
 #define LEFT_OUT(name) count_left_out(TABLE(name))
 
 #endif

@@ -9,7 +9,8 @@ use std::process::Command;
 use tapedeck::schema::TraceReader;
 use tapedeck::schema::reader::Scratch;
 
-const FIXTURES: [&str; 8] = ["redis", "nginx", "pingpong", "execs", "files", "block", "lossy", "burn"];
+const FIXTURES: [&str; 9] =
+    ["redis", "nginx", "pingpong", "execs", "files", "block", "lossy", "burn", "named"];
 
 /// Command lines whose output is kept for each fixture, without the format.
 const GOLDEN: &[&[&str]] = &[
@@ -63,6 +64,32 @@ const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
             &["biotop", "--compat"],
             &["bitesize"],
             &["bitesize", "--compat"],
+        ],
+    ),
+    (
+        "named",
+        &[
+            &["info"],
+            &["check"],
+            &["trace", "--top", "12"],
+            &["trace", "--probe", "tick", "--print", "{comm}: {n} is {text}", "--top", "3"],
+            &["trace", "--compat", "--probe", "nap,factorial"],
+            &["funccount"],
+            &["funclatency"],
+            &["funclatency", "--probe", "factorial", "--hist"],
+            &["funcslower"],
+            &["stackcount"],
+            &["stackcount", "--folded", "--probe", "factorial,take"],
+            &["stackcount", "--compat", "--probe", "take"],
+            &["argdist", "-C", "text"],
+            &["argdist", "-H", "a", "--probe", "add"],
+            &["argdist", "--compat", "-C", "n,text", "--top", "5"],
+            &["memleak"],
+            &["memleak", "--compat"],
+            &["sslsniff"],
+            &["sslsniff", "--compat"],
+            &["gethostlatency"],
+            &["bashreadline"],
         ],
     ),
     (

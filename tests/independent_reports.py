@@ -93,6 +93,10 @@ def reports(trace):
     yield "tcpconnect", ["rport"], grouped(opened, ["rport"], one("connections"))
     started = [row for row in named("process_exec") if row["ret"] >= 0]
     yield "execsnoop", ["comm"], grouped(started, ["comm"], one("execs"))
+    probes = [table["name"] for table in trace.tables if table.get("group") == "named"]
+    hits = [row for probe in probes for row in named(probe)]
+    for keys in (["comm"], ["pid", "tid"]):
+        yield "funccount", keys, grouped(hits, keys, one("hits"))
     yield "exitsnoop --per-thread", ["code"], grouped(named("process_exit"), ["code"], one("exits"))
 
 

@@ -84,6 +84,12 @@ impl Binary {
         functions
     }
 
+    /// Whether Go made it.
+    #[must_use]
+    pub fn is_go(&self) -> bool {
+        self.file().section_by_name(".gopclntab").is_some()
+    }
+
     /// `, the nearest name is …`, if one of the file's functions is near.
     #[must_use]
     pub fn guess(&self, name: &str) -> String {

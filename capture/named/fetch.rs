@@ -106,6 +106,8 @@ pub struct Program {
     pub tests: Vec<Compare>,
     /// ns.
     pub threshold: u64,
+    /// Hits in each tick of the ledger (2^30 ns) at most; 0: all.
+    pub most: u64,
     /// Which stacks are recorded.
     pub stacks: Stacks,
     /// Innermost frames of the kernel's stack that are the program's own, and what called it.
@@ -168,6 +170,7 @@ impl Program {
         }
         to.resize(to.len().next_multiple_of(8), 0);
         to.extend(self.threshold.to_le_bytes());
+        to.extend(self.most.to_le_bytes());
         to.extend(self.stack.unwrap_or(-1).to_le_bytes());
         to.extend(u32::try_from(self.record_size()).expect("small").to_le_bytes());
         to.extend(table.to_le_bytes());

@@ -7,6 +7,7 @@
 //! - [`place`] finds what it names, through [`kernel`] (types of the running kernel), [`mod@format`]
 //!   (tracefs), [`user`], [`elf`] and [`sdt`] (programs and libraries), and turns each argument into a chain of
 //!   offsets ([`fetch`]), once for each way of attaching, since [`regs`] and typed contexts differ;
+//! - [`refused`] knows what must not be probed, and why;
 //! - [`catalog`] lists what there is to name (`capture --list PATTERN`);
 //! - [`probe`] makes the table's layout, and loads and attaches `bpf/named.bpf.c` for it.
 
@@ -19,6 +20,7 @@ pub mod parse;
 pub mod place;
 pub mod preset;
 pub mod probe;
+pub mod refused;
 pub mod regs;
 pub mod sdt;
 pub mod spec;

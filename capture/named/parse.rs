@@ -3,7 +3,7 @@
 use super::spec::{ARGS, Arg, Kind, Member, Spec, Stacks, TESTS, Test, Type, Wrong};
 use std::time::Duration;
 
-const OPTIONS: &str = "the options are thr=TIME, ret=TYPE, kstack and ustack";
+const OPTIONS: &str = "the options are max=N, thr=TIME, ret=TYPE, kstack and ustack";
 
 impl Spec {
     /// Reads one probe.
@@ -24,6 +24,7 @@ impl Spec {
             args: None,
             tests: Vec::new(),
             threshold: 0,
+            most: 0,
             ret: Type::Int(8, true, false),
             stacks: Stacks::default(),
         };
@@ -302,6 +303,12 @@ impl<'a> Cursor<'a> {
                     self.expect("=")?;
                     spec.ret = self.ty()?;
                 }
+                "max" => {
+                    self.expect("=")?;
+                    let at = self.at;
+                    let most = u64::try_from(self.number()?).ok().filter(|most| *most > 0);
+                    spec.most = most.ok_or_else(|| Wrong::new(self.text, at, "at least one each second"))?;
+                }
                 "kstack" => spec.stacks.kernel = true,
                 "ustack" => spec.stacks.user = true,
                 _ => return Err(Wrong::new(self.text, at, OPTIONS)),
@@ -346,7 +353,8 @@ mod tests {
         let tests: Vec<_> = spec.tests.iter().map(|t| (t.label.as_str(), t.op, t.value)).collect();
         assert_eq!(tests, [("size", 4, 16), ("ret", 2, 0)]);
         assert_eq!(spec.threshold, 1_500_000);
-        let spec = Spec::parse("t:a:b {kstack, ustack}").expect("well formed");
+        let spec = Spec::parse("t:a:b {kstack, max=100, ustack}").expect("well formed");
+        assert_eq!(spec.most, 100);
         assert_eq!(spec.stacks, Stacks { kernel: true, user: true });
     }
 
@@ -379,6 +387,7 @@ mod tests {
         assert!(of("f:x(a,b,c,d,e,f,g,h,i)").starts_with("a probe records at most 8 arguments"));
         assert!(of("u:c:x(*arg1)").contains("only whole calls"), "{}", of("u:c:x(*arg1)"));
         assert!(of("f:x {thr=1ms}").contains("only whole calls have"));
+        assert!(of("u:c:x {max=0}").starts_with("at least one"), "{}", of("u:c:x {max=0}"));
         assert!(of("u:c:x {stack}").starts_with("the options are"), "{}", of("u:c:x {stack}"));
         assert!(of("f:x(a) /a ~ 1/").contains("expected =="));
     }

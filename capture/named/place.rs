@@ -4,7 +4,7 @@ use super::elf::matches;
 use super::fetch::{Compare, Fetch, FetchKind, Program, RECORD, SLOT_LATENCY, SLOT_RET};
 use super::spec::{Arg, Kind, Spec, Type, Wrong};
 use super::value::{Value, nearest};
-use super::{format, kernel, regs};
+use super::{format, kernel, refused, regs};
 use anyhow::{Context as _, Result};
 use libbpf_rs::btf::Btf;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,7 @@ impl Names {
             part.program.tests.clone_from(&tests);
             part.program.threshold = spec.threshold;
             part.program.stacks = spec.stacks;
+            part.program.most = most_in_a_tick(spec.most);
             part.program.cookie = place.functions.len() > 1;
         }
         let size = place.ways[0][0].program.record_size();
@@ -145,6 +146,10 @@ impl Names {
             kernel::functions(btf).filter(|name| matches(pattern, name)).collect();
         functions.sort();
         functions.dedup();
+        if let (false, Some(reason)) = (pattern.contains('*'), refused::kernel(pattern)) {
+            return Err(wrong(format!("'{pattern}' is not probed: {reason}")).into());
+        }
+        functions.retain(|name| refused::kernel(name).is_none());
         let Some(first) = functions.first() else {
             let names: Vec<String> = kernel::functions(btf).collect();
             let guess = nearest(pattern, names.iter().map(String::as_str));
@@ -196,6 +201,12 @@ fn returned(spec: &Spec, place: &[i32]) -> Value {
         Value::typed(&arg, spec.ret, Fetch { offset: place.to_vec(), user, ..Fetch::default() }, user);
     value.column.doc = "returned value".into();
     value
+}
+
+/// The programs count in ticks of 2^30 ns.
+fn most_in_a_tick(most: u64) -> u64 {
+    let most = u128::from(most) << 30;
+    u64::try_from(most.div_ceil(1_000_000_000)).unwrap_or(u64::MAX)
 }
 
 fn tracepoint(spec: &Spec) -> Result<Place> {

@@ -15,6 +15,7 @@
 //! TYPE          u8 … u64, i8 … i64, be16, be32, bool, ptr, str[N], ustr[N]
 //! CONDITION     LABEL (==|!=|<|<=|>|>=) NUMBER    of the arguments, ret and latency; times as 10ms
 //! OPTION        thr=TIME, ret=TYPE            of calls: only those that take so long; what they return
+//!               max=N                         at most so many each second: the others are counted as left out
 //!               kstack, ustack                the kernel's stack, the process's; of calls, when they return
 //! ```
 //!
@@ -64,6 +65,8 @@ pub struct Spec {
     pub tests: Vec<Test>,
     /// Calls that take less are not recorded, ns.
     pub threshold: u64,
+    /// Hits or calls each second at most; 0: all.
+    pub most: u64,
     /// Type of what a call returns.
     pub ret: Type,
     /// Whether the kernel's stack is recorded, and the process's.

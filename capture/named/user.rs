@@ -5,7 +5,7 @@ use super::fetch::{Fetch, Program};
 use super::place::{FUNCTIONS, Names, Place, Target, UserPlace, Way, program};
 use super::spec::{Arg, Spec, Type, Wrong};
 use super::value::{Value, nearest};
-use super::{regs, sdt};
+use super::{refused, regs, sdt};
 use anyhow::{Context as _, Result};
 
 impl Names {
@@ -14,13 +14,19 @@ impl Names {
         let (file, symbol, at) = binary_and_name(spec)?;
         let binary = Binary::open(file, self.root.as_deref())?;
         let by_name = !symbol.starts_with("0x");
-        let functions = match symbol.strip_prefix("0x") {
+        let mut functions = match symbol.strip_prefix("0x") {
             Some(digits) => {
                 let offset = u64::from_str_radix(digits, 16).context("an offset is hexadecimal")?;
                 vec![Function { name: symbol.to_owned(), offset }]
             }
             None => binary.functions(symbol),
         };
+        functions.retain(|function| !spec.calls || !refused::returns_twice(&function.name));
+        let refused = if spec.calls { refused::of_calls(&binary, symbol) } else { None };
+        if let Some(reason) = refused {
+            let reason = format!("returns of '{symbol}' are not probed: {reason}");
+            return Err(Wrong::new(&spec.text, at, reason).into());
+        }
         if functions.is_empty() {
             if binary.static_probes()?.iter().any(|probe| probe.name == symbol) {
                 return self.usdt(spec); // as bcc spells it

@@ -3,7 +3,7 @@
 
 use super::profile::analyze;
 use super::support::{CAPTURE, has, live, scratch, text};
-use super::trace::{Row, bytes, known, number, rows};
+use super::trace::{Row, by_time, bytes, known, number, total};
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -36,6 +36,11 @@ fn record(name: &str, probes: &[&str], count: u32) -> PathBuf {
     let said = text(&output);
     assert!(output.status.success() && said.contains(" 0 lost"), "{said}");
     trace
+}
+
+/// In the order of time: a program that changes its processor changes its ring.
+fn rows(path: &Path, table: &str) -> Vec<Row> {
+    by_time(super::trace::rows(path, table))
 }
 
 fn column(rows: &[Row], name: &str) -> Vec<i128> {
@@ -318,6 +323,21 @@ fn what_the_recorder_does_before_it_runs_the_command_is_not_the_command_s() {
     };
     let calls = text(&output).lines().filter(|line| line.contains('(')).count() - 1;
     assert!(lines[0].contains(&format!(",{calls},")), "strace sees {calls}: {by_comm}");
+}
+
+#[test]
+fn what_a_bound_leaves_out_is_counted() {
+    if !able() {
+        return;
+    }
+    let probes = ["u:@:add(a=arg1) {max=100}", "calls=ur:@:add(a=arg1) {max=100}"];
+    let trace = record("named-max", &probes, 4000);
+    for table in ["add", "calls"] {
+        let stored = rows(&trace, table).len() as i128;
+        // A run takes less than two ticks of 2^30 ns, on a machine that has time.
+        assert!((107..=108 * 8).contains(&stored), "{table}: {stored}");
+        assert_eq!(stored + total(&trace, table, "left_out"), 4000, "{table}");
+    }
 }
 
 #[test]

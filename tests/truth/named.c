@@ -64,6 +64,12 @@ NOINLINE void *take(size_t size)
 	return block;
 }
 
+NOINLINE void give(void *block)
+{
+	free(block);
+	sink++;
+}
+
 /* Keeps every other block of 1000 bytes, and beside it what calloc got and realloc made larger. */
 static void leak(int count)
 {
@@ -72,7 +78,7 @@ static void leak(int count)
 
 		more = realloc(more, 300);
 		if (i % 2) {
-			free(block);
+			give(block);
 			free(more);
 		}
 		sink += (long)block ^ (long)more;
