@@ -137,6 +137,26 @@ fn an_attach_kind_that_is_not_possible_is_an_error_with_the_reason() {
 }
 
 #[test]
+fn a_probe_that_is_left_out_is_off_and_says_why() {
+    if !live() {
+        return;
+    }
+    let path = trace_path("cli-without");
+    let output = capture(&path, &["-g", "net", "--force", "--attach", "sock_accept=none"], &["true"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let probes = rows(&path, "probe");
+    let accepts: Vec<_> = probes.iter().filter(|row| bytes(row, "name") == b"sock_accept").collect();
+    assert!(!accepts.is_empty() && accepts.iter().all(|row| bytes(row, "status") == b"off"), "{probes:?}");
+    assert!(
+        bytes(accepts[0], "reason").starts_with(b"fentry: left out by --attach sock_accept=none"),
+        "{accepts:?}"
+    );
+    let output = capture(&path, &["-g", "net", "--force", "--attach", "tcp_state=none"], &["true"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output).contains("keeps what other tables refer to"), "{}", text(&output));
+}
+
+#[test]
 fn the_command_runs_as_the_user_that_is_named() {
     if !live() {
         return;
