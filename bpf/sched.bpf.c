@@ -27,6 +27,7 @@ struct task_times {
 	__u64 in, out, queued;
 	__u32 state;
 	__u32 slept; /* bytes of `stack` */
+	__u64 woken; /* non-zero: while it was still on its processor, perhaps already about to sleep */
 	__u64 stack[SLEPT_FRAMES];
 };
 struct {
@@ -131,7 +132,8 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 	t->in = 0;
 	t->out = now;
 	t->state = state;
-	t->queued = state ? 0 : now;
+	t->queued = state && !t->woken ? 0 : now;
+	t->woken = 0;
 }
 
 /* ---- a task came ---- */
@@ -291,7 +293,9 @@ static __always_inline int queue(struct task_struct *task)
 	if (!gate || !group_enabled || !task_wanted(task))
 		return 0;
 	t = make_times(tid);
-	if (t && !t->in)
+	if (t && t->in)
+		t->woken = 1;
+	else if (t)
 		t->queued = bpf_ktime_get_ns();
 	return 0;
 }

@@ -9,8 +9,10 @@ use std::process::Command;
 use tapedeck::schema::TraceReader;
 use tapedeck::schema::reader::Scratch;
 
-const FIXTURES: [&str; 9] =
-    ["redis", "nginx", "pingpong", "execs", "files", "block", "lossy", "burn", "named"];
+const FIXTURES: [&str; 13] = [
+    "redis", "nginx", "pingpong", "execs", "files", "block", "lossy", "burn", "named", "storm", "naps",
+    "calls", "stat",
+];
 
 /// Command lines whose output is kept for each fixture, without the format.
 const GOLDEN: &[&[&str]] = &[
@@ -90,6 +92,52 @@ const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
             &["sslsniff", "--compat"],
             &["gethostlatency"],
             &["bashreadline"],
+        ],
+    ),
+    (
+        "storm",
+        &[
+            &["info"],
+            &["check"],
+            &["runqlat"],
+            &["runqlat", "--by", "comm,tid"],
+            &["cpudist", "--by", "comm"],
+            &["runqslower", "--min", "1ms", "--top", "5"],
+        ],
+    ),
+    (
+        "naps",
+        &[
+            &["info"],
+            &["check"],
+            &["offcputime", "--by", "comm"],
+            &["offcputime", "--folded"],
+            &["wakeuptime", "--by", "comm"],
+            &["runqslower", "--min", "0", "--top", "10"],
+        ],
+    ),
+    (
+        "calls",
+        &[
+            &["info"],
+            &["check"],
+            &["syscount"],
+            &["syscount", "--failed", "--by", "syscall,errno"],
+            &["syscount", "--by", "comm"],
+            &["syscount", "--compat"],
+        ],
+    ),
+    (
+        "stat",
+        &[
+            &["info"],
+            &["check"],
+            &["pidstat"],
+            &["pidstat", "--interval", "all"],
+            &["pidstat", "-d"],
+            &["pidstat", "-r"],
+            &["pidstat", "-w"],
+            &["pidstat", "-v"],
         ],
     ),
     (
