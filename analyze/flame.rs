@@ -133,6 +133,12 @@ impl<'a> Flame<'a> {
         Ok(Self { context, groups, stacks, shown: (!kernel, !user) })
     }
 
+    /// Of stacks that programs at tracepoints have taken: without these programs.
+    pub fn without_probes(mut self) -> Self {
+        self.stacks = self.stacks.without_probes();
+        self
+    }
+
     /// As the options ask.
     pub fn answer(&self, grouping: &Grouping, subject: &Subject) -> Result<Answer> {
         let answer = self.folded_answer().map_or_else(|| self.top(grouping, subject), Ok)?;

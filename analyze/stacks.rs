@@ -41,6 +41,13 @@ pub(crate) struct Function {
     pub inlined: bool,
 }
 
+impl Function {
+    fn is_probe(&self) -> bool {
+        let names = ["bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"];
+        self.kernel && names.iter().any(|name| self.name.starts_with(name))
+    }
+}
+
 /// All stacks of a trace.
 pub(crate) struct Stacks {
     stacks: Option<Arc<Identity>>,
@@ -70,6 +77,12 @@ impl Stacks {
             functions.insert(*key, list.iter().enumerate().map(|part| Arc::new(function(part))).collect());
         }
         Self { stacks: trace.identity("stack"), functions }
+    }
+
+    /// Leaves out the tracing itself: a stack that a tracepoint's program takes begins with that program.
+    pub fn without_probes(mut self) -> Self {
+        self.functions.retain(|_, list| !list.iter().all(|function| function.is_probe()));
+        self
     }
 
     /// The functions of a stack, innermost first; none for stack 0 and for stacks that are not in the trace.

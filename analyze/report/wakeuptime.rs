@@ -37,7 +37,7 @@ const SUBJECT: Subject = Subject { title: "Time until woken", unit: "us", own: "
 fn run(context: &Context) -> Result<Answer> {
     let default = if flame::wants_lines(context) { "comm,waker_comm" } else { "none" };
     let (grouping, groups) = gather(context, default)?;
-    let answer = Flame::new(context, &groups)?.answer(&grouping, &SUBJECT)?;
+    let answer = Flame::new(context, &groups)?.without_probes().answer(&grouping, &SUBJECT)?;
     Ok(spread::threshold(context.trace).into_iter().fold(answer, Answer::note))
 }
 
@@ -55,7 +55,7 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
 /// The layout of bcc's stack tools: the stack of the waker, then whom it woke, and who it is.
 fn compat(context: &Context, _: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
     let (_, groups) = gather(context, "comm,waker_comm").map_err(io::Error::other)?;
-    Flame::new(context, &groups).map_err(io::Error::other)?.print(out)
+    Flame::new(context, &groups).map_err(io::Error::other)?.without_probes().print(out)
 }
 
 #[cfg(test)]
@@ -66,7 +66,8 @@ mod tests {
     fn the_waker_has_a_name_of_its_own() {
         let mut tape = Tape::new();
         tape.stacks().sched().task(0, 7, 7, "web").task(0, 8, 8, "wrk");
-        tape.frame(1, true, 0, "wake_up").stack(1, &[1]);
+        tape.frame(1, true, 0, "wake_up").frame(2, true, 0, "bpf_trace_run1").frame(3, true, 0, "bpf_prog_1f_sched_waking__tp");
+        tape.stack(1, &[3, 2, 1]);
         tape.event("sched_wake", 5, [7, 3_000_000, 8, 1, 1, 0]);
         let (exit, out, _) = tape.run(&["wakeuptime", "--format", "csv", "--by", "waker_comm,comm"]);
         assert_eq!(
