@@ -148,7 +148,7 @@ fn a_pattern_says_which_function_it_was() {
     let label = |number: i128| {
         let name =
             |row: &Row| bytes(row, "name") == b"functions.function" && known(row, "value") == Some(number);
-        let row = rows(&trace, "enum").into_iter().find(name).expect("a name");
+        let row = super::trace::rows(&trace, "enum").into_iter().find(name).expect("a name");
         String::from_utf8_lossy(bytes(&row, "label")).into_owned()
     };
     let hits: Vec<String> = column(&rows(&trace, "functions"), "function").into_iter().map(label).collect();
