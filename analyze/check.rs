@@ -7,6 +7,7 @@ use super::answer::{Answer, Body};
 use super::clock::SECOND;
 use super::trace::Trace;
 use crate::schema::Role;
+use crate::schema::frame::Kind;
 use crate::schema::reader::{Frame, Scratch};
 use rayon::prelude::*;
 use serde_json::json;
@@ -14,9 +15,13 @@ use serde_json::json;
 /// The answer. What it finds, every other verb would find later: the losses are the trace's own.
 pub(crate) fn answer(trace: &Trace) -> Answer {
     let frames: Vec<&Frame> =
-        trace.reader.frames.iter().filter(|frame| frame.header.kind.has_rows()).collect();
+        trace.reader.frames.iter().filter(|frame| !matches!(frame.header.kind, Kind::Unknown(_))).collect();
     let read = |scratch: &mut Scratch, frame: &&Frame| {
-        trace.read(frame, None, scratch).map_or(0, |rows| rows.len() as u64)
+        if frame.header.kind.has_rows() {
+            return trace.read(frame, None, scratch).map_or(0, |rows| rows.len() as u64);
+        }
+        trace.verify(frame, scratch);
+        0
     };
     let rows: u64 = trace.install(|| frames.par_iter().map_init(Scratch::new, read).sum());
     let unreadable = trace.unreadable();
@@ -119,6 +124,7 @@ fn stop(trace: &Trace) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Frame, Kind};
     use crate::analyze::testkit::{Tape, run_bytes};
 
     fn tape() -> Tape {
@@ -150,6 +156,20 @@ mod tests {
         let (exit, out, _) = run_bytes(&bytes, &["tcpsend", "--interval", "all", "--format", "csv"]);
         assert_eq!(exit, 3);
         assert!(out.contains("true,300,"), "{out}");
+    }
+
+    #[test]
+    fn a_copy_of_the_definitions_is_looked_at_too() {
+        let mut bytes = tape().bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let spare = |frame: &&Frame| matches!(frame.header.kind, Kind::Tables | Kind::Checkpoint);
+        let frame = trace.reader.frames.iter().filter(spare).last().expect("a checkpoint at the end");
+        let at = frame.offset as usize + frame.header.header_length() + 20;
+        bytes[at] ^= 0x10;
+        let (exit, out, _) = run_bytes(&bytes, &["check"]);
+        assert_eq!(exit, 3, "{out}");
+        let found = out.lines().find(|line| line.starts_with("unreadable")).unwrap_or_default();
+        assert!(found.ends_with(" 1 frames"), "{out}");
     }
 
     #[test]

@@ -206,7 +206,9 @@ impl Ledger {
         let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table) && overlap(gap.window, window));
         losses.missing_rows = sum(gaps.map(|gap| gap.rows));
         for (offset, frame) in trace.unreadable() {
-            if tables.contains(&frame.table) && window.touches(frame.times.0, frame.times.1) {
+            // A frame without rows is of no table and of no time: only `check` looks at those.
+            let asked = tables.contains(&frame.table) && window.touches(frame.times.0, frame.times.1);
+            if asked || frame.rows == 0 {
                 losses.missing_rows = losses.missing_rows.saturating_add(frame.rows);
                 losses.damage.push(format!("byte {offset}: {}", frame.why));
             }

@@ -122,6 +122,13 @@ impl Trace {
         }
     }
 
+    /// Unpacks a frame without rows, such as a checkpoint; what cannot be is noted.
+    pub fn verify(&self, frame: &Frame, scratch: &mut Scratch) {
+        if let Err(error) = self.reader.verify(frame, scratch) {
+            self.note(frame, error.to_string());
+        }
+    }
+
     fn note(&self, frame: &Frame, why: String) {
         let header = &frame.header;
         let noted = Unreadable {

@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tapedeck::schema::reader::{Frame, Scratch};
 use tapedeck::schema::{FormatError, TraceReader};
 
 const STORM: [&str; 5] = ["sends", "--count", "1000000000", "--size", "50"];
@@ -97,17 +98,18 @@ fn a_power_cut_costs_what_was_not_synced_and_says_so() {
         let mut holed = bytes.clone();
         holed[page * 4096..(page + 1) * 4096].fill(0);
         let trace = TraceReader::from_bytes(holed).expect("a file with a hole opens");
-        let mut scratch = tapedeck::schema::reader::Scratch::new();
+        let mut scratch = Scratch::new();
         let unreadable = trace
             .frames
             .iter()
             .filter(|frame| frame.header.kind.has_rows() && trace.read(frame, None, &mut scratch).is_err())
             .count();
+        let broken = |frame: &Frame| trace.verify(frame, &mut Scratch::new()).is_err();
         assert!(
-            unreadable > 0 || !trace.damage.is_empty() || trace.footer.is_none(),
+            trace.frames.iter().any(broken) || !trace.damage.is_empty() || trace.footer.is_none(),
             "page {page}: nobody noticed"
         );
-        let hit = |frame: &&tapedeck::schema::reader::Frame| {
+        let hit = |frame: &&Frame| {
             let end = frame.offset + frame.header.length();
             frame.header.kind.has_rows()
                 && frame.offset < (page as u64 + 1) * 4096
