@@ -344,7 +344,8 @@ fn with_keys(def: &TableDef, wanted: &[usize]) -> Vec<bool> {
     for &index in wanted {
         let Some(column) = def.columns.get(index) else { continue };
         needed[index] = true;
-        if let Some(key) = def.column(&column.by) {
+        // The writer uses no key that has a key of its own.
+        if let Some(key) = def.column(&column.by).filter(|&key| def.columns[key].by.is_empty()) {
             needed[key] = true;
         }
     }
