@@ -163,7 +163,7 @@ mod tests {
         let mut bytes = tape().bytes();
         let trace = Tape::open_bytes(bytes.clone(), 1);
         let spare = |frame: &&Frame| matches!(frame.header.kind, Kind::Tables | Kind::Checkpoint);
-        let frame = trace.reader.frames.iter().filter(spare).last().expect("a checkpoint at the end");
+        let frame = trace.reader.frames.iter().rfind(spare).expect("a checkpoint at the end");
         let at = frame.offset as usize + frame.header.header_length() + 20;
         bytes[at] ^= 0x10;
         let (exit, out, _) = run_bytes(&bytes, &["check"]);
