@@ -98,23 +98,16 @@ fn who_wakes_a_wanted_task_is_a_number_and_no_name() {
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
     // Its echo wakes the reader; what it does for a living is nobody's business.
     let script = "while echo x; do sleep 0.01; done >\"$0\"";
-    let mut stranger = Command::new(installed.add(Path::new("/bin/sh"), "stranger-shell"));
+    let mut stranger = Command::new(installed.add(Path::new("/bin/bash"), "stranger-shell"));
     let mut stranger = stranger.args(["-c", script, words]).spawn().expect("a shell");
     let path = fifo.with_file_name("trace.bin");
     let mut capture = Command::new(CAPTURE);
-    capture.arg("-o").arg(&path).args([
-        "-g",
-        "sched,proc",
-        "--min-wait",
-        "5ms",
-        "--",
-        "head",
-        "-n",
-        "40",
-        words,
-    ]);
+    capture.arg("-o").arg(&path).args(["-g", "sched,proc", "--min-wait", "5ms", "--"]);
+    // A stranger that does not begin would let the reader wait for ever.
+    capture.args(["timeout", "20", "head", "-n", "40", words]);
     let output = capture.output().expect("capture runs");
-    stranger.wait().expect("a broken pipe ends it");
+    _ = stranger.kill(); // if a broken pipe has not ended it
+    stranger.wait().expect("our own child");
     assert!(output.status.success(), "{}", super::support::text(&output));
     let by_stranger = |row: &&Row| known(row, "waker") == Some(stranger.id().into());
     let wakes = rows(&path, "sched_wake");
