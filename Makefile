@@ -30,7 +30,7 @@ test: ## all tests; those that load BPF programs need root and say so when they 
 test-kernels: dist ## the static capture in guests with other kernels (KERNELS="5.10 6.12" to choose)
 	contrib/setup.sh --tests
 	cargo build --bin analyze
-	tests/guests/run.sh
+	ANALYZE=$${ANALYZE:-target/debug/analyze} tests/guests/run.sh
 
 # libelf and zlib come from the system here, and libbpf-sys looks for their archives in this folder only.
 # Naming the target keeps crt-static away from build scripts and procedural macros, which cannot be static.
