@@ -16,6 +16,8 @@ use std::sync::Arc;
 const GROUP: &str = "named";
 /// What the reports on them need.
 pub(crate) const NEEDS: &[Need] = &[Need { table: ANY, group: GROUP }];
+/// Of hits that were added up: how many.
+pub(crate) const HITS: &str = "hits";
 /// Columns that are no arguments: those that all have, of calls, and of stacks.
 const COMMON: [&str; 8] = ["ts", "cpu", "tid", "function", "latency", "ret", STACKS[0], STACKS[1]];
 /// Stacks, where the probe asks for them.
@@ -31,10 +33,40 @@ pub(crate) fn tables<'a>(context: &Context<'a>, columns: &[&str]) -> Result<Vec<
     } else {
         ("anything", "'t:sched:sched_switch'")
     };
-    find(context, columns, |_| true)?.ok_or_else(|| {
-        Failure::cannot(format!("this trace has no probe of the user's own that records {what}"))
-            .hint(format!("record one: capture -e {example} …"))
-    })
+    if let Some(found) = find(context, columns, |table| !adds_up(table))? {
+        return Ok(found);
+    }
+    if let Some(added) = find(context, &[], adds_up)? {
+        let reason =
+            format!("the hits of {} were added up in the kernel, and not recorded one by one", added[0].name);
+        return Err(Failure::cannot(reason).hint("leave {count} and {hist} out of the probe"));
+    }
+    Err(Failure::cannot(format!("this trace has no probe of the user's own that records {what}"))
+        .hint(format!("record one: capture -e {example} …")))
+}
+
+/// Tables of hits, and of what hits add up to, for a report that counts them.
+///
+/// # Errors
+/// When there is none, with what to record.
+pub(crate) fn all<'a>(context: &Context<'a>) -> Result<Vec<&'a Arc<TableDef>>, Failure> {
+    find(context, &[], |_| true)?.map_or_else(|| tables(context, &[]), Ok)
+}
+
+/// The same of probes that have a value, or what it adds up to.
+///
+/// # Errors
+/// When there is none, with what to record.
+pub(crate) fn of_value<'a>(context: &Context<'a>, value: &str) -> Result<Vec<&'a Arc<TableDef>>, Failure> {
+    let sum = format!("{value}_sum");
+    let mut found = find(context, &[value], |table| !adds_up(table))?.unwrap_or_default();
+    found.extend(find(context, &[&sum], adds_up)?.unwrap_or_default());
+    if found.is_empty() { tables(context, &[value]) } else { Ok(found) }
+}
+
+/// Whether its rows are what hits add up to, and not hits.
+pub(crate) fn adds_up(table: &TableDef) -> bool {
+    table.column("since").is_some() && table.column(HITS).is_some() && table.column("tid").is_none()
 }
 
 /// The same for a report on stacks: tables that have a stack of one kind at least.
@@ -59,7 +91,7 @@ pub(crate) fn of_preset<'a>(
     columns: &[&str],
     is: fn(&TableDef) -> bool,
 ) -> Result<Vec<&'a Arc<TableDef>>, Failure> {
-    find(context, columns, is)?.ok_or_else(|| {
+    find(context, columns, |table| is(table) && !adds_up(table))?.ok_or_else(|| {
         Failure::cannot(format!("this trace has no probes of preset '{preset}'"))
             .hint(format!("record them: capture -e {preset} …"))
     })
@@ -69,7 +101,7 @@ pub(crate) fn of_preset<'a>(
 fn find<'a>(
     context: &Context<'a>,
     columns: &[&str],
-    is: fn(&TableDef) -> bool,
+    is: impl Fn(&TableDef) -> bool,
 ) -> Result<Option<Vec<&'a Arc<TableDef>>>, Failure> {
     let all: Vec<_> = context.trace.tables.iter().filter(|table| is_named(table)).collect();
     let has = |table: &TableDef| is(table) && columns.iter().all(|name| table.column(name).is_some());

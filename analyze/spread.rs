@@ -1,9 +1,10 @@
 //! How a duration is distributed, by group: exact percentiles and bcc's histogram.
 
 use super::answer::{Answer, Body};
+use super::coarse::{Coarse, NOTE, Place};
 use super::group::{Group, Grouping, Merge};
 use super::load::Scan;
-use super::quantile::{Keep, Log2, Samples, USUAL, us};
+use super::quantile::{Keep, Log2, Samples, USUAL, supported, us};
 use super::report::{Context, Flag};
 use super::rows::Value;
 use super::table::{Builder, Output};
@@ -34,8 +35,10 @@ pub(crate) const MILLISECONDS: Flag =
 pub(crate) struct Spread {
     /// All of them.
     pub values: Samples,
-    /// What they add up to.
+    /// What they and the coarse ones add up to.
     pub sum: u64,
+    /// Those that were added up in the kernel.
+    pub coarse: Coarse,
     histogram: Log2,
 }
 
@@ -43,6 +46,7 @@ impl Merge for Spread {
     fn merge(&mut self, later: Self) {
         self.values.merge(later.values);
         self.sum = self.sum.saturating_add(later.sum);
+        self.coarse.merge(later.coarse);
         self.histogram.merge(&later.histogram);
     }
 }
@@ -55,9 +59,44 @@ impl Spread {
         self.histogram.add(shown);
     }
 
+    /// Counts values that were added up: how many, their sum and the largest.
+    pub fn add_up(&mut self, place: Place, count: u64, (sum, most): (u64, u64)) {
+        self.coarse.add(place, count, sum, most);
+        self.sum = self.sum.saturating_add(sum);
+        match place {
+            Place::At(value) => self.histogram.add_slot(value.max(1).ilog2() as usize, count),
+            Place::Slot(slot) => self.histogram.add_slot(usize::try_from(slot).unwrap_or(usize::MAX), count),
+            Place::Unknown => {}
+        }
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.coarse.len().saturating_add(self.values.len() as u64)
+    }
+
     /// Their mean.
     pub fn mean(&self) -> Option<f64> {
-        (self.values.len() > 0).then(|| self.sum as f64 / self.values.len() as f64)
+        (self.count() > 0).then(|| self.sum as f64 / self.count() as f64)
+    }
+
+    /// What durations add up to.
+    pub fn total_us(&self) -> Option<f64> {
+        (self.count() > 0).then(|| us(self.sum))
+    }
+
+    /// The largest.
+    pub fn max(&self) -> Option<u64> {
+        self.values.max().max(self.coarse.max())
+    }
+
+    /// A quantile, above the median where n says more than the maximum does.
+    pub fn quantile(&mut self, q: f64) -> Option<f64> {
+        if self.coarse.len() > 0 {
+            return self.coarse.quantile(&self.values, q);
+        }
+        let known = q <= 0.5 || supported(self.values.len(), q);
+        self.values.quantile(q).filter(|_| known).map(|value| value as f64)
     }
 }
 
@@ -137,14 +176,22 @@ fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -
     table
 }
 
+/// What to know of quantiles of values that were added up.
+pub(crate) fn remark<'a>(answer: Answer, mut spreads: impl Iterator<Item = &'a Spread>) -> Answer {
+    if spreads.any(|spread| spread.coarse.rounded()) { answer.note(NOTE) } else { answer }
+}
+
+/// The histogram of all groups together.
+pub(crate) fn together<'a>(spreads: impl Iterator<Item = &'a Spread>) -> Log2 {
+    let mut all = Log2::default();
+    spreads.for_each(|spread| all.merge(&spread.histogram));
+    all
+}
+
 /// A histogram for each of the groups, with its title; of many, one of all together.
 pub(crate) fn pictures(names: &[&str], groups: &[Group<Spread>]) -> Vec<(String, Log2)> {
     if groups.len() > PICTURES || names.is_empty() {
-        let mut all = Log2::default();
-        for group in groups {
-            all.merge(&group.state.histogram);
-        }
-        return vec![(String::new(), all)];
+        return vec![(String::new(), together(groups.iter().map(|group| &group.state)))];
     }
     let title = |group: &Group<Spread>| {
         let keys = names.iter().zip(&group.keys).map(|(name, key)| format!("{name} = {}", shown(key)));

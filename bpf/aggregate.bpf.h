@@ -48,6 +48,22 @@ static __always_inline void count_added(void)
 		__sync_fetch_and_add(&state->added, 1);
 }
 
+/* Where a value's power of two is part of a key: the key of those that have none. */
+#define NO_SLOT 255
+
+static __always_inline __u32 log2_of(__u64 value)
+{
+	__u32 log = 0;
+
+	for (int shift = 32; shift; shift /= 2) {
+		if (value >> shift) {
+			value >>= shift;
+			log += shift;
+		}
+	}
+	return log;
+}
+
 static __always_inline void *add_up(void *map, const void *key, const void *zero, __u32 table)
 {
 	void *sums = bpf_map_lookup_elem(map, key);

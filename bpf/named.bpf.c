@@ -9,6 +9,7 @@
  */
 #include "named_call.bpf.h"
 #include "named_stack.bpf.h"
+#include "named_sum.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -19,7 +20,7 @@ static __always_inline void fill(void *ctx, const __u64 *value, const struct cal
 		bpf_probe_read_kernel((void *)hit + sizeof(struct header), probe.size - sizeof(struct header),
 				      call->record + sizeof(struct header));
 	if (call)
-		fetch_left(hit);
+		fetch_left(hit->value);
 	else
 		fill_arguments(ctx, value, hit);
 	hit->tid = current_tid();
@@ -76,6 +77,10 @@ static __always_inline int record_hit(void *ctx, bool may_sleep)
 	}
 	if (exhausted())
 		return 0;
+	if (probe.sum) {
+		add_hit(ctx, value);
+		return 0;
+	}
 	if (may_sleep)
 		touch_texts(ctx);
 	store(ctx, value, 0);
@@ -128,6 +133,8 @@ static __always_inline int end_call(void *ctx)
 	value[SLOT_LATENCY] = now - call->ts;
 	if (value[SLOT_LATENCY] < probe.threshold || !passes(value, true))
 		count_filtered(probe.table);
+	else if (probe.sum)
+		add_call(ctx, value, call);
 	else
 		store(ctx, value, call);
 	forget_call(key, depth_key);

@@ -16,6 +16,8 @@
 enum { NUMBER, TEXT, DATA_LOC, CONSTANT, AT_RETURN };
 enum { EQ, NE, LT, LE, GT, GE };
 enum { SLOT_RET = ARGS, SLOT_LATENCY, SLOTS };
+/* How hits are added up: how many there are, and of which sum; or by power of two of the value too. */
+enum { SUM_NOT, SUM_COUNT, SUM_BY_SLOT };
 
 /* Follow `hops` pointers, each `offset[i]` past the one before; the value is at offset[hops]. */
 struct fetch {
@@ -49,6 +51,9 @@ struct probe {
 	__u8 cookie; /* the attach cookie says which of several functions it is */
 	__u8 kstack, ustack;
 	__u8 skip; /* frames of the kernel's stack that are ours */
+	__u8 sum;  /* hits are added up, not recorded */
+	__u8 slot; /* of these: of which value the power of two is kept, and the sum; SLOTS: of none */
+	__u8 unused[6];
 };
 
 const volatile struct probe probe = {};
@@ -139,7 +144,7 @@ static __always_inline __u64 fetch_text(void *ctx, const volatile struct fetch *
 }
 
 /* What the call left where its arguments point to; until now their values are the addresses. */
-static __always_inline void fetch_left(struct hit *hit)
+static __always_inline void fetch_left(__u64 *left)
 {
 	for (int i = 0; i < ARGS; i++) {
 		__u64 value = 0;
@@ -148,8 +153,8 @@ static __always_inline void fetch_left(struct hit *hit)
 			break;
 		if (probe.arg[i].kind != AT_RETURN)
 			continue;
-		read_memory(&value, probe.arg[i].size & 15, hit->value[i], probe.arg[i].user);
-		hit->value[i] = value;
+		read_memory(&value, probe.arg[i].size & 15, left[i], probe.arg[i].user);
+		left[i] = value;
 	}
 }
 

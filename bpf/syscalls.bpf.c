@@ -10,7 +10,6 @@
 #include "aggregate.bpf.h"
 #include "running.bpf.h"
 
-#define NO_SLOT 255
 #define TABLE32 0x8000
 
 /* Record each call instead of adding them up. */
@@ -37,19 +36,6 @@ struct outcome {
 };
 
 /* ---- recording ---- */
-
-static __always_inline __u32 log2_of(__u64 value)
-{
-	__u32 log = 0;
-
-	for (int shift = 32; shift; shift /= 2) {
-		if (value >> shift) {
-			value >>= shift;
-			log += shift;
-		}
-	}
-	return log;
-}
 
 static __always_inline __u16 errno_of(__s64 ret)
 {

@@ -14,6 +14,12 @@ use std::time::Duration;
 const HEAD: usize = 16;
 const PREFIX: &str = "agg_";
 
+/// The map of a table.
+#[must_use]
+pub fn map_of(table: &str) -> String {
+    format!("{PREFIX}{table}")
+}
+
 /// The maps of one recording.
 pub struct Aggregates {
     maps: Vec<(usize, MapHandle)>,
@@ -30,7 +36,7 @@ impl Aggregates {
         let mut found = Vec::new();
         for (table, layout) in layouts.iter().enumerate() {
             let name = &layout.def.name;
-            let Some(map) = maps.get(&format!("{PREFIX}{name}")) else { continue };
+            let Some(map) = maps.get(&map_of(name)) else { continue };
             let (key, value) = (map.key_size() as usize, map.value_size() as usize);
             if HEAD + key + value != layout.size {
                 bail!(

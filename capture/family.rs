@@ -4,7 +4,9 @@ use super::knobs::{Fact, Knobs, Variables, set_knobs};
 use super::probes::{Choice, Outcome};
 use super::{kretprobe, refusal, sampling};
 use anyhow::{Context as _, Result, bail};
-use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenProgramMut, ProgramMut};
+use libbpf_rs::{
+    Link, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenMapMut, OpenProgramMut, ProgramMut,
+};
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 
@@ -94,7 +96,7 @@ impl Family {
             };
             match attach(&loaded, &choice, site) {
                 Ok(attached) => {
-                    share(&loaded, maps)?;
+                    share(&loaded, maps, site)?;
                     return Ok(Self {
                         attached,
                         object: loaded,
@@ -194,7 +196,8 @@ fn open(
     let facts = facts.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
     set_knobs(&mut open, variables, knobs.chain(facts))?;
     for mut map in open.maps_mut() {
-        let name = map.name().to_string_lossy().into_owned();
+        site.size(&mut map)?;
+        let name = site.shared_as(&map.name().to_string_lossy());
         if let Some(shared) = maps.get(&name) {
             map.reuse_fd(shared.as_fd()).with_context(|| format!("share the map {name}"))?;
         } else if name == "rings" {
@@ -256,8 +259,21 @@ fn attach(
     Ok(attached)
 }
 
-/// Where programs attach.
+/// Where programs attach, and with which maps.
 pub trait Site {
+    /// The name that objects share a map under: its own, but for maps that this site has alone.
+    fn shared_as(&self, map: &str) -> String {
+        map.to_owned()
+    }
+
+    /// Sizes a map before it is made.
+    ///
+    /// # Errors
+    /// When the map cannot have that size.
+    fn size(&self, _: &mut OpenMapMut) -> libbpf_rs::Result<()> {
+        Ok(())
+    }
+
     /// Before the program is loaded.
     ///
     /// # Errors
@@ -297,9 +313,9 @@ impl Site for Declared {
     }
 }
 
-fn share(object: &Object, maps: &mut SharedMaps) -> Result<()> {
+fn share(object: &Object, maps: &mut SharedMaps, site: &dyn Site) -> Result<()> {
     for map in object.maps() {
-        let name = map.name().to_string_lossy().into_owned();
+        let name = site.shared_as(&map.name().to_string_lossy());
         if !name.contains('.') && !maps.0.contains_key(&name) {
             maps.0.insert(name, MapHandle::try_from(&map)?);
         }

@@ -12,7 +12,9 @@
 //! `-C` counts the hits of each value, or of each combination of several columns (`-C size,comm`); `-H` shows how one
 //! number is distributed: its mean, percentiles that occurred, and a histogram by powers of two. A column is whatever the probe
 //! recorded, `latency` and `ret` of whole calls, or what the event refers to (`comm`, `pid`). Numbers are as they were
-//! recorded: latencies in ns. Of several probes those count that have the column; `--probe` picks some.
+//! recorded: latencies in ns. Of several probes those count that have the column; `--probe` picks some. Hits that the kernel
+//! added up count as those that were recorded one by one, where the column is what they were added up by; of what
+//! `{hist=COLUMN}` added up a percentile is the mean of its power of two, and all else is exact.
 //!
 //! ```text
 //! $ analyze trace.bin argdist -H size --by function
@@ -28,7 +30,7 @@ use crate::analyze::group::{Group, Grouping, Merge, join};
 use crate::analyze::input::Inputs;
 use crate::analyze::load::Scan;
 use crate::analyze::named;
-use crate::analyze::quantile::supported;
+use crate::analyze::named_sums::{self, Hits, Measure};
 use crate::analyze::spread::{self, Spread};
 use crate::analyze::table::Output;
 use anyhow::Result;
@@ -70,15 +72,6 @@ fn run(context: &Context) -> Result<Answer> {
     }
 }
 
-#[derive(Default)]
-struct Hits(u64);
-
-impl Merge for Hits {
-    fn merge(&mut self, later: Self) {
-        self.0 += later.0;
-    }
-}
-
 fn count(context: &Context, columns: &str) -> Result<Answer> {
     let by = match context.options.by.as_deref() {
         None | Some("none") => columns.to_owned(),
@@ -86,9 +79,9 @@ fn count(context: &Context, columns: &str) -> Result<Answer> {
     };
     let mut parts: Vec<Vec<Group<Hits>>> = Vec::new();
     let mut last = None;
-    for scan in scans(context, columns)? {
+    for mut scan in scans(context, columns, false)? {
         let grouping = context.grouping_on(&scan, &by)?;
-        parts.push(grouping.fold(&scan, |hits: &mut Hits, _, _| hits.0 += 1));
+        parts.push(named_sums::count(&grouping, &mut scan)?);
         last = Some(grouping);
     }
     let (groups, grouping) = (join(parts), last.expect("there is a table, or it had said so"));
@@ -104,14 +97,15 @@ fn count(context: &Context, columns: &str) -> Result<Answer> {
     Ok(Answer::of(table.build()?))
 }
 
-/// The rows of the probes that have the columns.
-fn scans<'a>(context: &Context<'a>, columns: &str) -> Result<Vec<Scan<'a>>> {
+/// The rows of the probes that have the columns, or `sums` of the one.
+fn scans<'a>(context: &Context<'a>, columns: &str, sums: bool) -> Result<Vec<Scan<'a>>> {
     let mut found = Vec::new();
     let mut first = None;
-    for table in named::tables(context, &[])? {
+    for table in named::all(context)? {
+        let added = named::adds_up(table) && table.column(&format!("{columns}_sum")).is_some();
         match Inputs::of(context.trace, table).list(columns) {
-            Ok(_) => found.push(context.scan(&table.name)?),
-            Err(reason) => first = first.or(Some(reason)),
+            Err(reason) if !(sums && added) => first = first.or(Some(reason)),
+            _ => found.push(context.scan(&table.name)?),
         }
     }
     match first {
@@ -135,23 +129,15 @@ impl Merge for Numbers {
 }
 
 fn distribute(context: &Context, column: &str) -> Result<Answer> {
-    let scans = scans(context, column)?;
+    let scans = scans(context, column, true)?;
     let keep = context.keep(&scans.iter().collect::<Vec<_>>());
     let mut parts: Vec<Vec<Group<Numbers>>> = Vec::new();
     let mut last = None;
     for mut scan in scans {
-        let input = Inputs::of(context.trace, &scan.def).find(column)?.clone();
-        if input.text {
-            return Err(Failure::usage(format!("-H {column}: text has no histogram: -C counts it")).into());
-        }
-        input.needs(&scan.def).into_iter().for_each(|column| scan.add(column));
+        let value = Measure::of(context, &mut scan, column)?;
         let grouping = context.grouping(&scan)?;
         parts.push(grouping.fold(&scan, |numbers: &mut Numbers, rows, row| {
-            match input.number(rows, row).map(u64::try_from) {
-                Some(Ok(value)) => numbers.spread.add(value, value, &keep),
-                Some(Err(_)) => numbers.negative += 1,
-                None => {}
-            }
+            numbers.negative += value.add(&mut numbers.spread, rows, row, &keep);
         }));
         last = Some(grouping);
     }
@@ -167,18 +153,15 @@ fn answer(
 ) -> Result<Answer> {
     let mut table = context.keys(grouping, &groups);
     let spreads = || groups.iter().map(|group| &group.state.spread);
-    table.ints(context.output("hits"), spreads().map(|spread| Some(spread.values.len() as u64)));
+    table.ints(context.output("hits"), spreads().map(|spread| Some(spread.count())));
     table.floats(context.output("avg"), spreads().map(Spread::mean));
-    let most: Vec<Option<u64>> = spreads().map(|spread| spread.values.max()).collect();
+    let most: Vec<Option<u64>> = spreads().map(Spread::max).collect();
     for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-        let of = |spread: &mut Spread| {
-            let enough = supported(spread.values.len(), quantile);
-            spread.values.quantile(quantile).filter(|_| enough)
-        };
+        let of = |spread: &mut Spread| spread.quantile(quantile).map(|value| value.round() as u64);
         table.ints(context.output(name), groups.iter_mut().map(|group| of(&mut group.state.spread)));
     }
     table.ints(context.output("max"), most.into_iter());
-    let mut answer = Answer::of(table.build()?);
+    let mut answer = spread::remark(Answer::of(table.build()?), groups.iter().map(|group| &group.state.spread));
     let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
     let negative: u64 = groups.iter().map(|group| group.state.negative).sum();
     let spreads: Vec<Group<Spread>> = groups
@@ -243,6 +226,28 @@ mod tests {
         assert_eq!(lines(&["-C", "comm,function", "--top", "1"]), ["web,tick,false,4,50.0"]);
         let compat = tape().run(&["argdist", "-C", "size", "--compat"]).1;
         assert_eq!(compat, "size\n\tCOUNT      EVENT\n\t1          size = 4096\n\t3          size = 16\n");
+    }
+
+    #[test]
+    fn what_was_added_up_counts_as_often_as_it_was_hit() {
+        let mut tape = Tape::new();
+        let columns = ["flags:u32", "hits:u64", "size_log2:u8!255", "size_sum:u64", "size_max:u64"];
+        tape.added_up("alloc", &["malloc"], &columns).task(0, 7, 70, "web");
+        for row in [[0, 7, 0, 1, 60, 4, 1_200, 31], [0, 7, 0, 2, 40, 12, 200_000, 8_000], [0, 7, 0, 3, 25, 255, 0, 0]] {
+            tape.event("alloc", 1_000, row);
+        }
+        let lines = |words: &[&str]| {
+            let (exit, out, messages) = tape.run(&[&["argdist", "--format", "csv"], words].concat());
+            assert_eq!(exit, 0, "{messages}");
+            out.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&["-C", "flags", "--where", "flags < 3"]), ["1,false,60,60.0", "2,false,40,40.0"]);
+        assert_eq!(lines(&["-H", "size"]), ["false,100,2012.0,20,5000,5000,8000"]);
+        assert_eq!(lines(&["-H", "flags"]), ["false,125,1.72,2,3,3,3"]);
+        let (_, out, _) = tape.run(&["argdist", "-H", "size"]);
+        let told = out.contains("less than a factor of 2 off") && out.contains("25 hits with a negative size");
+        assert!(told && out.contains("4096 -> 8191      : 40 "), "{out}");
+        assert_eq!(tape.run(&["argdist", "-C", "size"]).0, 2);
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //!
 //! It counts the probes that the user named (`capture -e`), all of them or those of `--probe`; a pattern
 //! counts by function. A call that is recorded at its return counts there. What a condition in the probe itself left out was
-//! not recorded.
+//! not recorded. Hits that the kernel added up (`{count}`, `{hist}`) count as those that were recorded one by one; an interval
+//! then has those of the recorded intervals (1 s) that end in it.
 //!
 //! ```text
 //! $ analyze trace.bin funccount --by comm,function --interval 1s
@@ -19,8 +20,9 @@
 use super::{Context, Defaults, Flag, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
-use crate::analyze::group::{Group, Merge, join};
+use crate::analyze::group::{Group, join};
 use crate::analyze::named;
+use crate::analyze::named_sums::{self, Hits};
 use crate::analyze::table::Output;
 use anyhow::Result;
 use std::io;
@@ -41,22 +43,13 @@ pub static REPORT: Report = Report {
     compat: Some(compat),
 };
 
-#[derive(Default)]
-struct Hits(u64);
-
-impl Merge for Hits {
-    fn merge(&mut self, later: Self) {
-        self.0 += later.0;
-    }
-}
-
 fn run(context: &Context) -> Result<Answer> {
     let mut parts: Vec<Vec<Group<Hits>>> = Vec::new();
     let mut last = None;
-    for table in named::tables(context, &[])? {
-        let scan = context.scan(&table.name)?;
+    for table in named::all(context)? {
+        let mut scan = context.scan(&table.name)?;
         let grouping = context.grouping(&scan)?;
-        parts.push(grouping.sum(&scan, [], |hits: &mut Hits, []| hits.0 += 1));
+        parts.push(named_sums::count(&grouping, &mut scan)?);
         last = Some(grouping);
     }
     let groups = join(parts);
@@ -89,18 +82,25 @@ mod tests {
         tape.named("free", &["free"], &[], false).task(0, 7, 70, "web").task(0, 8, 80, "db");
         tape.event("alloc", 1_000, [7, 0, 16]).event("alloc", 2_000, [7, 1, 32]).event("alloc", 3_000, [8, 0, 5000]);
         tape.event("free", 4_000, [7, 0]);
-        let lines = |line: &[&str]| {
+        let lines = |tape: &Tape, line: &[&str]| {
             let (exit, out, messages) = tape.run(&[&["funccount", "--format", "csv"], line].concat());
             assert_eq!(exit, 0, "{messages}");
             out.lines().skip(1).map(|line| line.split(',').take(3).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
-        assert_eq!(lines(&[]), ["malloc false 2", "calloc false 1", "free false 1"]);
-        assert_eq!(lines(&["--by", "comm"]), ["web false 3", "db false 1"]);
-        assert_eq!(lines(&["--probe", "alloc", "--where", "arg1 > 4096"]), ["malloc false 1"]);
+        assert_eq!(lines(&tape, &[]), ["malloc false 2", "calloc false 1", "free false 1"]);
+        assert_eq!(lines(&tape, &["--by", "comm"]), ["web false 3", "db false 1"]);
+        assert_eq!(lines(&tape, &["--probe", "alloc", "--where", "arg1 > 4096"]), ["malloc false 1"]);
         let (exit, _, messages) = tape.run(&["funccount", "--probe", "fre"]);
         assert!(exit == 2 && messages.contains("it has alloc, free"), "{messages}");
         let (exit, _, messages) = Tape::new().run(&["funccount"]);
         assert!(exit == 6 && messages.contains("capture -e"), "{messages}");
+        tape.added_up("sums", &["realloc"], &["size:u64", "hits:u64"]);
+        tape.event("sums", 9_000, [0, 7, 0, 16, 400]).event("sums", 9_000, [0, 8, 0, 5000, 50]);
+        assert_eq!(lines(&tape, &[])[0], "realloc false 450");
+        assert_eq!(lines(&tape, &["--by", "comm", "--probe", "sums"]), ["web false 400", "db false 50"]);
+        assert_eq!(lines(&tape, &["--probe", "sums", "--where", "size > 4096"]), ["realloc false 50"]);
+        let (exit, _, messages) = tape.run(&["trace", "--probe", "sums"]);
+        assert!(exit == 6 && messages.contains("added up in the kernel"), "{messages}");
         let (_, out, _) = tape.run(&["funccount", "--compat", "--probe", "free"]);
         assert!(out.ends_with("free                                        1\n"), "{out}");
     }

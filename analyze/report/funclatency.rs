@@ -9,7 +9,9 @@
 //! Calls are those of probes that record whole calls (`capture -e fx:…`, `kr:…`, `ur:…`), from entry to
 //! return, what they call and wait for included. A recursive call is a call of its own, inside the outer one. Calls
 //! that had not returned when the recording ended, or that never did, are not in it.
-//! Percentiles are values that occurred; with `--hist` a histogram by powers of two.
+//! Percentiles are values that occurred; with `--hist` a histogram by powers of two. Of calls that were added up in the kernel
+//! counts, sums and the longest are exact: with `{hist}` a percentile is the mean of the power of two that holds it, with
+//! `{count}` there is none; an interval has what the recorded intervals (1 s) that end in it have.
 //!
 //! ```text
 //! $ analyze trace.bin funclatency --hist --where "comm = 'redis-server'"
@@ -18,9 +20,10 @@
 
 use super::{Context, Defaults, Flag, Report};
 use crate::analyze::answer::{Answer, Body};
-use crate::analyze::group::{Group, Merge, join};
+use crate::analyze::group::{Group, join};
 use crate::analyze::named;
-use crate::analyze::quantile::{Keep, Log2, Samples};
+use crate::analyze::named_sums::Measure;
+use crate::analyze::spread::{self, Spread};
 use crate::analyze::table::Output;
 use anyhow::Result;
 
@@ -28,7 +31,7 @@ use anyhow::Result;
 pub static REPORT: Report = Report {
     name: "funclatency",
     question: "how long do calls of a function take?",
-    exactness: "calls that returned, from entry to return; percentiles are values that occurred",
+    exactness: "calls that returned, from entry to return; percentiles are values that occurred, or, of what was added up, means",
     needs: named::NEEDS,
     outputs: &[
         Output::count("calls", "", "calls that returned"),
@@ -48,70 +51,42 @@ pub static REPORT: Report = Report {
     compat: None,
 };
 
-#[derive(Default)]
-struct Calls {
-    total: u64,
-    longest: u64,
-    latencies: Samples,
-}
-
-impl Merge for Calls {
-    fn merge(&mut self, later: Self) {
-        self.total = self.total.saturating_add(later.total);
-        self.longest = self.longest.max(later.longest);
-        self.latencies.merge(later.latencies);
-    }
-}
-
-impl Calls {
-    fn add(&mut self, latency: u64, keep: &Keep) {
-        self.total = self.total.saturating_add(latency);
-        self.longest = self.longest.max(latency);
-        self.latencies.add(latency, keep);
-    }
-}
-
 fn run(context: &Context) -> Result<Answer> {
     let mut scans = Vec::new();
-    for table in named::tables(context, &["latency"])? {
+    for table in named::of_value(context, "latency")? {
         let mut scan = context.scan(&table.name)?;
-        let latency = scan.column("latency")?;
-        scans.push((scan, latency));
+        let value = Measure::of(context, &mut scan, "latency")?;
+        scans.push((scan, value));
     }
     let keep = context.keep(&scans.iter().map(|(scan, _)| scan).collect::<Vec<_>>());
-    let mut parts: Vec<Vec<Group<Calls>>> = Vec::new();
+    let mut parts: Vec<Vec<Group<Spread>>> = Vec::new();
     let mut last = None;
-    for (scan, latency) in &scans {
+    for (scan, value) in &scans {
         let grouping = context.grouping(scan)?;
-        let add = |calls: &mut Calls, [ns]: [Option<i64>; 1]| calls.add(ns.unwrap_or(0).cast_unsigned(), &keep);
-        parts.push(grouping.sum(scan, [*latency], add));
+        parts.push(grouping.fold(scan, |calls: &mut Spread, rows, row| {
+            value.add(calls, rows, row, &keep);
+        }));
         last = Some(grouping);
     }
     let mut groups = join(parts);
     let grouping = last.expect("there is a table, or it had said so");
+    let us = |ns: f64| ns / 1e3;
     let quantiles: Vec<[Option<f64>; 3]> =
-        groups.iter_mut().map(|group| [0.5, 0.9, 0.99].map(|q| group.state.latencies.us(q))).collect();
+        groups.iter_mut().map(|group| [0.5, 0.9, 0.99].map(|q| group.state.quantile(q).map(us))).collect();
     let calls = || groups.iter().map(|group| &group.state);
-    let micros = |calls: &Calls, ns: f64| (calls.latencies.len() > 0).then_some(ns / 1e3);
     let mut table = context.keys(&grouping, &groups);
     table
-        .ints(context.output("calls"), calls().map(|calls| Some(calls.latencies.len() as u64)))
-        .floats(context.output("total_us"), calls().map(|calls| micros(calls, calls.total as f64)))
-        .floats(
-            context.output("avg_us"),
-            calls().map(|calls| micros(calls, calls.total as f64 / calls.latencies.len() as f64)),
-        )
+        .ints(context.output("calls"), calls().map(|calls| Some(calls.count())))
+        .floats(context.output("total_us"), calls().map(Spread::total_us))
+        .floats(context.output("avg_us"), calls().map(|calls| calls.mean().map(us)))
         .floats(context.output("p50_us"), quantiles.iter().map(|of| of[0]))
         .floats(context.output("p90_us"), quantiles.iter().map(|of| of[1]))
         .floats(context.output("p99_us"), quantiles.iter().map(|of| of[2]))
-        .floats(context.output("max_us"), calls().map(|calls| micros(calls, calls.longest as f64)));
-    let mut answer = Answer::of(table.build()?);
+        .floats(context.output("max_us"), calls().map(|calls| calls.max().map(|ns| us(ns as f64))));
+    let mut answer = spread::remark(Answer::of(table.build()?), calls());
     if context.flag("hist").is_some() {
-        let mut histogram = Log2::default();
-        for calls in calls() {
-            calls.latencies.each(|latency, n| histogram.add_slot(latency.max(1).ilog2() as usize, n));
-        }
-        answer.section("latency", "latency", Body::Histogram(Box::new(histogram), "nsecs"));
+        let histogram = Box::new(spread::together(calls()));
+        answer.section("latency", "latency", Body::Histogram(histogram, "nsecs"));
     }
     Ok(answer)
 }
@@ -119,6 +94,23 @@ fn run(context: &Context) -> Result<Answer> {
 #[cfg(test)]
 mod tests {
     use crate::analyze::testkit::Tape;
+
+    #[test]
+    fn of_what_was_added_up_percentiles_are_means_and_the_rest_is_exact() {
+        let mut tape = Tape::new();
+        let sums = ["latency_sum:u64?ns", "latency_max:u64?ns"];
+        tape.added_up("nap", &["nap"], &[&["ret:i32", "hits:u64", "latency_log2:u8"][..], &sums].concat());
+        tape.added_up("tick", &["tick"], &[&["ret:i32", "hits:u64"][..], &sums].concat()).task(0, 7, 70, "web");
+        tape.event("nap", 1_000, [0, 7, 0, 0, 60, 12, 300_000, 8_000]);
+        tape.event("nap", 1_000, [0, 7, 0, -4, 40, 14, 800_000, 30_000]);
+        tape.event("tick", 1_000, [0, 7, 0, 1, 4, 4_000, 2_000]);
+        let (exit, out, messages) = tape.run(&["funclatency", "--format", "csv"]);
+        assert_eq!(exit, 0, "{messages}");
+        let lines: Vec<&str> = out.lines().skip(1).collect();
+        assert_eq!(lines, ["nap,false,100,1100.0,11.0,5.0,20.0,20.0,30.0", "tick,false,4,4.0,1.0,,,,2.0"]);
+        let (_, out, _) = tape.run(&["funclatency", "--by", "ret", "--probe", "nap", "--hist"]);
+        assert!(out.contains("less than a factor of 2 off") && out.contains("16384 -> 32767     : 40 "), "{out}");
+    }
 
     #[test]
     fn latencies_are_exact_and_a_histogram_holds_each_call() {

@@ -26,14 +26,15 @@
 
 use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::{Answer, Body};
+use crate::analyze::coarse::Place;
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::group::{Group, Grouping, Merge, join};
 use crate::analyze::load::Scan;
-use crate::analyze::quantile::{Keep, Log2, Samples, supported};
+use crate::analyze::quantile::Keep;
 use crate::analyze::rows::Rows;
+use crate::analyze::spread::{self, Spread};
 use crate::analyze::table::{Output, TIME};
 use anyhow::Result;
-use std::collections::BTreeMap;
 use std::io;
 
 /// System calls by number, process or error.
@@ -72,12 +73,7 @@ struct Calls {
     count: u64,
     errors: u64,
     open: u64,
-    total: u64,
-    longest: u64,
-    /// Latencies, where each call was recorded.
-    exact: Samples,
-    /// Calls and sum of latencies per power of two, where not.
-    slots: BTreeMap<u64, (u64, u64)>,
+    latency: Spread,
 }
 
 impl Merge for Calls {
@@ -85,46 +81,7 @@ impl Merge for Calls {
         self.count = self.count.saturating_add(later.count);
         self.errors = self.errors.saturating_add(later.errors);
         self.open = self.open.saturating_add(later.open);
-        self.total = self.total.saturating_add(later.total);
-        self.longest = self.longest.max(later.longest);
-        self.exact.merge(later.exact);
-        for (slot, sums) in later.slots {
-            self.add_slot(slot, sums);
-        }
-    }
-}
-
-impl Calls {
-    fn add_slot(&mut self, slot: u64, (calls, total): (u64, u64)) {
-        let sums = self.slots.entry(slot).or_default();
-        *sums = (sums.0 + calls, sums.1 + total);
-    }
-
-    /// How many have a latency.
-    fn timed(&self) -> u64 {
-        self.exact.len() as u64 + self.slots.values().map(|sums| sums.0).sum::<u64>()
-    }
-
-    fn average(&self) -> Option<f64> {
-        let timed = self.timed();
-        (timed > 0).then(|| self.total as f64 / timed as f64 / 1e3)
-    }
-
-    fn quantile(&mut self, q: f64) -> Option<f64> {
-        if self.slots.is_empty() {
-            return self.exact.us(q);
-        }
-        let timed = self.timed();
-        if q > 0.5 && !supported(timed as usize, q) {
-            return None;
-        }
-        let rank = (timed as f64 * q).ceil() as u64;
-        let mut below = 0;
-        let (calls, total) = self.slots.values().find(|sums| {
-            below += sums.0;
-            below >= rank
-        })?;
-        Some(*total as f64 / *calls as f64 / 1e3)
+        self.latency.merge(later.latency);
     }
 }
 
@@ -147,11 +104,6 @@ fn run(context: &Context) -> Result<Answer> {
     let groups = join(parts);
     let (_, grouping) = tables.last().expect("one table is read even if it is empty");
     let mut answer = fill(context, grouping, groups)?;
-    if tables[0].0 == "syscall_agg" {
-        answer = answer.note(
-            "added up in the kernel: a percentile is the mean of its power of two, less than a factor of 2 off",
-        );
-    }
     answer.sort = context.flag("latency").map(|_| "total_us");
     Ok(answer)
 }
@@ -180,9 +132,7 @@ fn each(scan: &mut Scan, keep: Keep) -> Result<Add> {
         calls.count += 1;
         calls.errors = calls.errors.saturating_add(u64::from(rows.raw(errno, row) != 0));
         if let Some(latency) = rows.get(latency, row).map(i64::cast_unsigned) {
-            calls.total = calls.total.saturating_add(latency);
-            calls.longest = calls.longest.max(latency);
-            calls.exact.add(latency, &keep);
+            calls.latency.add(latency, latency, &keep);
         }
     }))
 }
@@ -199,43 +149,34 @@ fn sums(scan: &mut Scan) -> Result<Add> {
         calls.count = calls.count.saturating_add(number);
         calls.errors = calls.errors.saturating_add(if rows.raw(errno, row) == 0 { 0 } else { number });
         if let Some(slot) = rows.get(slot, row) {
-            calls.total = calls.total.saturating_add(rows.raw(total, row));
-            calls.longest = calls.longest.max(rows.raw(longest, row));
-            calls.add_slot(slot.cast_unsigned(), (number, rows.raw(total, row)));
+            let sums = (rows.raw(total, row), rows.raw(longest, row));
+            calls.latency.add_up(Place::Slot(slot.cast_unsigned()), number, sums);
         }
     }))
 }
 
 fn fill(context: &Context, grouping: &Grouping, mut groups: Vec<Group<Calls>>) -> Result<Answer> {
+    let us = |ns: f64| ns / 1e3;
     let quantiles: Vec<[Option<f64>; 2]> =
-        groups.iter_mut().map(|group| [0.5, 0.99].map(|q| group.state.quantile(q))).collect();
+        groups.iter_mut().map(|group| [0.5, 0.99].map(|q| group.state.latency.quantile(q).map(us))).collect();
     let calls = || groups.iter().map(|group| &group.state);
-    let timed = |calls: &Calls| calls.timed() > 0;
-    let micros = |calls: &Calls, ns: u64| timed(calls).then_some(ns as f64 / 1e3);
+    let latencies = || calls().map(|calls| &calls.latency);
     let mut table = context.keys(grouping, &groups);
     table
         .ints(context.output("calls"), calls().map(|calls| Some(calls.count)))
         .ints(context.output("errors"), calls().map(|calls| Some(calls.errors)))
-        .floats(context.output("total_us"), calls().map(|calls| micros(calls, calls.total)))
-        .floats(context.output("avg_us"), calls().map(Calls::average))
+        .floats(context.output("total_us"), latencies().map(Spread::total_us))
+        .floats(context.output("avg_us"), latencies().map(|latency| latency.mean().map(us)))
         .floats(context.output("p50_us"), quantiles.iter().map(|of| of[0]))
         .floats(context.output("p99_us"), quantiles.iter().map(|of| of[1]))
-        .floats(context.output("max_us"), calls().map(|calls| micros(calls, calls.longest)))
+        .floats(context.output("max_us"), latencies().map(|latency| latency.max().map(|ns| us(ns as f64))))
         .ints(context.output("open"), calls().map(|calls| Some(calls.open)));
-    let mut answer = Answer::of(table.build()?);
+    let mut answer = spread::remark(Answer::of(table.build()?), latencies());
     if context.flag("hist").is_some() {
-        answer.section("latency", "latency", Body::Histogram(Box::new(histogram(groups)), "nsecs"));
+        let histogram = Box::new(spread::together(latencies()));
+        answer.section("latency", "latency", Body::Histogram(histogram, "nsecs"));
     }
     Ok(answer)
-}
-
-fn histogram(groups: Vec<Group<Calls>>) -> Log2 {
-    let mut histogram = Log2::default();
-    for calls in groups.into_iter().map(|group| group.state) {
-        calls.exact.each(|latency, calls| histogram.add_slot(latency.max(1).ilog2() as usize, calls));
-        calls.slots.iter().for_each(|(&slot, sums)| histogram.add_slot(slot as usize, sums.0));
-    }
-    histogram
 }
 
 /// As bcc's syscount prints it: the time with --latency alone, process or call as they were asked for.

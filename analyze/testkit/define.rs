@@ -17,10 +17,10 @@ pub(super) fn def(name: &str, role: Role, columns: &[&str]) -> TableDef {
 
 /// `name:type`, with type u8, u16, u32, i32, u64, text or ip; `*` marks a key, `>table` a reference, `~table`
 /// one that is null where it is 0, `=name` an enumeration, `?unit` a unit,
-/// `^unit` a unit of numbers that are null where they are 0.
+/// `^unit` a unit of numbers that are null where they are 0, `!number` what is null.
 fn column(text: &str) -> ColumnDef {
     let (name, rest) = text.split_once(':').expect("name:type");
-    let end = rest.find(['*', '>', '~', '=', '?', '^']).unwrap_or(rest.len());
+    let end = rest.find(['*', '>', '~', '=', '?', '^', '!']).unwrap_or(rest.len());
     let number = |width, signed| ColumnType::Number { width, signed };
     let kind = match &rest[..end] {
         "u8" => number(1, false),
@@ -39,6 +39,7 @@ fn column(text: &str) -> ColumnDef {
         Some(("~", table)) => (column.references, column.null) = (table.into(), Some(0)),
         Some(("=", name)) => column.enumeration = name.into(),
         Some(("?", unit)) => column.unit = unit.into(),
+        Some(("!", number)) => column.null = Some(number.parse().expect("a number")),
         Some(("^", unit)) => (column.unit, column.null) = (unit.into(), Some(0)),
         _ => {}
     }

@@ -14,7 +14,18 @@ impl Tape {
             columns.extend(["latency:u64?ns", "ret:u64"]);
         }
         columns.extend(args);
-        let mut table = def(name, Role::Event, &columns);
+        self.own(name, functions, &columns)
+    }
+
+    /// A probe whose hits are added up: the columns after the function.
+    pub fn added_up(&mut self, name: &str, functions: &[&str], columns: &[&str]) -> &mut Self {
+        let function = format!("function:u32={name}.function");
+        let head = ["ts:u64", "cpu:u16", "since:u64", "tgid:u32>task", &function];
+        self.own(name, functions, &[&head[..], columns].concat())
+    }
+
+    fn own(&mut self, name: &str, functions: &[&str], columns: &[&str]) -> &mut Self {
+        let mut table = def(name, Role::Event, columns);
         table.group = "named".into();
         self.define(table);
         for (number, label) in (0u64..).zip(functions) {

@@ -12,14 +12,37 @@ pub const LATENCY: usize = 24;
 pub const RET: usize = 32;
 /// Where the stacks are, as `FieldKind::Stack` has them.
 pub const STACKS: [usize; 2] = [40, 44];
+/// The thread.
+pub const TID: usize = 12;
 /// Which of several functions it was.
 pub const FUNCTION: usize = 16;
+/// Of hits that are added up: `AGGREGATE` of `bpf/event.h`, then `struct sum_key` of `bpf/named_sum.bpf.h`.
+pub mod sums {
+    /// Begin of the interval.
+    pub const SINCE: usize = 16;
+    /// The process.
+    pub const TGID: usize = 24;
+    /// Which of several functions it was.
+    pub const FUNCTION: usize = 28;
+    /// The power of two of a value.
+    pub const SLOT: usize = 32;
+    /// In place of the power of two, where there is none.
+    pub const NO_SLOT: u8 = 255;
+    /// The error number or sign of what calls returned.
+    pub const RET: usize = 40;
+    /// Where the arguments begin; the sums, of eight bytes each, follow them.
+    pub const ARGS: usize = 48;
+    /// Bytes before the key.
+    pub const HEAD: usize = SINCE;
+}
 /// Largest record.
 pub const RECORD: usize = 640;
 /// Slots of conditions beyond the arguments'.
 pub const SLOT_RET: u8 = ARGS as u8;
 /// See [`SLOT_RET`].
 pub const SLOT_LATENCY: u8 = SLOT_RET + 1;
+/// No slot: what is added up has no value.
+pub const NO_VALUE: u8 = SLOT_LATENCY + 1;
 
 /// How a value is got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +118,29 @@ pub struct Compare {
     pub value: u64,
 }
 
+/// How hits are added up: `SUM_…` of `bpf/named_fetch.bpf.h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adding {
+    /// They are recorded.
+    #[default]
+    Not,
+    /// How many, and the sum of the value in this slot.
+    Count(u8),
+    /// The same by power of two of the value.
+    BySlot(u8),
+}
+
+impl Adding {
+    /// Which, and of what.
+    fn bytes(self) -> [u8; 2] {
+        match self {
+            Self::Not => [0, NO_VALUE],
+            Self::Count(slot) => [1, slot],
+            Self::BySlot(slot) => [2, slot],
+        }
+    }
+}
+
 /// All that the interpreter is told about one probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
@@ -118,6 +164,8 @@ pub struct Program {
     pub stack: Option<i32>,
     /// Whether the attach cookie says which function it is.
     pub cookie: bool,
+    /// Whether hits are added up.
+    pub adding: Adding,
 }
 
 impl Program {
@@ -177,6 +225,8 @@ impl Program {
         let count = |length: usize| u8::try_from(length).expect("limited by the grammar");
         to.extend([count(self.args.len()), count(self.tests.len()), self.cookie.into()]);
         to.extend([self.stacks.kernel.into(), self.stacks.user.into(), self.skip]);
+        to.extend(self.adding.bytes());
+        to.resize(to.len().next_multiple_of(8), 0);
         to
     }
 }

@@ -9,7 +9,7 @@
 //!   offsets ([`fetch`]), once for each way of attaching, since [`regs`] and typed contexts differ;
 //! - [`refused`] knows what must not be probed, and why;
 //! - [`catalog`] lists what there is to name (`capture --list PATTERN`);
-//! - [`probe`] makes the table's layout, and loads and attaches `bpf/named.bpf.c` for it.
+//! - [`table`] makes the table's layout; [`probe`] loads and attaches `bpf/named.bpf.c` for it.
 
 pub mod catalog;
 pub mod elf;
@@ -24,5 +24,6 @@ pub mod refused;
 pub mod regs;
 pub mod sdt;
 pub mod spec;
+pub mod table;
 pub mod user;
 pub mod value;

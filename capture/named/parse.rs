@@ -1,9 +1,9 @@
 //! From a probe's text to a [`Spec`]: the grammar, read from left to right.
 
-use super::spec::{ARGS, Arg, Kind, Member, Spec, Stacks, TESTS, Test, Type, Wrong};
+use super::spec::{ARGS, Arg, Kind, Member, Spec, Stacks, Sum, TESTS, Test, Type, Wrong};
 use std::time::Duration;
 
-const OPTIONS: &str = "the options are max=N, thr=TIME, ret=TYPE, kstack and ustack";
+const OPTIONS: &str = "the options are max=N, thr=TIME, ret=TYPE, kstack, ustack, count and hist=LABEL";
 
 impl Spec {
     /// Reads one probe.
@@ -27,6 +27,7 @@ impl Spec {
             most: 0,
             ret: Type::Int(8, true, false),
             stacks: Stacks::default(),
+            sum: None,
         };
         cursor.spaces();
         if cursor.take("(") {
@@ -39,6 +40,9 @@ impl Spec {
         cursor.spaces();
         if cursor.take("{") {
             cursor.options(&mut spec)?;
+        }
+        if spec.sum.is_some() {
+            spec.args.get_or_insert_default(); // what all there is would be is too much to add up by
         }
         cursor.spaces();
         if !cursor.rest().is_empty() {
@@ -311,7 +315,12 @@ impl<'a> Cursor<'a> {
                 }
                 "kstack" => spec.stacks.kernel = true,
                 "ustack" => spec.stacks.user = true,
+                "count" => spec.sum = Some(Sum::Count),
+                "hist" => spec.sum = Some(Sum::Hist(self.of_what(spec, at)?)),
                 _ => return Err(Wrong::new(self.text, at, OPTIONS)),
+            }
+            if spec.sum.is_some() && spec.stacks != Stacks::default() {
+                return Err(Wrong::new(self.text, at, "stacks are of single hits, which are added up here"));
             }
             self.spaces();
             if self.take("}") {
@@ -319,6 +328,32 @@ impl<'a> Cursor<'a> {
             }
             self.expect(",")?;
         }
+    }
+
+    /// What `hist` is of: an argument, what a call returns, or how long it takes, which need not be said.
+    fn of_what(&mut self, spec: &Spec, option: usize) -> Result<String, Wrong> {
+        self.spaces();
+        if !self.take("=") {
+            let reason = "hits have no latency: say of which argument, as in hist=size";
+            return if spec.calls {
+                Ok("latency".into())
+            } else {
+                Err(Wrong::new(self.text, option, reason))
+            };
+        }
+        let at = self.at;
+        let label = self.identifier("the label of an argument, ret or latency")?;
+        let args = || spec.args.iter().flatten().map(|arg| arg.label.as_str());
+        let of_calls = || ["ret", "latency"].into_iter().filter(|_| spec.calls);
+        if args().chain(of_calls()).any(|name| name == label) {
+            return Ok(label);
+        }
+        let known: Vec<&str> = args().chain(of_calls()).collect();
+        let reason = match known.as_slice() {
+            [] => format!("there is no argument '{label}': name it in parentheses"),
+            known => format!("there is no '{label}' here: there is {}", known.join(", ")),
+        };
+        Err(Wrong::new(self.text, at, reason))
     }
 }
 
@@ -356,6 +391,11 @@ mod tests {
         let spec = Spec::parse("t:a:b {kstack, max=100, ustack}").expect("well formed");
         assert_eq!(spec.most, 100);
         assert_eq!(spec.stacks, Stacks { kernel: true, user: true });
+        let sum = |text: &str| Spec::parse(text).map(|spec| (spec.sum, spec.args.map(|args| args.len())));
+        assert_eq!(sum("t:a:b"), Ok((None, None)));
+        assert_eq!(sum("t:a:b {count}"), Ok((Some(Sum::Count), Some(0))));
+        assert_eq!(sum("fx:f(a, b) {hist}"), Ok((Some(Sum::Hist("latency".into())), Some(2))));
+        assert_eq!(sum("f:f(a, b) {hist=b}"), Ok((Some(Sum::Hist("b".into())), Some(2))));
     }
 
     #[test]
@@ -388,6 +428,9 @@ mod tests {
         assert!(of("u:c:x(*arg1)").contains("only whole calls"), "{}", of("u:c:x(*arg1)"));
         assert!(of("f:x {thr=1ms}").contains("only whole calls have"));
         assert!(of("u:c:x {max=0}").starts_with("at least one"), "{}", of("u:c:x {max=0}"));
+        assert!(of("u:c:x {hist}").starts_with("hits have no latency"), "{}", of("u:c:x {hist}"));
+        assert!(of("u:c:x(size=arg1) {hist=siz}").starts_with("there is no 'siz' here: there is size"));
+        assert!(of("u:c:x {count, ustack}").starts_with("stacks are of single hits"));
         assert!(of("u:c:x {stack}").starts_with("the options are"), "{}", of("u:c:x {stack}"));
         assert!(of("f:x(a) /a ~ 1/").contains("expected =="));
     }

@@ -1,8 +1,8 @@
 //! From a probe as it was written to the ways of attaching it: names become offsets.
 
 use super::elf::matches;
-use super::fetch::{Compare, Fetch, FetchKind, Program, RECORD, SLOT_LATENCY, SLOT_RET};
-use super::spec::{Arg, Kind, Spec, Type, Wrong};
+use super::fetch::{Adding, Compare, Fetch, FetchKind, NO_VALUE, Program, RECORD, SLOT_LATENCY, SLOT_RET};
+use super::spec::{Arg, Kind, Spec, Sum, Type, Wrong};
 use super::value::{Value, nearest};
 use super::{format, kernel, refused, regs};
 use anyhow::{Context as _, Result};
@@ -91,6 +91,7 @@ impl Names {
             Kind::Usdt => self.usdt(spec)?,
         };
         let tests = tests(spec, &place)?;
+        let adding = adding(spec, &place)?;
         for part in place.ways.iter_mut().flatten() {
             if let Some(ret) = spec.calls.then(|| returned(spec, &part.program.ret.offset)) {
                 part.program.ret = ret.fetch.clone();
@@ -101,6 +102,7 @@ impl Names {
             part.program.stacks = spec.stacks;
             part.program.most = most_in_a_tick(spec.most);
             part.program.cookie = place.functions.len() > 1;
+            part.program.adding = adding;
         }
         let size = place.ways[0][0].program.record_size();
         if size > RECORD {
@@ -201,6 +203,27 @@ fn returned(spec: &Spec, place: &[i32]) -> Value {
         Value::typed(&arg, spec.ret, Fetch { offset: place.to_vec(), user, ..Fetch::default() }, user);
     value.column.doc = "returned value".into();
     value
+}
+
+/// What is added up, if hits are: numbers, by numbers.
+fn adding(spec: &Spec, place: &Place) -> Result<Adding, Wrong> {
+    let Some(sum) = &spec.sum else { return Ok(Adding::Not) };
+    if let Some(index) = place.values.iter().position(|value| value.fetch.is_text()) {
+        let at = spec.args.as_ref().map_or(0, |args| args[index].at);
+        return Err(Wrong::new(&spec.text, at, "hits are added up by numbers: leave texts out"));
+    }
+    let label = match sum {
+        Sum::Hist(label) => label.as_str(),
+        Sum::Count if spec.calls => "latency",
+        Sum::Count => return Ok(Adding::Count(NO_VALUE)),
+    };
+    let argument = spec.args.iter().flatten().position(|arg| arg.label == label);
+    let slot = match (argument, label) {
+        (Some(index), _) => u8::try_from(index).expect("at most 8"),
+        (None, "ret") => SLOT_RET,
+        (None, _) => SLOT_LATENCY,
+    };
+    Ok(if *sum == Sum::Count { Adding::Count(slot) } else { Adding::BySlot(slot) })
 }
 
 /// The programs count in ticks of 2^30 ns.

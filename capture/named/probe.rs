@@ -1,17 +1,19 @@
 //! One named probe: its table, and how it is loaded and attached.
 
-use super::fetch::{FUNCTION, HEAD, LATENCY, RET, STACKS};
+use super::fetch::{Adding, Program};
 use super::place::{Names, Place, Target, UserPlace, Way};
 use super::preset;
-use super::spec::{Spec, Stacks};
+use super::spec::Spec;
+use super::table::{layout, sum_key};
+use crate::capture::aggregate;
 use crate::capture::family::{Family, Held, SharedMaps, Site};
 use crate::capture::knobs::Knobs;
-use crate::capture::layout::{Field, FieldKind, Layout};
+use crate::capture::layout::Layout;
 use crate::capture::probes::{Choice, Outcome, Probe, Variant};
-use crate::capture::record::Own;
-use crate::schema::{ColumnDef, ColumnType, Role, TableDef};
 use anyhow::{Context as _, Result, bail};
-use libbpf_rs::{KprobeMultiOpts, KprobeOpts, OpenProgramMut, ProgramMut, TracepointCategory, UprobeOpts};
+use libbpf_rs::{
+    KprobeMultiOpts, KprobeOpts, OpenMapMut, OpenProgramMut, ProgramMut, TracepointCategory, UprobeOpts,
+};
 use std::collections::BTreeMap;
 
 /// The interpreter.
@@ -71,95 +73,6 @@ fn table_name(spec: &Spec, place: &Place) -> String {
         (None, _) => plain(spec.target.0.rsplit(':').next().unwrap_or_default()),
     };
     if name.is_empty() { "all".into() } else { name }
-}
-
-fn layout(spec: &Spec, place: &Place, name: &str) -> Layout {
-    let program = &place.ways[0][0].program;
-    let mut layout = Layout {
-        def: TableDef {
-            number: 0,
-            name: name.to_owned(),
-            role: Role::Event,
-            group: GROUP.into(),
-            doc: spec.text.clone(),
-            columns: Vec::new(),
-        },
-        size: program.record_size(),
-        fields: Vec::new(),
-        labels: Vec::new(),
-        renewed: false,
-        others: Vec::new(),
-    };
-    layout.header();
-    // Also where it is always the same, so that `--by function` is right for every probe: a constant costs nothing.
-    let enumeration = format!("{name}.function");
-    let labels = (0..).zip(&place.functions).map(|(n, label)| (enumeration.clone(), n, label.clone()));
-    layout.labels.extend(labels);
-    let doc = "what was hit".into();
-    layout.column(ColumnDef { enumeration, doc, ..number("function", 4, false) }, FUNCTION);
-    if spec.calls {
-        let doc = "from entry to return".into();
-        layout.column(
-            ColumnDef { unit: "ns".into(), histogram: true, doc, ..number("latency", 8, false) },
-            LATENCY,
-        );
-    }
-    for (index, value) in place.values.iter().enumerate() {
-        let mut column = value.column.clone();
-        while layout.def.columns.iter().any(|other| other.name == column.name) {
-            column.name.push('_');
-        }
-        let labels =
-            value.names.iter().map(|(number, label)| (column.enumeration.clone(), *number, label.clone()));
-        layout.labels.extend(labels);
-        layout.column(column, HEAD + 8 * index);
-    }
-    if let Some(ret) = &place.ret {
-        layout.column(ret.column.clone(), RET);
-    }
-    layout.stacks(spec.stacks);
-    layout
-}
-
-fn number(name: &str, width: u8, signed: bool) -> ColumnDef {
-    ColumnDef::new(name, ColumnType::Number { width, signed })
-}
-
-impl Layout {
-    /// What all events have: `TASK_EVENT` of `bpf/event.h`.
-    fn header(&mut self) {
-        let doc = |text: &str| text.to_owned();
-        self.column(
-            ColumnDef { unit: "mono_ns".into(), doc: doc("when the probe ran"), ..number("ts", 8, false) },
-            0,
-        );
-        self.column(ColumnDef { doc: doc("processor that ran the probe"), ..number("cpu", 2, false) }, 10);
-        let tid = ColumnDef {
-            references: "task".into(),
-            doc: doc("thread that was running"),
-            ..number("tid", 4, false)
-        };
-        self.column(tid, 12);
-    }
-
-    fn stacks(&mut self, wanted: Stacks) {
-        let stacks = [("kstack", wanted.kernel, "kernel stack"), ("ustack", wanted.user, "user stack")];
-        for ((name, _, doc), offset) in stacks.into_iter().zip(STACKS).filter(|(stack, _)| stack.1) {
-            let column = number(name, 4, false);
-            let references = Own::Stack.name().into();
-            self.def.columns.push(ColumnDef { references, null: Some(0), doc: doc.into(), ..column });
-            self.fields.push(Field { offset, kind: FieldKind::Stack });
-        }
-    }
-
-    fn column(&mut self, column: ColumnDef, offset: usize) {
-        let kind = match column.kind {
-            ColumnType::Number { width, .. } => FieldKind::Number(width.into()),
-            ColumnType::Text | ColumnType::Ip => FieldKind::Trailing,
-        };
-        self.fields.push(Field { offset, kind });
-        self.def.columns.push(column);
-    }
 }
 
 impl Named {
@@ -242,13 +155,35 @@ fn load_part(
     };
     let probe = Probe { name: name.to_owned(), variants: vec![variant], ..Probe::default() };
     let choice = Choice::new(vec![probe], |_| true, &BTreeMap::new());
-    Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, part)
+    Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, &Part { way: part, table: name })
 }
 
-impl Site for Way {
+/// The map of what is added up.
+const SUMS: &str = "named_sums";
+
+/// A way to attach, for the table of this name.
+struct Part<'a> {
+    way: &'a Way,
+    table: &'a str,
+}
+
+impl Site for Part<'_> {
+    fn shared_as(&self, map: &str) -> String {
+        let adds = map == SUMS && self.way.program.adding != Adding::Not;
+        if adds { aggregate::map_of(self.table) } else { map.to_owned() }
+    }
+
+    fn size(&self, map: &mut OpenMapMut) -> libbpf_rs::Result<()> {
+        match &self.way.program {
+            _ if map.name() != SUMS => Ok(()),
+            Program { adding: Adding::Not, .. } => map.set_max_entries(1),
+            program => map.set_key_size(u32::try_from(sum_key(program)).expect("small")),
+        }
+    }
+
     fn prepare(&self, program: &mut OpenProgramMut) -> libbpf_rs::Result<()> {
-        match &self.target {
-            Target::Kernel(functions) if self.kind == "fentry" => {
+        match &self.way.target {
+            Target::Kernel(functions) if self.way.kind == "fentry" => {
                 program.set_attach_target(0, functions.first().cloned())
             }
             _ => Ok(()),
@@ -258,13 +193,13 @@ impl Site for Way {
     fn attach(&self, program: &ProgramMut) -> libbpf_rs::Result<Held> {
         let name = program.name().to_string_lossy();
         let at_return = name.starts_with("end__");
-        let links = match &self.target {
+        let links = match &self.way.target {
             Target::Tracepoint(category, event) => {
                 vec![program.attach_tracepoint(TracepointCategory::Custom(category.clone()), event)?]
             }
             Target::Raw(event) => vec![program.attach_raw_tracepoint(event)?],
-            Target::Kernel(_) if self.kind == "fentry" => vec![program.attach()?],
-            Target::Kernel(functions) if self.kind == "kprobe-multi" => {
+            Target::Kernel(_) if self.way.kind == "fentry" => vec![program.attach()?],
+            Target::Kernel(functions) if self.way.kind == "kprobe-multi" => {
                 let cookies = (0..functions.len() as u64).collect();
                 let symbols = functions.clone();
                 let options =
@@ -277,7 +212,7 @@ impl Site for Way {
             Target::User(path, places) => {
                 let attach = |(cookie, place): (u64, &UserPlace)| {
                     let options = UprobeOpts {
-                        cookie: if self.program.cookie { cookie } else { 0 },
+                        cookie: if self.way.program.cookie { cookie } else { 0 },
                         ref_ctr_offset: usize::try_from(place.semaphore).unwrap_or(0),
                         retprobe: at_return,
                         ..UprobeOpts::default()

@@ -17,6 +17,9 @@
 //! OPTION        thr=TIME, ret=TYPE            of calls: only those that take so long; what they return
 //!               max=N                         at most so many each second: the others are counted as left out
 //!               kstack, ustack                the kernel's stack, the process's; of calls, when they return
+//!               count                         hits are added up in the kernel, each second, by process, by the
+//!                                             arguments, and by the sign or error number that a call returns
+//!               hist, hist=LABEL              … and by power of two of a call's latency, or of an argument or ret
 //! ```
 //!
 //! The spellings of bcc's `trace` (`p::f`, `r::f`, `p:lib:f`) mean the same. Limits, which are errors and not
@@ -71,6 +74,17 @@ pub struct Spec {
     pub ret: Type,
     /// Whether the kernel's stack is recorded, and the process's.
     pub stacks: Stacks,
+    /// Whether hits are added up instead of recorded.
+    pub sum: Option<Sum>,
+}
+
+/// How hits are added up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// Their number, and the time that calls took.
+    Count,
+    /// And by power of two of what this label names: an argument, `ret` or `latency`.
+    Hist(String),
 }
 
 /// Which stacks a probe records.

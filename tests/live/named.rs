@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Whether the program can be made: where there is no compiler, `cc`, it is not there.
-fn able() -> bool {
+pub(super) fn able() -> bool {
     live() && has("cc")
 }
 
 /// The program, compiled.
-fn program(name: &str) -> (PathBuf, PathBuf) {
+pub(super) fn program(name: &str) -> (PathBuf, PathBuf) {
     let directory = scratch(name);
     let program = directory.join("named");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/named.c");
@@ -25,7 +25,7 @@ fn program(name: &str) -> (PathBuf, PathBuf) {
 }
 
 /// Records the program with probes, in each of which `@` stands for it.
-fn record(name: &str, probes: &[&str], count: u32) -> PathBuf {
+pub(super) fn record(name: &str, probes: &[&str], count: u32) -> PathBuf {
     let (program, trace) = program(name);
     let mut capture = Command::new(CAPTURE);
     capture.arg("-o").arg(&trace);
@@ -39,11 +39,11 @@ fn record(name: &str, probes: &[&str], count: u32) -> PathBuf {
 }
 
 /// In the order of time: a program that changes its processor changes its ring.
-fn rows(path: &Path, table: &str) -> Vec<Row> {
+pub(super) fn rows(path: &Path, table: &str) -> Vec<Row> {
     by_time(super::trace::rows(path, table))
 }
 
-fn column(rows: &[Row], name: &str) -> Vec<i128> {
+pub(super) fn column(rows: &[Row], name: &str) -> Vec<i128> {
     rows.iter().map(|row| number(row, name)).collect()
 }
 
@@ -101,7 +101,10 @@ fn time_in_a_call_is_measured_and_short_calls_can_be_left_out() {
         let (asked, took) = (number(row, "ms") * 1_000_000, number(row, "latency"));
         assert!((asked..asked + 50_000_000).contains(&took), "{asked} ns asked for, {took} taken");
     }
-    assert_eq!(column(&rows(&trace, "slow"), "ms"), [30]);
+    // On a busy machine the short one may take as long: then it is a slow one too.
+    let slow = column(&rows(&trace, "slow"), "ms");
+    let delayed = number(&all[0], "latency") > 19_000_000;
+    assert!(slow == [30] || delayed && slow == [5, 30], "{slow:?}");
 }
 
 #[test]
@@ -179,14 +182,14 @@ fn stripped_files_and_unknown_names_are_explained() {
 }
 
 /// bpftrace beside a recording.
-struct Observer {
+pub(super) struct Observer {
     process: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Observer {
     /// Returns when its probes are there.
-    fn start(script: &str) -> Self {
+    pub fn start(script: &str) -> Self {
         let script = format!("{script} BEGIN {{ printf(\"ready\\n\"); }}");
         let mut observer = Command::new("timeout");
         observer.args(["60", "bpftrace", "-e", &script]);
@@ -197,7 +200,7 @@ impl Observer {
     }
 
     /// What it printed at its end.
-    fn stop(mut self) -> String {
+    pub fn stop(mut self) -> String {
         super::support::signal(&self.process, libc::SIGTERM);
         let mut seen = String::new();
         self.lines.read_to_string(&mut seen).expect("text");
