@@ -8,6 +8,7 @@
 use super::bins::Bins;
 use super::error::Failure;
 use super::mask::Mask;
+use super::progress::Pass;
 use super::rows::Rows;
 use super::strip::{Selection, Strip};
 use super::trace::Trace;
@@ -212,10 +213,12 @@ impl<'a> Scan<'a> {
         merge: impl Fn(&mut S, S) + Sync + Send,
     ) -> S {
         let frames = self.frames();
+        let pass = Pass::over(&self.def.name, frames.len());
         let piece = |scratch: &mut Scratch, frames: &[&Frame]| {
             let mut state = init();
             for frame in frames {
                 self.visit(frame, scratch, |chunk| each(&mut state, chunk));
+                pass.step();
             }
             state
         };
@@ -237,9 +240,11 @@ impl<'a> Scan<'a> {
         frames: &[&Frame],
         each: impl Fn(&Chunk) -> R + Sync + Send,
     ) -> Vec<Option<R>> {
+        let pass = Pass::over(&self.def.name, frames.len());
         let one = |scratch: &mut Scratch, frame: &&Frame| {
             let mut result = None;
             self.visit(frame, scratch, |chunk| result = Some(each(chunk)));
+            pass.step();
             result
         };
         self.trace.install(|| frames.par_iter().map_init(Scratch::new, one).collect())

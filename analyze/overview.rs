@@ -1,15 +1,13 @@
 //! `analyze TRACE`: what happened, in one page, and where to look next.
 //!
-//! Counts and sizes come from frame headers and the latency line from the footer's histogram, so only
-//! the top lists and the response times decode anything, and `--quick` leaves those out.
+//! Counts and sizes come from frame headers, latency lines and top lists from the footer's histograms and totals
+//! ([`super::busiest`]). That part is there at once, however large the file. Response times pair events, so they
+//! follow, with progress on a terminal, and `--quick` leaves them out.
 
 use super::answer::{Answer, Body};
 use super::args::Call;
-use super::bins::Bins;
-use super::flow::moved;
-use super::group::{Grouping, Merge};
+use super::busiest::{LISTS, List};
 use super::info;
-use super::input::Inputs;
 use super::load::{Chunk, Scan};
 use super::options::Options;
 use super::report::{Context, REPORTS, Report, recorded};
@@ -25,13 +23,14 @@ use std::collections::BTreeMap;
 
 /// Pairing more events than this is left to `tcplat`.
 const RESPONSES_ROWS: u64 = 20_000_000;
-/// Lines of a top list.
-const TOP: usize = 5;
 /// Reports that the page names.
 const NEXT: usize = 8;
 
-/// The page.
-pub(crate) fn answer(trace: &Trace, window: Window, quick: bool) -> Result<Answer> {
+/// What is left for [`rest`].
+pub(crate) struct Rest(Vec<&'static List>);
+
+/// What the file says of itself: nothing is decoded for it but names.
+pub(crate) fn instant(trace: &Trace, window: Window) -> Result<(Answer, Rest)> {
     let mut answer = Answer::default();
     answer.section("host", "", Body::Facts(info::host(trace)));
     let probes: Vec<String> = trace
@@ -47,18 +46,31 @@ pub(crate) fn answer(trace: &Trace, window: Window, quick: bool) -> Result<Answe
     if let Some(cost) = cost(trace) {
         answer.section("cost", "Cost of the recording (an estimate)", Body::Lines(vec![cost]));
     }
-    if quick {
-        answer = answer.note("busiest processes, largest flows and response latency are left out by --quick");
-    } else {
-        top_tasks(trace, window, &mut answer)?;
-        top_flows(trace, window, &mut answer)?;
-        if let Some(responses) = responses(trace, window)? {
-            answer.section("responses", "TCP response latency", Body::Table(responses));
-        }
-    }
     let latency = latency(trace);
     if !latency.is_empty() {
         answer.section("latency", "Latency over the whole recording (to 1/32)", Body::Lines(latency));
+    }
+    let mut rest = Vec::new();
+    for list in &LISTS {
+        if !list.from_totals(trace, window, &mut answer)? {
+            rest.push(list);
+        }
+    }
+    Ok((answer, Rest(rest)))
+}
+
+/// What takes a look at the events; with `quick`, that it was left out.
+pub(crate) fn rest(trace: &Trace, window: Window, rest: &Rest, quick: bool) -> Result<Answer> {
+    let mut answer = Answer::default();
+    if quick {
+        let lists = rest.0.iter().map(|list| list.title.to_lowercase());
+        let left_out: Vec<String> = lists.chain(["TCP response latency".into()]).collect();
+        answer = answer.note(format!("left out by --quick: {}", left_out.join(", ")));
+    } else {
+        rest.0.iter().try_for_each(|list| list.from_events(trace, window, &mut answer))?;
+        if let Some(responses) = responses(trace, window)? {
+            answer.section("responses", "TCP response latency", Body::Table(responses));
+        }
     }
     answer.section("next", "Look next", Body::Lines(next(trace)));
     Ok(answer)
@@ -107,98 +119,6 @@ fn rows_within(trace: &Trace, window: Window, def: &TableDef) -> u64 {
 
 fn lost(trace: &Trace, window: Window, def: &TableDef) -> u64 {
     trace.ledger().losses(trace, window, &[def.number]).events()
-}
-
-/// Events and bytes of a group.
-#[derive(Default)]
-struct Sum {
-    events: u64,
-    bytes: u64,
-}
-
-impl Merge for Sum {
-    fn merge(&mut self, later: Self) {
-        self.events += later.events;
-        self.bytes = self.bytes.saturating_add(later.bytes);
-    }
-}
-
-/// Sums over several tables, by the same columns.
-fn sums(
-    trace: &Trace,
-    window: Window,
-    tables: &[&TableDef],
-    by: &str,
-    bytes: Option<&str>,
-) -> Result<BTreeMap<Vec<Value>, Sum>> {
-    let mut all: BTreeMap<Vec<Value>, Sum> = BTreeMap::new();
-    for def in tables.iter().filter_map(|def| trace.table(&def.name)) {
-        let mut scan = Scan::new(trace, def, window);
-        let bytes = bytes.map(|bytes| scan.column(bytes)).transpose()?;
-        let inputs = Inputs::of(trace, def).list(by)?;
-        let grouping = Grouping::new(trace, Bins::new(window, &trace.clock, None, false)?, inputs)?;
-        let count = |sum: &mut Sum, ret| {
-            sum.events += 1;
-            sum.bytes = sum.bytes.saturating_add(moved(ret));
-        };
-        let groups = match bytes {
-            Some(bytes) => grouping.sum(&scan, [bytes], |sum, [ret]| count(sum, ret)),
-            None => grouping.sum(&scan, [], |sum, []| count(sum, None)),
-        };
-        for group in groups {
-            all.entry(group.keys).or_default().merge(group.state);
-        }
-    }
-    Ok(all)
-}
-
-fn largest(sums: BTreeMap<Vec<Value>, Sum>, size: impl Fn(&Sum) -> u64) -> Vec<(Vec<Value>, Sum)> {
-    let mut list: Vec<_> = sums.into_iter().collect();
-    list.sort_by_key(|(_, sum)| std::cmp::Reverse(size(sum)));
-    list.truncate(TOP);
-    list
-}
-
-const EVENTS: Output = Output::new("events", "", "events that it caused");
-const FLOW_BYTES: Output = Output::new("bytes", "bytes", "bytes sent and received by calls");
-const CALLS: Output = Output::new("calls", "", "send and receive calls");
-
-fn top_tasks(trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
-    let caused = |def: &&TableDef| {
-        def.columns.iter().any(|column| column.name == "tid" && column.references == "task")
-    };
-    let tables: Vec<&TableDef> = trace.events().map(AsRef::as_ref).filter(caused).collect();
-    let top = largest(sums(trace, window, &tables, "pid,comm", None)?, |sum| sum.events);
-    if top.is_empty() {
-        return Ok(());
-    }
-    let mut table = Builder::default();
-    table
-        .key("pid", "", false, top.iter().map(|row| row.0[0].clone()))
-        .key("comm", "", true, top.iter().map(|row| row.0[1].clone()))
-        .ints(&EVENTS, top.iter().map(|row| Some(row.1.events)));
-    answer.section("top_tasks", "Busiest processes", Body::Table(table.build()?));
-    Ok(())
-}
-
-fn top_flows(trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
-    let moves = |def: &&TableDef| matches!(def.name.as_str(), "sock_send" | "sock_recv");
-    let tables: Vec<&TableDef> = trace.events().map(AsRef::as_ref).filter(moves).collect();
-    let top = largest(sums(trace, window, &tables, "flow", Some("ret"))?, |sum| sum.bytes);
-    if top.is_empty() {
-        return Ok(());
-    }
-    let mut table = Builder::default();
-    for (at, (name, text)) in
-        [("laddr", true), ("lport", false), ("raddr", true), ("rport", false)].into_iter().enumerate()
-    {
-        table.key(name, "", text, top.iter().map(|row| row.0[at].clone()));
-    }
-    table
-        .ints(&FLOW_BYTES, top.iter().map(|row| Some(row.1.bytes)))
-        .ints(&CALLS, top.iter().map(|row| Some(row.1.events)));
-    answer.section("top_flows", "Largest TCP flows", Body::Table(table.build()?));
-    Ok(())
 }
 
 /// What `tcplat --metric response` says, where that takes no more than some seconds.
@@ -267,7 +187,7 @@ mod tests {
     use crate::analyze::testkit::Tape;
 
     #[test]
-    fn the_quick_page_decodes_no_event() {
+    fn the_page_of_a_whole_recording_decodes_no_event_but_for_latency() {
         let mut tape = Tape::new();
         tape.task(0, 7, 70, "web").send(1_000, 7, 1, 100, 100);
         let mut bytes = tape.bytes();
@@ -278,8 +198,8 @@ mod tests {
         let page = |args: &[&str]| crate::analyze::testkit::run_bytes(&bytes, args);
         let (exit, quick, _) = page(&["--quick"]);
         assert_eq!(exit, 0, "the damage is in what is not looked at: {quick}");
-        assert!(quick.contains("left out by --quick") && !quick.contains("Busiest"), "{quick}");
-        assert_eq!(page(&[]).0, 3, "the whole page meets it");
+        assert!(quick.contains("left out by --quick") && quick.contains("Busiest"), "{quick}");
+        assert_eq!(page(&["--from", "+0.000000001s"]).0, 3, "a part of it must be counted");
         assert_eq!(tape.run(&["tcpsend", "--quick"]).0, 2);
     }
 }

@@ -116,7 +116,7 @@ fn answer(
         (None, "check") => (check::answer(trace), all()),
         (None, "list") => (list::answer(trace)?, Vec::new()),
         (None, "sql") => sql(trace, window, call)?,
-        (None, _) => (overview::answer(trace, window, call.options.quick)?, all()),
+        (None, _) => (first_page(trace, window, call, out)?, all()),
     };
     let losses = trace.ledger().losses(trace, window, &tables);
     let page = Page {
@@ -134,6 +134,22 @@ fn answer(
         }
         None => deliver(&page, call, out, messages, terminal),
     }
+}
+
+/// The overview. What needs no look at the events is printed before the look is taken, where it goes to people.
+fn first_page(trace: &Trace, window: Window, call: &Call, out: &mut dyn Write) -> Result<Answer> {
+    let options = &call.options;
+    let (mut answer, rest) = overview::instant(trace, window)?;
+    let at_once = options.format() == Format::Table && options.output.is_none() && options.check.is_none();
+    if at_once {
+        writeln!(out, "{}", print::sections(&answer, &trace.clock))?;
+        out.flush()?;
+        answer.sections.clear();
+    }
+    let later = overview::rest(trace, window, &rest, options.quick)?;
+    answer.sections.extend(later.sections);
+    answer.notes.extend(later.notes);
+    Ok(answer)
 }
 
 /// Compares an answer or prints it, and says what is missing.

@@ -42,8 +42,8 @@ impl Tape {
         let send = [
             "ts:u64",
             "cpu:u16",
-            "tid:u32>task",
-            "sock:u32>sock",
+            "tid:u32+task/rows",
+            "sock:u32+sock/ret",
             "requested:u32",
             "ret:i32",
             "latency:u64?ns",

@@ -13,7 +13,7 @@ use crate::schema::reader::Frame;
 use crate::schema::reader::Scratch;
 use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A frame that is there but cannot be decoded.
@@ -72,6 +72,17 @@ impl Trace {
         let clock = Clock::new(first, trace.clock_rows(), zone_offset);
         trace.clock = if utc { clock.in_utc() } else { clock };
         Ok(trace)
+    }
+
+    /// The same trace as these epochs alone know it: what its ids mean there, found without reading the others.
+    pub fn of_epochs(&self, epochs: &BTreeSet<u32>) -> anyhow::Result<Self> {
+        // What an epoch learned at its end may stand in the next one.
+        let wanted = |epoch: u32| epochs.contains(&epoch) || epochs.contains(&epoch.wrapping_sub(1));
+        let keep = |frame: &Frame| match frame.header.kind {
+            Kind::Identity => wanted(frame.header.epoch),
+            kind => kind != Kind::Events,
+        };
+        Self::new(self.name.clone(), self.reader.view(keep)?, 1, false)
     }
 
     /// Runs on this trace's threads.

@@ -32,6 +32,7 @@
 #define __renewed      __tag("renewed")      /* while an id is used, its row comes again every RENEWAL or sooner */
 #define __other        __tag("other")        /* under a filter this reference alone brings no name into the file */
 #define __hist         __tag("hist")         /* the writer keeps a histogram of it for the overview */
+#define __totals(of)   __tag("totals:" of)   /* the footer has sums of that column by this id; "rows": counts alone */
 #define __name(text)   __tag("name:" text)   /* the table is called so, since the kernel has a struct of that name */
 #define __event        __tag("table:event")
 #define __identity     __tag("table:identity")
@@ -61,7 +62,7 @@ typedef struct { __u16 off, len; } stack_id __tag("stack") __ref("stack") __null
 /* An event whose current task is the one that caused it. */
 #define TASK_EVENT                                                \
 	EVENT;                                                    \
-	task_id tid __doc("thread that caused the event")
+	task_id tid __totals("rows") __doc("thread that caused the event")
 
 /*
  * A row that programs add up in the kernel and the recorder takes out once per interval: see
@@ -177,7 +178,7 @@ struct task_rename {
 
 struct tcp_state {
 	EVENT;
-	task_id tid __null(0) __doc("thread that caused the change; null where it runs in interrupt context");
+	task_id tid __totals("rows") __null(0) __doc("thread that caused the change; null where it runs in interrupt context");
 	sock_id sock;
 	__u8 old __enum("tcp_state");
 	__u8 new __enum("tcp_state");
@@ -192,7 +193,7 @@ struct tcp_state {
 
 struct sock_send {
 	TASK_EVENT;
-	sock_id sock;
+	sock_id sock __totals("ret");
 	bytes_t requested __null(4294967295) __doc("size that the caller asked for");
 	__s32 ret __unit("bytes") __doc("bytes accepted, or a negative error number");
 	seq_t seq __doc("sequence number of the first byte");
@@ -203,7 +204,7 @@ struct sock_send {
 
 struct sock_recv {
 	TASK_EVENT;
-	sock_id sock;
+	sock_id sock __totals("ret");
 	__s32 ret __unit("bytes") __doc("bytes handed to the caller, or a negative error number");
 	seq_t seq __doc("sequence number after the last byte that was read");
 	__u32 flags __doc("MSG_ flags; 2 is MSG_PEEK");
@@ -350,7 +351,7 @@ struct cpu_sample {
 
 struct sched_run {
 	EVENT;
-	task_id tid __doc("task that left its processor");
+	task_id tid __totals("rows") __doc("task that left its processor");
 	ns_t ran __hist __doc("how long it had run");
 	__u32 state __doc("why it left: 0 it could have gone on, else the task state that it sleeps in");
 	other_id next __null(0) __doc("task that came instead; null: the processor idles");
@@ -358,7 +359,7 @@ struct sched_run {
 
 struct sched_wait {
 	EVENT;
-	task_id tid __doc("task that came to its processor");
+	task_id tid __totals("rows") __doc("task that came to its processor");
 	ns_t off __null(0) __hist __doc("since it had left a processor; null: before the recording, or a new task");
 	ns_t queued __null(0) __hist __doc("since it could have run: woken, new, or made to leave");
 	__u32 state __doc("why it had left: 0 it could have gone on, else the task state that it slept in");
@@ -369,7 +370,7 @@ struct sched_wait {
 
 struct sched_wake {
 	EVENT;
-	task_id tid __doc("task that was woken");
+	task_id tid __totals("rows") __doc("task that was woken");
 	ns_t blocked __hist __doc("how long it had slept");
 	other_id waker __null(0) __doc("task that woke it; in interrupts, the one that was interrupted; null: an idle processor");
 	__u32 state __doc("task state that it slept in");
@@ -383,7 +384,7 @@ struct task_stat {
 	EVENT;
 	__u32 exited __doc("1: the last row of a thread, at its end");
 	task_id tgid __doc("process id");
-	task_id tid __doc("thread that this is about");
+	task_id tid __totals("rows") __doc("thread that this is about");
 	mono_t start __doc("when the thread was created");
 	ns_t runtime __doc("CPU time, exact");
 	ns_t utime __doc("user CPU time, as the kernel accounts it, perhaps by the tick");
@@ -434,7 +435,7 @@ enum block_op {
 
 struct block_rq {
 	EVENT;
-	task_id tid __null(0) __doc("thread that this part ran in: at the first part, the one that asked; null: an interrupt");
+	task_id tid __totals("rows") __null(0) __doc("thread that this part ran in: at the first part, the one that asked; null: an interrupt");
 	__u64 rq __doc("address of the request; the same for all its parts, and used again after the last");
 	__u64 sector __null(-1) __by("dev") __doc("first sector of 512 bytes, on the whole disk; null: a command to the driver");
 	bytes_t bytes __doc("size; of a completion, what is done with it");

@@ -234,6 +234,7 @@ pub(crate) fn column_def(name: &str, kind: ColumnType, tags: &[String]) -> Colum
         key: has("key"),
         ends: has("ends"),
         histogram: has("hist"),
+        totals: value("totals:"),
         doc: value("doc:"),
         ..ColumnDef::new(name, kind)
     }

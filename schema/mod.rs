@@ -27,6 +27,7 @@ mod set;
 pub mod singles;
 mod source;
 pub mod table;
+pub mod top;
 pub mod transform;
 pub mod walk;
 pub mod writer;

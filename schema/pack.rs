@@ -9,6 +9,7 @@ use super::frame::{self, FrameHeader, Kind, Part};
 use super::histogram::Histogram;
 use super::message::{self, Message};
 use super::table::TableDef;
+use super::top::{self, Total};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
@@ -24,6 +25,8 @@ pub struct Packed {
     pub(super) raw_bytes: u64,
     /// Per column with a histogram: its values, as (bucket, count).
     pub(super) histograms: Vec<(u16, Vec<(u32, u64)>)>,
+    /// Per column with totals: those of its ids.
+    pub(super) totals: Vec<(u16, Vec<(u32, Total)>)>,
 }
 
 impl Packed {
@@ -43,7 +46,9 @@ impl Packed {
     #[must_use]
     pub fn size(&self) -> usize {
         let buckets: usize = self.histograms.iter().map(|(_, counts)| counts.len() * 16).sum();
-        size_of::<Self>() + self.payload.capacity() + self.header.parts.len() * size_of::<Part>() + buckets
+        let totals: usize = self.totals.iter().map(|(_, ids)| ids.len() * size_of::<(u32, Total)>()).sum();
+        let parts = self.header.parts.len() * size_of::<Part>();
+        size_of::<Self>() + self.payload.capacity() + parts + buckets + totals
     }
 }
 
@@ -95,7 +100,8 @@ impl Packer {
         };
         let (messages, histograms) = (messages(def, batch), histograms(def, batch));
         let raw_bytes = batch.columns.iter().map(Column::raw_bytes).sum::<usize>() as u64;
-        Ok(Packed { raw_bytes, histograms, ..self.compress(header, &messages)? })
+        let totals = top::totals(def, epoch, batch);
+        Ok(Packed { raw_bytes, histograms, totals, ..self.compress(header, &messages)? })
     }
 
     pub(super) fn compress(
@@ -117,7 +123,7 @@ impl Packer {
                 raw: message::count(message.bytes.len()),
             });
         }
-        Ok(Packed { header, payload, raw_bytes: 0, histograms: Vec::new() })
+        Ok(Packed { header, payload, raw_bytes: 0, histograms: Vec::new(), totals: Vec::new() })
     }
 }
 

@@ -80,6 +80,9 @@ impl Footer {
             let all = self.histograms.entry(column).or_default();
             more.buckets().for_each(|(bucket, count)| all.add_bucket(bucket, count));
         }
+        for (column, more) in later.tops {
+            self.tops.entry(column).or_default().merge(more);
+        }
         Self { reason: later.reason, end_mono: later.end_mono, ..self }
     }
 }

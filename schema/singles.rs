@@ -5,6 +5,7 @@ use super::frame;
 use super::histogram::Histogram;
 use super::host::Host;
 use super::table::TableDef;
+use super::top::{Top, Total};
 use super::trace_capnp::{footer, frame as root};
 use super::writer::TraceTotals;
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ pub struct Footer {
     pub totals: HashMap<u16, TraceTotals>,
     /// Per table number and column index.
     pub histograms: HashMap<(u16, u16), Histogram>,
+    /// Per table number and column index: the ids with most.
+    pub tops: HashMap<(u16, u16), Top>,
 }
 
 pub(super) fn read_host(from: root::Reader) -> Result<Host> {
@@ -81,6 +84,15 @@ fn footer_of(from: footer::Reader) -> Result<Footer> {
         let (buckets, counts) = (from.get_buckets()?, from.get_counts()?);
         buckets.iter().zip(counts.iter()).for_each(|(bucket, count)| histogram.add_bucket(bucket, count));
         footer.histograms.insert((from.get_table(), from.get_column()), histogram);
+    }
+    at_most(frame::MAX_TABLES, from.get_tops()?.len(), "lists of ids")?;
+    for from in from.get_tops()? {
+        let (ids, weights) = (from.get_ids()?, from.get_weights()?);
+        let (rows, epochs) = (from.get_rows()?, from.get_epochs()?);
+        let mut top = Top::new(from.get_error());
+        let values = ids.iter().zip(weights.iter()).zip(rows.iter().zip(epochs.iter()));
+        values.for_each(|((id, weight), (rows, epoch))| top.add(id, Total { weight, rows, epoch }));
+        footer.tops.insert((from.get_table(), from.get_column()), top);
     }
     Ok(footer)
 }

@@ -57,6 +57,8 @@ pub struct ColumnDef {
     pub ends: bool,
     /// The footer keeps a histogram of it.
     pub histogram: bool,
+    /// The footer keeps [`super::top::Top`]s of it: sums of the column of that name, or `rows`; empty: it does not.
+    pub totals: String,
     /// Meaning.
     pub doc: String,
 }
@@ -94,6 +96,7 @@ impl ColumnDef {
             key: false,
             ends: false,
             histogram: false,
+            totals: String::new(),
             doc: String::new(),
         }
     }
@@ -185,6 +188,7 @@ impl ColumnDef {
         to.set_key(self.key);
         to.set_ends(self.ends);
         to.set_histogram(self.histogram);
+        to.set_totals(&self.totals);
         to.set_by(&self.by);
         to.set_doc(&self.doc);
     }
@@ -232,6 +236,7 @@ impl ColumnDef {
             key: from.get_key(),
             ends: from.get_ends(),
             histogram: from.get_histogram(),
+            totals: from.get_totals()?.to_string()?,
             doc: from.get_doc()?.to_string()?,
         })
     }

@@ -99,6 +99,8 @@ struct ColumnInfo {
   # The footer has a histogram of it.
   by @12 :Text;
   # Runs smoothly per value of the column of that name: what Numbers.deltaBy may use as its key.
+  totals @13 :Text;
+  # Not empty: the footer has a Top of it, with sums of the column of that name; "rows": without sums.
 
   enum Type {
     u8 @0;
@@ -187,6 +189,7 @@ struct Footer {
   endMono @2 :UInt64;
   tables @3 :List(TableTotal);
   histograms @4 :List(Histogram);
+  tops @5 :List(Top);
 }
 
 struct TableTotal {
@@ -202,4 +205,18 @@ struct Histogram {
   column @1 :UInt16;
   buckets @2 :List(UInt32);
   counts @3 :List(UInt64);
+}
+
+struct Top {
+  # What rows come to by an id, for the ids that have most.
+  table @0 :UInt16;
+  column @1 :UInt16;
+  error @2 :UInt64;
+  # No weight is too small by more than this, and no id that is not listed has more. 0: all are here, and exact.
+  ids @3 :List(UInt32);
+  weights @4 :List(UInt64);
+  # Sum over the positive values of the column that ColumnInfo.totals names; else the number of rows.
+  rows @5 :List(UInt64);
+  epochs @6 :List(UInt32);
+  # One that has such a row, and whose identity frames therefore say what the id means.
 }

@@ -196,14 +196,14 @@ fn apart<T: Number>(values: &[T], keys: &[u32], signed: bool) -> (T, Vec<T>, Vec
 
 /// From the smallest key to the largest. Ids are dense, so a table with a place for each is short.
 #[derive(Clone, Copy)]
-struct Span {
+pub(super) struct Span {
     low: u32,
     length: usize,
 }
 
 impl Span {
     /// Writer and reader both keep to this bound, so neither can be made to allocate much.
-    fn of(keys: &[u32]) -> Option<Self> {
+    pub(super) fn of(keys: &[u32]) -> Option<Self> {
         Some(Self::around(keys)).filter(|span| span.length <= 4 * keys.len() + 4096)
     }
 
@@ -214,12 +214,17 @@ impl Span {
         Self { low, length: (high - low) as usize + 1 }
     }
 
-    fn table<V: Clone>(self, value: V) -> Vec<V> {
+    pub(super) fn table<V: Clone>(self, value: V) -> Vec<V> {
         vec![value; self.length]
     }
 
-    fn place(self, key: u32) -> usize {
+    pub(super) fn place(self, key: u32) -> usize {
         (key - self.low) as usize
+    }
+
+    /// The key of a place.
+    pub(super) fn id(self, place: u32) -> u32 {
+        self.low + place
     }
 }
 

@@ -8,6 +8,7 @@ use super::host::Host;
 use super::message;
 use super::pack::{Packed, Packer, header};
 use super::table::TableDef;
+use super::top::Top;
 use std::collections::HashMap;
 use std::io::Write;
 
@@ -34,6 +35,7 @@ pub struct TraceWriter<W: Write> {
     rows_before: HashMap<(u16, u16), u64>,
     totals: Vec<TraceTotals>,
     histograms: HashMap<(u16, u16), Histogram>,
+    tops: HashMap<(u16, u16), Top>,
     index: Vec<(u64, u64)>,
     last_checkpoint: u64,
     last_time: u64,
@@ -54,6 +56,7 @@ impl<W: Write> TraceWriter<W> {
             rows_before: HashMap::new(),
             totals: vec![TraceTotals::default(); packer.tables().len()],
             histograms: HashMap::new(),
+            tops: HashMap::new(),
             index: Vec::new(),
             last_checkpoint: 0,
             last_time: host.start_mono,
@@ -132,6 +135,10 @@ impl<W: Write> TraceWriter<W> {
             for (bucket, count) in counts {
                 histogram.add_bucket(bucket, count);
             }
+        }
+        for (column, ids) in packed.totals {
+            let top = self.tops.entry((table, column)).or_default();
+            ids.into_iter().for_each(|(id, total)| top.add(id, total));
         }
         let stored = self.write_frame(header, &packed.payload)?;
         let totals = &mut self.totals[usize::from(table)];
@@ -220,18 +227,50 @@ impl<W: Write> TraceWriter<W> {
             table.set_raw_bytes(totals.raw_bytes);
             table.set_stored_bytes(totals.stored_bytes);
         }
-        let mut keys: Vec<_> = self.histograms.keys().copied().collect();
-        keys.sort_unstable();
-        let mut list = to.init_histograms(message::count(keys.len()));
-        for (at, key) in keys.iter().enumerate() {
-            let counts: Vec<(u32, u64)> = self.histograms[key].buckets().collect();
-            let mut histogram = list.reborrow().get(message::count(at));
-            histogram.set_table(key.0);
-            histogram.set_column(key.1);
-            let mut buckets = histogram.reborrow().init_buckets(message::count(counts.len()));
-            counts.iter().enumerate().for_each(|(at, &(bucket, _))| buckets.set(message::count(at), bucket));
-            let mut totals = histogram.init_counts(message::count(counts.len()));
-            counts.iter().enumerate().for_each(|(at, &(_, count))| totals.set(message::count(at), count));
+        self.fill_histograms(to.reborrow());
+        self.fill_tops(to);
+    }
+
+    fn fill_histograms(&self, to: super::trace_capnp::footer::Builder) {
+        let all = sorted(&self.histograms);
+        let mut list = to.init_histograms(message::count(all.len()));
+        for (at, (&(table, column), histogram)) in (0..).zip(all) {
+            let counts: Vec<(u32, u64)> = histogram.buckets().collect();
+            let mut to = list.reborrow().get(at);
+            to.set_table(table);
+            to.set_column(column);
+            let mut buckets = to.reborrow().init_buckets(message::count(counts.len()));
+            (0..).zip(&counts).for_each(|(at, count)| buckets.set(at, count.0));
+            let mut totals = to.init_counts(message::count(counts.len()));
+            (0..).zip(&counts).for_each(|(at, count)| totals.set(at, count.1));
         }
     }
+
+    fn fill_tops(&self, to: super::trace_capnp::footer::Builder) {
+        let all = sorted(&self.tops);
+        let mut list = to.init_tops(message::count(all.len()));
+        for (at, (&(table, column), top)) in (0..).zip(all) {
+            let totals = top.list();
+            let count = message::count(totals.len());
+            let mut to = list.reborrow().get(at);
+            to.set_table(table);
+            to.set_column(column);
+            to.set_error(top.error);
+            let mut ids = to.reborrow().init_ids(count);
+            (0..).zip(&totals).for_each(|(at, (id, _))| ids.set(at, *id));
+            let mut weights = to.reborrow().init_weights(count);
+            (0..).zip(&totals).for_each(|(at, (_, total))| weights.set(at, total.weight));
+            let mut rows = to.reborrow().init_rows(count);
+            (0..).zip(&totals).for_each(|(at, (_, total))| rows.set(at, total.rows));
+            let mut epochs = to.init_epochs(count);
+            (0..).zip(&totals).for_each(|(at, (_, total))| epochs.set(at, total.epoch));
+        }
+    }
+}
+
+/// What the footer lists, in the order of tables and columns.
+fn sorted<V>(all: &HashMap<(u16, u16), V>) -> Vec<(&(u16, u16), &V)> {
+    let mut all: Vec<_> = all.iter().collect();
+    all.sort_unstable_by_key(|&(&key, _)| key);
+    all
 }

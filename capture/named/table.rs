@@ -113,8 +113,9 @@ impl Layout {
     }
 
     fn task(&mut self, name: &str, doc: &str, offset: usize) {
-        let references = "task".into();
-        self.column(ColumnDef { references, doc: doc.into(), ..number(name, 4, false) }, offset);
+        let (references, totals) = ("task".into(), crate::schema::top::ROWS.into());
+        let doc = doc.into();
+        self.column(ColumnDef { references, totals, doc, ..number(name, 4, false) }, offset);
     }
 
     /// Also where it is always the same, so that `--by function` is right for every probe: a constant costs nothing.

@@ -1,0 +1,262 @@
+//! Who did most: the lists of the overview.
+//!
+//! The footer of a recording has totals by task and by socket, so for a whole recording nothing is decoded but the
+//! names of those that are listed, from the frames of one epoch each. The totals are exact while a recording has few
+//! thousand ids; above, the footer says by how much it may be wrong, and where that could change the list, or where
+//! a part of the recording is asked for, or where the recording did not come to a footer, the events are counted.
+
+use super::answer::{Answer, Body};
+use super::bins::Bins;
+use super::flow::moved;
+use super::group::{Grouping, Merge};
+use super::input::Inputs;
+use super::load::Scan;
+use super::rows::{Rows, Value};
+use super::table::{Builder, Output};
+use super::trace::Trace;
+use super::window::Window;
+use crate::schema::singles::Footer;
+use crate::schema::top::{ROWS, Top, Total};
+use crate::schema::{Batch, Column, TableDef};
+use anyhow::Result;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Lines of a list.
+const LINES: usize = 5;
+
+/// Epochs whose names are read: a list of those that live is in the last ones.
+const EPOCHS: usize = 64;
+
+/// A list of the overview.
+pub(crate) struct List {
+    section: &'static str,
+    pub title: &'static str,
+    /// The columns that say who, and whether they are text.
+    keys: &'static [(&'static str, bool)],
+    /// The column of events with the id that is counted.
+    id: &'static str,
+    /// What is added up; `None`: rows are counted.
+    sum: Option<&'static str>,
+    /// Several ids may be one line, as the threads of a process are.
+    shared: bool,
+    outputs: &'static [(&'static Output, fn(&Sum) -> u64)],
+}
+
+const EVENTS: Output = Output::new("events", "", "events that it caused");
+const FLOW_BYTES: Output = Output::new("bytes", "bytes", "bytes sent and received by calls");
+const CALLS: Output = Output::new("calls", "", "send and receive calls");
+
+/// The lists, in the order of the page.
+pub(crate) const LISTS: [List; 2] = [
+    List {
+        section: "top_tasks",
+        title: "Busiest processes",
+        keys: &[("pid", false), ("comm", true)],
+        id: "tid",
+        sum: None,
+        shared: true,
+        outputs: &[(&EVENTS, |sum| sum.rows)],
+    },
+    List {
+        section: "top_flows",
+        title: "Largest TCP flows",
+        keys: &[("laddr", true), ("lport", false), ("raddr", true), ("rport", false)],
+        id: "sock",
+        sum: Some("ret"),
+        shared: false,
+        outputs: &[(&FLOW_BYTES, |sum| sum.weight), (&CALLS, |sum| sum.rows)],
+    },
+];
+
+/// What a line comes to.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    weight: u64,
+    rows: u64,
+}
+
+impl Merge for Sum {
+    fn merge(&mut self, later: Self) {
+        self.weight = self.weight.saturating_add(later.weight);
+        self.rows = self.rows.saturating_add(later.rows);
+    }
+}
+
+/// Who, and how much.
+type Line = (Vec<Value>, Sum);
+
+impl List {
+    /// Adds the list from the footer's totals; false where they cannot tell it for certain.
+    pub fn from_totals(&self, trace: &Trace, window: Window, answer: &mut Answer) -> Result<bool> {
+        let totals = trace.reader.footer.as_ref().filter(|_| window == trace.span);
+        let Some((def, top)) = totals.and_then(|footer| self.totals(trace, footer)) else {
+            return Ok(self.tables(trace).is_empty());
+        };
+        let mut ids: Vec<(u32, Total)> = top.list();
+        ids.sort_by_key(|&(id, total)| (Reverse(total.weight), id));
+        if !self.shared {
+            ids.truncate(LINES);
+        }
+        let epochs: BTreeSet<u32> = ids.iter().map(|(_, total)| total.epoch).collect();
+        // The last epochs name most, and what has fewer rows than the list's end may stay unnamed.
+        let epochs: BTreeSet<u32> = epochs.into_iter().rev().take(EPOCHS).collect();
+        let (named, unnamed): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|(_, total)| epochs.contains(&total.epoch));
+        let unnamed = unnamed.iter().fold(top.error, |sum, (_, total)| sum.saturating_add(total.weight));
+        let lines = self.named(trace, &def, &epochs, &named)?;
+        let certain = unnamed == 0 || (!self.shared && top.error == 0);
+        if certain {
+            self.show(lines, answer)?;
+        }
+        Ok(certain)
+    }
+
+    /// Adds the list by counting events.
+    pub fn from_events(&self, trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
+        let mut all: BTreeMap<Vec<Value>, Sum> = BTreeMap::new();
+        for def in self.tables(trace) {
+            let mut scan = Scan::new(trace, def, window);
+            let summed = self.sum.map(|column| scan.column(column)).transpose()?;
+            let grouping = self.grouping(trace, def, window)?;
+            let count = |sum: &mut Sum, weight| sum.merge(Sum { weight, rows: 1 });
+            let groups = match summed {
+                Some(column) => grouping.sum(&scan, [column], |sum, [value]| count(sum, moved(value))),
+                None => grouping.sum(&scan, [], |sum, []| count(sum, 1)),
+            };
+            groups.into_iter().for_each(|group| all.entry(group.keys).or_default().merge(group.state));
+        }
+        self.show(all.into_iter().collect(), answer)
+    }
+
+    /// The event tables that have such ids, and rows.
+    fn tables<'t>(&self, trace: &'t Trace) -> Vec<&'t Arc<TableDef>> {
+        let has = |def: &&Arc<TableDef>| {
+            let id = def.column(self.id).filter(|&at| !def.columns[at].references.is_empty());
+            id.is_some() && self.sum.is_none_or(|sum| def.column(sum).is_some())
+        };
+        trace.events().filter(has).filter(|def| trace.rows_of(def.number) > 0).collect()
+    }
+
+    /// The footer's totals of all those tables, if it has them, and one of the tables.
+    fn totals(&self, trace: &Trace, footer: &Footer) -> Option<(Arc<TableDef>, Top)> {
+        let (mut all, mut last) = (Top::default(), None);
+        for def in self.tables(trace) {
+            let id = def.column(self.id)?;
+            if def.columns[id].totals != self.sum.unwrap_or(ROWS) {
+                return None;
+            }
+            all.merge(footer.tops.get(&(def.number, u16::try_from(id).ok()?))?.clone());
+            last = Some(Arc::clone(def));
+        }
+        Some((last?, all))
+    }
+
+    /// Lines by name: the ids as rows of an event table, grouped as its rows would be.
+    fn named(
+        &self,
+        trace: &Trace,
+        def: &Arc<TableDef>,
+        epochs: &BTreeSet<u32>,
+        ids: &[(u32, Total)],
+    ) -> Result<Vec<Line>> {
+        let names = trace.of_epochs(epochs)?;
+        let mut columns = vec![Column::Absent; def.columns.len()];
+        let mut set = |name, values| def.column(name).map(|at| columns[at] = values);
+        set("ts", Column::U64(vec![trace.span.to; ids.len()]));
+        set(self.id, Column::U32(ids.iter().map(|(id, _)| *id).collect()));
+        let batch = Batch { table: def.number, rows: ids.len(), columns, ..Batch::default() };
+        let rows = Rows::new(Arc::clone(def), batch);
+        let grouping = self.grouping(&names, def, trace.span)?;
+        let sums = ids.iter().map(|(_, total)| Sum { weight: total.weight, rows: total.rows });
+        let groups = grouping.collect(sums.enumerate().map(|(row, sum)| (grouping.key(&rows, row), sum)));
+        Ok(groups.into_iter().map(|group| (group.keys, group.state)).collect())
+    }
+
+    fn grouping<'t>(&self, trace: &'t Trace, def: &TableDef, window: Window) -> Result<Grouping<'t>> {
+        let by: Vec<&str> = self.keys.iter().map(|(name, _)| *name).collect();
+        let inputs = Inputs::of(trace, def).list(&by.join(","))?;
+        Ok(Grouping::new(trace, Bins::new(window, &trace.clock, None, false)?, inputs)?)
+    }
+
+    fn show(&self, mut lines: Vec<Line>, answer: &mut Answer) -> Result<()> {
+        // Nobody: an interrupt, or an id that the trace does not name.
+        lines.retain(|(keys, _)| keys.iter().any(|key| *key != Value::Null));
+        lines.sort_by(|a, b| (b.1.weight, &a.0).cmp(&(a.1.weight, &b.0)));
+        lines.truncate(LINES);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut table = Builder::default();
+        for (at, &(name, text)) in self.keys.iter().enumerate() {
+            table.key(name, "", text, lines.iter().map(|line| line.0[at].clone()));
+        }
+        for (output, value) in self.outputs {
+            table.ints(output, lines.iter().map(|line| Some(value(&line.1))));
+        }
+        answer.section(self.section, self.title, Body::Table(table.build()?));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::testkit::Tape;
+
+    /// Three processes, one of two threads, that send over more sockets than a list has lines.
+    fn tape() -> Tape {
+        let mut tape = Tape::new();
+        tape.task(0, 10, 10, "web").task(0, 11, 10, "web").task(0, 20, 20, "db").task(0, 30, 30, "cron");
+        for sock in 1..=9u64 {
+            tape.sock(0, sock, 2, 4000 + sock, 80);
+        }
+        for at in 0..3_000u64 {
+            let tid = [10, 11, 20, 10, 30, 11, 99][at as usize % 7];
+            tape.send(at * 1_000, tid, 1 + at % 9, 100, [at as i32 % 500, -11][usize::from(at % 50 == 0)]);
+        }
+        tape.rows_per_frame(200);
+        tape
+    }
+
+    fn lists(trace: &Trace, events: bool) -> (bool, String) {
+        let (mut answer, mut certain) = (Answer::default(), true);
+        for list in &LISTS {
+            if events {
+                list.from_events(trace, trace.span, &mut answer).expect("counts");
+            } else {
+                certain &= list.from_totals(trace, trace.span, &mut answer).expect("reads the footer");
+            }
+        }
+        (certain, crate::analyze::print::sections(&answer, &trace.clock))
+    }
+
+    #[test]
+    fn the_totals_say_what_counting_says() {
+        let trace = tape().open();
+        let (certain, totals) = lists(&trace, false);
+        assert!(certain && totals.contains("web") && totals.contains("4009"), "{totals}");
+        assert_eq!(totals, lists(&trace, true).1);
+    }
+
+    #[test]
+    fn without_a_footer_or_for_a_part_the_totals_say_nothing() {
+        let mut bytes = tape().bytes();
+        let frames = tape().open().reader.frames;
+        bytes.truncate(frames.last().expect("the footer").offset as usize);
+        assert!(!lists(&Tape::open_bytes(bytes, 1), false).0);
+        let trace = tape().open();
+        let part = Window { from: trace.span.from + 1, ..trace.span };
+        assert!(!LISTS[0].from_totals(&trace, part, &mut Answer::default()).expect("looks"));
+    }
+
+    #[test]
+    fn totals_that_may_be_too_small_are_not_shown() {
+        let mut trace = tape().open();
+        let footer = trace.reader.footer.as_mut().expect("it ended");
+        footer.tops.values_mut().for_each(|top| top.error = 1);
+        let (certain, shown) = lists(&trace, false);
+        assert!(!certain && shown.is_empty(), "{shown}");
+    }
+}
