@@ -165,6 +165,9 @@ int note__multi(void *ctx) { return note_call(ctx, false); }
 SEC("kretprobe.multi")
 int end__multi(void *ctx) { return end_call(ctx); }
 
+SEC("perf_event")
+int hit__perf(void *ctx) { return record_hit(ctx, false); }
+
 SEC("fentry")
 int hit__fentry(void *ctx) { return record_hit(ctx, false); }
 

@@ -33,8 +33,11 @@ pub(super) fn all(
     let forced = forced_kinds(plan, named, &args.attach)?;
     // First, so that they see the end of a process before `proc` forgets that it was wanted.
     let mut own = Vec::new();
+    let mut tgids: Vec<u32> = filter.tgids.iter().copied().collect();
+    tgids.sort_unstable();
     for probe in named {
-        own.extend(probe.load(&common_knobs(filter, rings, false), rings.total(), maps, &forced)?);
+        let knobs = common_knobs(filter, rings, false);
+        own.extend(probe.load(&knobs, rings.total(), maps, &forced, &tgids)?);
     }
     let mut families = Vec::new();
     for family in &plan.families {

@@ -5,7 +5,7 @@
 //! `recv()` would lose nearly all of them. The usual way to attach, a perf event of the kprobe kind,
 //! cannot ask for more; a kprobe event in tracefs can, and a program attaches to it all the same.
 
-use super::perf_event;
+use super::perf_event::{self, Whose};
 use anyhow::{Context as _, Result};
 use libbpf_rs::{Link, ProgramMut};
 use std::fs;
@@ -40,7 +40,8 @@ pub fn attach(program: &ProgramMut, function: &str) -> Result<(Link, Event)> {
     let id = fs::read_to_string(format!("{TRACEFS}/events/{}/id", event.0)).context("the event's id")?;
     let id = id.trim().parse().context("the event's id is a number")?;
     // For a kprobe event one open is enough, whichever processor it names.
-    let opened = perf_event::open(&perf_event::attributes(libbpf_sys::PERF_TYPE_TRACEPOINT, id), 0)?;
+    let opened =
+        perf_event::open(&perf_event::attributes(libbpf_sys::PERF_TYPE_TRACEPOINT, id), Whose::Processor(0))?;
     let link = program.attach_perf_event(opened.as_raw_fd())?;
     let _ = opened.into_raw_fd(); // the link closes it
     Ok((link, event))

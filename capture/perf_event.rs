@@ -18,14 +18,27 @@ pub fn attributes(kind: u32, config: u64) -> perf_event_attr {
     perf_event_attr { type_: kind, size, config, ..Default::default() }
 }
 
-/// Opens an event of all tasks on a processor.
+/// Whose events are counted.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose {
+    /// Those of all tasks on a processor.
+    Processor(i32),
+    /// Those of a thread on all processors; 0: our own.
+    Task(i32),
+}
+
+/// Opens an event.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn open(attributes: &perf_event_attr, cpu: i32) -> Result<OwnedFd> {
+pub fn open(attributes: &perf_event_attr, whose: Whose) -> Result<OwnedFd> {
     let attributes = std::ptr::from_ref(attributes);
+    let (task, cpu) = match whose {
+        Whose::Processor(cpu) => (-1, cpu),
+        Whose::Task(tid) => (tid, -1),
+    };
     // SAFETY: the attributes are valid for the call; of the other arguments none is an address.
-    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attributes, -1, cpu, -1, CLOSE_ON_EXEC) };
+    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attributes, task, cpu, -1, CLOSE_ON_EXEC) };
     ensure!(fd >= 0, "perf_event_open: {}", std::io::Error::last_os_error());
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })

@@ -1,7 +1,7 @@
 //! Changes of address spaces, as the kernel tells them through perf events: one ring per processor.
 
 use super::mappings::Mapping;
-use super::perf_event;
+use super::perf_event::{self, Whose};
 use anyhow::{Context as _, Result};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,7 +85,7 @@ impl PerfRing {
         attributes.set_comm(1);
         attributes.set_comm_exec(1);
         attributes.set_task(1);
-        let event = perf_event::open(&attributes, cpu)?;
+        let event = perf_event::open(&attributes, Whose::Processor(cpu))?;
         // SAFETY: sysconf has no preconditions.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).context("page size")?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;

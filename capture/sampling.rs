@@ -1,7 +1,7 @@
 //! Sampling clocks: a program that the kernel runs on every processor, so many times a second.
 
 use super::knobs::Knobs;
-use super::perf_event;
+use super::perf_event::{self, Whose};
 use anyhow::Result;
 use libbpf_rs::{Link, ProgramMut};
 use std::os::fd::{AsRawFd as _, IntoRawFd as _};
@@ -30,7 +30,7 @@ pub(crate) fn attach(program: &ProgramMut, hz: u32) -> Result<Vec<Link>> {
     attributes.__bindgen_anon_1.sample_freq = hz.into();
     let mut links = Vec::new();
     for cpu in perf_event::online_cpus()? {
-        let event = perf_event::open(&attributes, cpu)?;
+        let event = perf_event::open(&attributes, Whose::Processor(cpu))?;
         links.push(program.attach_perf_event(event.as_raw_fd())?);
         let _ = event.into_raw_fd(); // the link closes it
     }

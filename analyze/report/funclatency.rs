@@ -31,7 +31,7 @@ use anyhow::Result;
 pub static REPORT: Report = Report {
     name: "funclatency",
     question: "how long do calls of a function take?",
-    exactness: "calls that returned, from entry to return; percentiles are values that occurred, or, of what was added up, means",
+    exactness: "calls that returned, from entry to return; percentiles are values that occurred",
     needs: named::NEEDS,
     outputs: &[
         Output::count("calls", "", "calls that returned"),

@@ -7,13 +7,14 @@
 //! # capture --list 'rt:sched_switch'        raw tracepoints, arguments as the kernel passes them
 //! # capture --list 'u:c:*alloc'             functions of a program or library
 //! # capture --list 'usdt:c:*'               its static probes
+//! # capture --list 'pe:*'                   perf events, and why this machine does not count some
 //! ```
 
 use super::elf::{Binary, matches};
 use super::place::Names;
 use super::spec::{Arg, Kind, Spec, Type, Wrong};
 use super::value::nearest;
-use super::{format, kernel, sdt};
+use super::{format, kernel, perf, sdt};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::btf::Btf;
 
@@ -33,6 +34,7 @@ pub fn lines(pattern: &str, pid: Option<u32>) -> Result<Vec<String>> {
         Kind::Kprobe => functions(&spec, names.types()?, "k:", &kernel::signature)?,
         Kind::User => user(&spec, &names)?,
         Kind::Usdt => static_probes(&spec, &names)?,
+        Kind::Perf => perf_events(&spec)?,
     };
     Ok(lines)
 }
@@ -120,6 +122,12 @@ fn static_probes(spec: &Spec, names: &Names) -> Result<Vec<String>> {
     lines.sort();
     lines.dedup();
     found(spec, lines, name, "static probe", all.iter().map(|probe| probe.name.as_str()))
+}
+
+fn perf_events(spec: &Spec) -> Result<Vec<String>> {
+    let pattern = spec.target.0.as_str();
+    let lines = perf::all().filter(|(name, _)| matches(pattern, name)).map(|(_, line)| line).collect();
+    found(spec, lines, pattern, "perf event", perf::all().map(|(name, _)| name))
 }
 
 /// An argument of a static probe, as its note says where it is.

@@ -203,6 +203,14 @@ fn step(btf: &Btf, text: &str, member: &Member, ty: TypeId, chain: &mut Vec<i32>
     Ok(id)
 }
 
+/// Where a member of a struct is, in bytes, if this kernel has it.
+#[must_use]
+pub fn offset(btf: &Btf, structure: &str, member: &str) -> Option<i32> {
+    let composite = Composite::try_from(btf.type_by_name::<BtfType>(structure)?).ok()?;
+    let (_, bits) = find(btf, &composite, member, 0)?;
+    i32::try_from(bits? / 8).ok()
+}
+
 /// A member, also of unnamed structs inside: its type, and its offset in bits (none: a bit field).
 fn find(btf: &Btf, composite: &Composite, name: &str, base: u32) -> Option<(TypeId, Option<u32>)> {
     composite.iter().find_map(|member| {

@@ -5,7 +5,7 @@
 //!
 //! - [`parse`] reads the grammar of [`spec`], and points at what is wrong; [`preset`] has specs under one word;
 //! - [`place`] finds what it names, through [`kernel`] (types of the running kernel), [`mod@format`]
-//!   (tracefs), [`user`], [`elf`] and [`sdt`] (programs and libraries), and turns each argument into a chain of
+//!   (tracefs), [`user`], [`elf`] and [`sdt`] (programs and libraries), [`perf`] (what the kernel and processors count), and turns each argument into a chain of
 //!   offsets ([`fetch`]), once for each way of attaching, since [`regs`] and typed contexts differ;
 //! - [`refused`] knows what must not be probed, and why;
 //! - [`catalog`] lists what there is to name (`capture --list PATTERN`);
@@ -17,6 +17,7 @@ pub mod fetch;
 pub mod format;
 pub mod kernel;
 pub mod parse;
+pub mod perf;
 pub mod place;
 pub mod preset;
 pub mod probe;

@@ -1,9 +1,10 @@
 //! From a probe's text to a [`Spec`]: the grammar, read from left to right.
 
-use super::spec::{ARGS, Arg, Kind, Member, Spec, Stacks, Sum, TESTS, Test, Type, Wrong};
+use super::spec::{ARGS, Arg, Kind, Member, Rate, Spec, Stacks, Sum, TESTS, Test, Type, Wrong};
 use std::time::Duration;
 
-const OPTIONS: &str = "the options are max=N, thr=TIME, ret=TYPE, kstack, ustack, count and hist=LABEL";
+const OPTIONS: &str =
+    "the options are max=N, thr=TIME, ret=TYPE, period=N, freq=N, kstack, ustack, count and hist=LABEL";
 
 impl Spec {
     /// Reads one probe.
@@ -27,6 +28,7 @@ impl Spec {
             most: 0,
             ret: Type::Int(8, true, false),
             stacks: Stacks::default(),
+            rate: None,
             sum: None,
         };
         cursor.spaces();
@@ -120,9 +122,10 @@ impl<'a> Cursor<'a> {
             "u" => (Kind::User, false),
             "ur" => (Kind::User, true),
             "usdt" => (Kind::Usdt, false),
+            "pe" => (Kind::Perf, false),
             "p" | "r" => return self.kind_of_bcc(word == "r"),
             _ => {
-                let reason = "a probe begins with its kind: t:, rt:, f:, fx:, k:, kr:, u:, ur: or usdt: (as in t:sched:sched_switch)";
+                let reason = "a probe begins with its kind: t:, rt:, f:, fx:, k:, kr:, u:, ur:, usdt: or pe: (as in t:sched:sched_switch)";
                 return Err(Wrong::new(self.text, start, reason));
             }
         };
@@ -307,11 +310,18 @@ impl<'a> Cursor<'a> {
                     self.expect("=")?;
                     spec.ret = self.ty()?;
                 }
-                "max" => {
-                    self.expect("=")?;
-                    let at = self.at;
-                    let most = u64::try_from(self.number()?).ok().filter(|most| *most > 0);
-                    spec.most = most.ok_or_else(|| Wrong::new(self.text, at, "at least one each second"))?;
+                "max" => spec.most = self.positive("at least one each second")?,
+                "period" | "freq" if spec.kind != Kind::Perf => {
+                    return Err(Wrong::new(
+                        self.text,
+                        at,
+                        "only perf events (pe:) have a period or frequency",
+                    ));
+                }
+                "period" => spec.rate = Some(Rate::Period(self.positive("a period is at least 1")?)),
+                "freq" => {
+                    spec.rate =
+                        Some(Rate::Frequency(self.positive("a frequency is at least 1 in a second")?));
                 }
                 "kstack" => spec.stacks.kernel = true,
                 "ustack" => spec.stacks.user = true,
@@ -328,6 +338,14 @@ impl<'a> Cursor<'a> {
             }
             self.expect(",")?;
         }
+    }
+
+    /// `=N` of an option, which is not 0.
+    fn positive(&mut self, otherwise: &str) -> Result<u64, Wrong> {
+        self.expect("=")?;
+        let at = self.at;
+        let number = u64::try_from(self.number()?).ok().filter(|number| *number > 0);
+        number.ok_or_else(|| Wrong::new(self.text, at, otherwise))
     }
 
     /// What `hist` is of: an argument, what a call returns, or how long it takes, which need not be said.
@@ -391,6 +409,9 @@ mod tests {
         let spec = Spec::parse("t:a:b {kstack, max=100, ustack}").expect("well formed");
         assert_eq!(spec.most, 100);
         assert_eq!(spec.stacks, Stacks { kernel: true, user: true });
+        let rate = |text: &str| Spec::parse(text).map(|spec| spec.rate);
+        assert_eq!(rate("pe:cpu-clock {freq=99}"), Ok(Some(Rate::Frequency(99))));
+        assert_eq!(rate("pe:page-faults {period=1}"), Ok(Some(Rate::Period(1))));
         let sum = |text: &str| Spec::parse(text).map(|spec| (spec.sum, spec.args.map(|args| args.len())));
         assert_eq!(sum("t:a:b"), Ok((None, None)));
         assert_eq!(sum("t:a:b {count}"), Ok((Some(Sum::Count), Some(0))));
@@ -428,6 +449,8 @@ mod tests {
         assert!(of("u:c:x(*arg1)").contains("only whole calls"), "{}", of("u:c:x(*arg1)"));
         assert!(of("f:x {thr=1ms}").contains("only whole calls have"));
         assert!(of("u:c:x {max=0}").starts_with("at least one"), "{}", of("u:c:x {max=0}"));
+        assert!(of("u:c:x {freq=9}").starts_with("only perf events"), "{}", of("u:c:x {freq=9}"));
+        assert!(of("pe:page-faults {period=0}").starts_with("a period is at least 1"));
         assert!(of("u:c:x {hist}").starts_with("hits have no latency"), "{}", of("u:c:x {hist}"));
         assert!(of("u:c:x(size=arg1) {hist=siz}").starts_with("there is no 'siz' here: there is size"));
         assert!(of("u:c:x {count, ustack}").starts_with("stacks are of single hits"));

@@ -2,6 +2,7 @@
 
 use super::elf::matches;
 use super::fetch::{Adding, Compare, Fetch, FetchKind, NO_VALUE, Program, RECORD, SLOT_LATENCY, SLOT_RET};
+use super::perf::Counter;
 use super::spec::{Arg, Kind, Spec, Sum, Type, Wrong};
 use super::value::{Value, nearest};
 use super::{format, kernel, refused, regs};
@@ -26,6 +27,8 @@ pub enum Target {
     Kernel(Vec<String>),
     /// Places in a file.
     User(PathBuf, Vec<UserPlace>),
+    /// What is counted.
+    Perf(Counter),
 }
 
 /// A place in a program or library.
@@ -89,6 +92,7 @@ impl Names {
             Kind::Function | Kind::Kprobe => self.function(spec)?,
             Kind::User => self.user(spec)?,
             Kind::Usdt => self.usdt(spec)?,
+            Kind::Perf => self.perf(spec)?,
         };
         let tests = tests(spec, &place)?;
         let adding = adding(spec, &place)?;

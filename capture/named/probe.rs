@@ -86,6 +86,7 @@ impl Named {
         rings: u32,
         maps: &mut SharedMaps,
         forced: &BTreeMap<String, String>,
+        tgids: &[u32],
     ) -> Result<Vec<Family>> {
         let name = &self.layout.def.name;
         let forced = forced.get(name);
@@ -99,7 +100,7 @@ impl Named {
         for way in ways {
             let mut parts = Vec::new();
             for part in way {
-                let family = load_part(name, part, self.layout.def.number, knobs, rings, maps)?;
+                let family = load_part((name, part, tgids), self.layout.def.number, knobs, rings, maps)?;
                 let got = family.outcomes[0].got.is_some();
                 outcome.reasons.extend(family.outcomes[0].reasons.iter().cloned());
                 parts.push(family);
@@ -136,8 +137,7 @@ impl Named {
 }
 
 fn load_part(
-    name: &str,
-    part: &Way,
+    (name, part, tgids): (&str, &Way, &[u32]),
     table: u16,
     knobs: &Knobs,
     rings: u32,
@@ -155,7 +155,7 @@ fn load_part(
     };
     let probe = Probe { name: name.to_owned(), variants: vec![variant], ..Probe::default() };
     let choice = Choice::new(vec![probe], |_| true, &BTreeMap::new());
-    Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, &Part { way: part, table: name })
+    Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, &Part { way: part, table: name, tgids })
 }
 
 /// The map of what is added up.
@@ -165,6 +165,8 @@ const SUMS: &str = "named_sums";
 struct Part<'a> {
     way: &'a Way,
     table: &'a str,
+    /// The processes that are recorded; none: all.
+    tgids: &'a [u32],
 }
 
 impl Site for Part<'_> {
@@ -221,6 +223,10 @@ impl Site for Part<'_> {
                     program.attach_uprobe_with_opts(-1, path, offset, options)
                 };
                 (0..).zip(places).map(attach).collect::<libbpf_rs::Result<_>>()?
+            }
+            Target::Perf(counter) => {
+                let other = |error: anyhow::Error| libbpf_rs::Error::from(std::io::Error::other(error));
+                counter.attach(program, self.tgids).map_err(other)?
             }
         };
         Ok((links, None))

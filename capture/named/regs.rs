@@ -17,6 +17,8 @@ mod arch {
     pub const RET: i32 = 80;
     /// rsp.
     pub const STACK: i32 = 152;
+    /// rip.
+    pub const IP: i32 = 128;
     /// Offset of a register that a static probe's note names, by the name of its eight bytes or a part of it.
     #[must_use]
     pub fn register(name: &str) -> Option<i32> {
@@ -63,6 +65,8 @@ mod arch {
     pub const RET: i32 = 0;
     /// sp.
     pub const STACK: i32 = 248;
+    /// pc.
+    pub const IP: i32 = 256;
     /// Offset of a register that a static probe's note names.
     #[must_use]
     pub fn register(name: &str) -> Option<i32> {
@@ -75,4 +79,4 @@ mod arch {
 }
 
 use super::fetch::Fetch;
-pub use arch::{ARGS, RET, STACK, caller, register};
+pub use arch::{ARGS, IP, RET, STACK, caller, register};

@@ -10,12 +10,14 @@
 //!               k:, kr:                       the same, by kprobe only
 //!               u:BINARY:SYMBOL, ur:…         user function: a path, or the name of a library
 //!               usdt:BINARY:[PROVIDER:]NAME   static user probe
+//!               pe:EVENT[:PERIOD]             perf event: page-faults, context-switches, cpu-clock, cycles, …
 //! ARGUMENT      [LABEL=][*]PATH[:TYPE]        sk->__sk_common.skc_dport, size, arg1, arg1+8:u32, filename:ustr;
 //!                                             *arg4:u64 of calls: what it points to when the call returns
 //! TYPE          u8 … u64, i8 … i64, be16, be32, bool, ptr, str[N], ustr[N]
 //! CONDITION     LABEL (==|!=|<|<=|>|>=) NUMBER    of the arguments, ret and latency; times as 10ms
 //! OPTION        thr=TIME, ret=TYPE            of calls: only those that take so long; what they return
 //!               max=N                         at most so many each second: the others are counted as left out
+//!               period=N, freq=N              of perf events: a hit for each so many, or so often each second
 //!               kstack, ustack                the kernel's stack, the process's; of calls, when they return
 //!               count                         hits are added up in the kernel, each second, by process, by the
 //!                                             arguments, and by the sign or error number that a call returns
@@ -47,6 +49,17 @@ pub enum Kind {
     User,
     /// A static probe of a program or library.
     Usdt,
+    /// What the kernel, or a counter of the processor, counts.
+    Perf,
+}
+
+/// How often a perf event is a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Each so many.
+    Period(u64),
+    /// About so often in a second.
+    Frequency(u64),
 }
 
 /// One probe as the user wrote it.
@@ -74,6 +87,8 @@ pub struct Spec {
     pub ret: Type,
     /// Whether the kernel's stack is recorded, and the process's.
     pub stacks: Stacks,
+    /// Of a perf event, if it is given.
+    pub rate: Option<Rate>,
     /// Whether hits are added up instead of recorded.
     pub sum: Option<Sum>,
 }

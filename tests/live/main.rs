@@ -19,6 +19,7 @@ mod kernel_functions;
 mod ledger;
 mod made_up;
 mod named;
+mod named_perf;
 mod named_sums;
 mod observers;
 mod odd;
