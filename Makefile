@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kernels dist bench bench-capture bench-analyze fixtures fuzz lint borders schema
+.PHONY: help build demo test test-kernels dist bench bench-capture bench-analyze bench-recordings fixtures fuzz lint borders schema
 
 # Off Linux there is no recorder: traces are read there, not made.
 ifeq ($(shell uname -s),Linux)
@@ -61,15 +61,19 @@ bench-analyze: ## reports against hand-written folds, bare zstd, DuckDB and pola
 	target/bench-venv/bin/python -c 'import duckdb, polars' 2>/dev/null || target/bench-venv/bin/pip install --quiet duckdb polars
 	BENCH_PYTHON=target/bench-venv/bin/python cargo bench --bench analyze -- $(EVENTS) $(FLOWS)
 
+bench-recordings: ## analyze against tshark and perf script, on recordings of the same traffic (root; tshark, tcpdump, perf, redis)
+	cargo build --release
+	benches/analyze/recordings.py
+
 fixtures: ## record the fixtures anew (root, BPF), and rewrite the goldens: read the difference
 	fixtures/record.sh
 	UPDATE_GOLDEN=1 cargo test --test fixtures
 
-fuzz: ## each fuzz target for two minutes (cargo install cargo-fuzz)
-	cd tests/fuzz && for target in header payload file; do \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target -- -max_total_time=120; done && \
-	for target in identity report; do \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . -s none --features analyze $$target -- -max_total_time=120; done
+fuzz: ## each fuzz target for two minutes, coverage in our own code alone (SECONDS=1200 for longer)
+	cd tests/fuzz && RUSTC_WRAPPER=$$PWD/instrumented.sh cargo build --release --features analyze --bins
+	cd tests/fuzz && for target in header payload file identity report; do \
+	  mkdir -p target/found/$$target && target/release/$$target target/found/$$target corpus/$$target \
+	    -max_total_time=$(or $(SECONDS),120) || exit 1; done
 
 lint: ## format, clippy and docs with warnings as errors, licences and sources of the dependencies
 	contrib/setup.sh --ci
