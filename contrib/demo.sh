@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # `make demo`: records a small TCP workload of its own for some seconds and prints the reports from it.
 # Where probes cannot be loaded it says why and reads a recording that comes with the sources.
+#
+#   contrib/demo.sh [FOLDER]    with the programs in that folder, instead of building them
 set -euo pipefail
 cd "$(dirname "$0")/.."
-contrib/setup.sh
-echo 'demo: building both programs (about ten minutes the first time, most of it polars)'
-cargo build --release --quiet
-bin=${CARGO_TARGET_DIR:-target}/release
+bin=${1:-${CARGO_TARGET_DIR:-target}/release}
+if [ $# = 0 ]; then
+  contrib/setup.sh
+  echo 'demo: building both programs (about ten minutes the first time, most of it polars)'
+  cargo build --release --quiet
+fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 trace=$dir/demo.bin
@@ -19,8 +23,9 @@ else
   echo "demo: no recording here, for the reason above: reading fixtures/pingpong.bin instead"
   trace=fixtures/pingpong.bin
 fi
-run "$bin/analyze" "$trace"
-run "$bin/analyze" "$trace" tcpsend
-run "$bin/analyze" "$trace" tcplat
-run "$bin/analyze" "$trace" flows --top 5
-run "$bin/analyze" "$trace" execsnoop --top 10
+ask() { run "$bin/analyze" "$trace" "$@" || [ $? = 3 ]; } # 3: an answer that is a lower bound, and says so
+ask
+ask tcpsend
+ask tcplat
+ask flows --top 5
+ask execsnoop --top 10

@@ -35,4 +35,5 @@ mod stat;
 mod state;
 mod support;
 mod syscalls;
+mod terminal;
 mod trace;
