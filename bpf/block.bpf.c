@@ -6,6 +6,7 @@
  * filters look at who asked: the first part runs in that task and decides for the others.
  */
 #include "common.bpf.h"
+#include "sample.bpf.h"
 
 #define OP_MASK   0xff
 #define FIRST_COMMAND 32 /* operations from here on are commands to the driver: they have no sector */
@@ -25,6 +26,18 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } told_disks SEC(".maps");
+
+/* For a trigger on the time from issue to completion: its limit, ns; 0: there is none. */
+const volatile __u64 limit_block = 0;
+
+/* When the driver got a request, where there is such a limit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u64);
+} issued SEC(".maps");
 
 /* 3: the queue stands before the request, as it does until 5.10. */
 const volatile __u32 params_of___traceiter_block_rq_issue = 0;
@@ -94,10 +107,15 @@ static __always_inline bool wanted_part(struct request *rq, enum block_part part
 		}
 		exception = true;
 	}
-	if (exception == any_filter)
-		return true;
-	FILTERED(block_rq);
-	return false;
+	if (exception != any_filter) {
+		FILTERED(block_rq);
+		return false;
+	}
+	if (left_out(key >> 5)) { /* requests are alike in the lower bits of their addresses */
+		LEFT_OUT(block_rq);
+		return false;
+	}
+	return true;
 }
 
 static __always_inline void emit(struct request *rq, enum block_part part, __u32 done, __s32 error)
@@ -157,6 +175,38 @@ static __always_inline int handle(struct request *rq, enum block_part part)
 	return 0;
 }
 
+static __always_inline void watch_issue(struct request *rq)
+{
+	__u64 key = (__u64)rq, now = bpf_ktime_get_ns();
+
+	if (bpf_map_update_elem(&issued, &key, &now, BPF_ANY))
+		STATE_FULL(block_slow);
+}
+
+/* Its last part is done. */
+static __always_inline void watch_end(struct request *rq)
+{
+	__u64 key = (__u64)rq, *since = bpf_map_lookup_elem(&issued, &key), latency;
+	struct block_slow *e;
+	__u32 dev;
+
+	if (!since)
+		return;
+	latency = bpf_ktime_get_ns() - *since;
+	bpf_map_delete_elem(&issued, &key);
+	if (latency < limit_block)
+		return;
+	dev = dev_of(rq);
+	e = RESERVE(block_slow);
+	if (!e)
+		return;
+	e->rq = key << 8 >> 8;
+	e->dev = dev;
+	e->op = BPF_CORE_READ(rq, cmd_flags) & OP_MASK;
+	e->latency = latency;
+	SUBMIT(block_slow, e);
+}
+
 /* Where it exists (6.5), and the disk keeps statistics, it is the earliest part, and always in the task that asks. */
 SEC("raw_tp/block_io_start") __probe(block_start, 1, "tracepoint") __fills(block_rq)
 int block_start__tp(__u64 *ctx)
@@ -173,7 +223,14 @@ int block_insert__tp(__u64 *ctx)
 SEC("raw_tp/block_rq_issue") __probe(block_rq, 1, "tracepoint")
 int block_issue__tp(__u64 *ctx)
 {
-	return handle(request_of(ctx), PART_issue);
+	struct request *rq = request_of(ctx);
+
+	if (!wanted_part(rq, PART_issue, false))
+		return 0;
+	if (limit_block)
+		watch_issue(rq);
+	emit(rq, PART_issue, 0, 0);
+	return 0;
 }
 
 SEC("raw_tp/block_rq_complete") __probe(block_rq, 1, "tracepoint")
@@ -181,9 +238,13 @@ int block_complete__tp(__u64 *ctx)
 {
 	struct request *rq = (struct request *)ctx[0];
 	__u32 done = ctx[2];
+	bool last = done >= BPF_CORE_READ(rq, __data_len);
 
-	if (wanted_part(rq, PART_complete, done >= BPF_CORE_READ(rq, __data_len)))
-		emit(rq, PART_complete, done, error_of(ctx[1]));
+	if (!wanted_part(rq, PART_complete, last))
+		return 0;
+	if (limit_block && last)
+		watch_end(rq);
+	emit(rq, PART_complete, done, error_of(ctx[1]));
 	return 0;
 }
 

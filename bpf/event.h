@@ -232,6 +232,13 @@ struct tcp_rx {
 	__u8 backlog __doc("1: waited while the owner held the socket");
 } __event __doc("a segment reached the TCP receive code of its socket");
 
+struct tcp_slow {
+	TASK_EVENT;
+	sock_id sock;
+	__u32 unused __skip;
+	ns_t latency __hist __doc("from the entry of the turn's first send to the segment");
+} __event __doc("new data came later after a send than --trigger tcplat.response allows; tid is the thread that sent");
+
 /* ---- group file ---- */
 
 struct file_open {
@@ -447,5 +454,14 @@ struct block_rq {
 	__s32 error __unit("errno") __doc("of a completion: 0, or a negative error number");
 	__u32 unused __skip;
 } __event __doc("one part of a request's way through the block layer");
+
+struct block_slow {
+	EVENT;
+	disk_id dev __null(0);
+	__u64 rq __doc("address of the request, as its parts have it");
+	enum block_op op;
+	__u32 unused __skip;
+	ns_t latency __hist __doc("from the last issue to the last completion");
+} __event __doc("a request took longer than --trigger biolatency allows");
 
 #endif

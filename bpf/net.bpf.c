@@ -81,6 +81,7 @@ int BPF_PROG(sock_end__tp, struct sock *sk)
 	struct sock_entry *entry = find_sock(sk);
 	__u64 key = (__u64)sk;
 
+	forget_turn(sk);
 	if (!entry)
 		return 0;
 	if (entry->wanted)

@@ -8,6 +8,7 @@
  */
 #include "common.bpf.h"
 #include "sock.bpf.h"
+#include "turn.bpf.h"
 
 #define FIN 1
 #define SYN 2
@@ -36,6 +37,33 @@ static __always_inline void fill_sock(struct tcp_rx *e, const struct sock *sk)
 	e->backlog = BPF_CORE_READ(sk, sk_lock.owned) != 0;
 }
 
+/* Data came: the turn that waited for it is over, and was too long if it reached the limit. */
+static __always_inline void watch_turn(sock_id sock, const struct sock *sk, const struct sk_buff *skb)
+{
+	const struct tcp_skb_cb *cb = (const struct tcp_skb_cb *)&skb->cb;
+	__u32 seq = BPF_CORE_READ(cb, seq), end = BPF_CORE_READ(cb, end_seq), flags = BPF_CORE_READ(cb, tcp_flags);
+	struct turn *turn = turn_on(sk);
+	struct tcp_slow *e;
+	__u64 began, now;
+	__u32 tid;
+
+	end -= !!(flags & FIN);
+	if (!turn || end == seq + !!(flags & SYN))
+		return;
+	tid = turn->tid;
+	began = turn_ends(turn, end);
+	now = began ? bpf_ktime_get_ns() : 0;
+	if (now < began + limit_response)
+		return;
+	e = RESERVE(tcp_slow);
+	if (!e)
+		return;
+	e->tid = tid;
+	e->sock = sock;
+	e->latency = now - began;
+	SUBMIT(tcp_slow, e);
+}
+
 static __always_inline int received(const struct sock *sk, const struct sk_buff *skb)
 {
 	struct sock_entry *entry;
@@ -52,6 +80,8 @@ static __always_inline int received(const struct sock *sk, const struct sk_buff 
 		FILTERED(tcp_rx);
 		return 0;
 	}
+	if (limit_response)
+		watch_turn(entry->id, sk, skb);
 	if (left_out(entry->id)) {
 		LEFT_OUT(tcp_rx);
 		return 0;

@@ -5,6 +5,7 @@
 
 #include "pending.bpf.h"
 #include "sock.bpf.h"
+#include "turn.bpf.h"
 
 /* Notes a call that is to become a row of `table` when it returns; null when there is no space for the note. */
 static __always_inline struct pending_call *note_call(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
@@ -21,23 +22,25 @@ static __always_inline struct pending_call *note_call(__u32 table, const struct 
 	return p;
 }
 
-static __always_inline int call_starts(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
+/* Null: not recorded, or no space. */
+static __always_inline struct pending_call *call_starts(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
 {
-	if (gate && group_enabled && wanted(running_ids()))
-		note_call(table, sk, size, flags);
-	return 0;
+	return gate && group_enabled && wanted(running_ids()) ? note_call(table, sk, size, flags) : 0;
 }
 
 /* A kretprobe sees the returned value and nothing else: without the note, its call is lost. */
-static __always_inline int noted_call_starts(__u32 table, const struct sock *sk, __u32 size, __u32 flags)
+static __always_inline struct pending_call *noted_call_starts(__u32 table, const struct sock *sk, __u32 size,
+							      __u32 flags)
 {
+	struct pending_call *p = 0;
+
 	if (!gate || !group_enabled)
 		return 0;
 	if (!wanted(running_ids()))
 		count_filtered(table);
-	else if (!note_call(table, sk, size, flags))
+	else if (!(p = note_call(table, sk, size, flags)))
 		count_state_full(table);
-	return 0;
+	return p;
 }
 
 static __always_inline struct pending_call *call_on(const struct sock *sk)

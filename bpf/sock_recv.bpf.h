@@ -32,7 +32,8 @@ static __always_inline int recv_end(const struct sock *sk, int ret, __u32 flags,
 SEC("fentry/tcp_recvmsg") __probe(sock_recv, 1, "fentry") __notes
 int BPF_PROG(recv__fentry, struct sock *sk)
 {
-	return call_starts(TABLE(sock_recv), sk, 0, 0);
+	call_starts(TABLE(sock_recv), sk, 0, 0);
+	return 0;
 }
 
 /* Six parameters, five, or four (`nonblock` went away, then `addr_len`): ask, from 5.17 on. */
@@ -50,7 +51,8 @@ int recv__fexit(__u64 *ctx)
 SEC("fentry/tcp_recvmsg") __probe(sock_recv, 2, "fentry") __notes
 int BPF_PROG(recv_six__fentry, struct sock *sk)
 {
-	return call_starts(TABLE(sock_recv), sk, 0, 0);
+	call_starts(TABLE(sock_recv), sk, 0, 0);
+	return 0;
 }
 
 SEC("fexit/tcp_recvmsg") __probe(sock_recv, 2, "fentry")
@@ -71,7 +73,8 @@ int BPF_PROG(recv__tp, struct sock *sk, int ret, int flags)
 SEC("kprobe/tcp_recvmsg") __probe(sock_recv, 4, "kprobe")
 int BPF_KPROBE(recv__kprobe, struct sock *sk, void *msg, __u64 len, __u64 fourth, __u64 fifth)
 {
-	return noted_call_starts(TABLE(sock_recv), sk, 0, params_of_tcp_recvmsg == 6 ? fifth : fourth);
+	noted_call_starts(TABLE(sock_recv), sk, 0, params_of_tcp_recvmsg == 6 ? fifth : fourth);
+	return 0;
 }
 
 SEC("kretprobe/tcp_recvmsg") __probe(sock_recv, 4, "kprobe")

@@ -7,6 +7,14 @@
 
 #define NOT_KNOWN 0xffffffff
 
+/* A send is entered; `p` is its note, null when there is no space for one. */
+static __always_inline int send_starts(const struct sock *sk, struct pending_call *p)
+{
+	if (p)
+		turn_begins(sk, running_ids(), p->ts);
+	return 0;
+}
+
 /* The first segment of a call: the task holds the socket's lock, so write_seq is where it begins. */
 static __always_inline void send_locked(const struct sock *sk, struct pending_call *p)
 {
@@ -45,6 +53,7 @@ static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags,
 		return 0;
 	if (noted)
 		p = end_call_of(who, sk);
+	turn_has_sent(sk, who, p ? p->ts : 0, ret);
 	e = RESERVE(sock_send);
 	if (!e)
 		return 0;
@@ -60,7 +69,7 @@ static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags,
 SEC("fentry/tcp_sendmsg") __probe(sock_send, 1, "fentry") __notes
 int BPF_PROG(send__fentry, struct sock *sk, struct msghdr *msg, __u64 size)
 {
-	return call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags));
+	return send_starts(sk, call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags)));
 }
 
 SEC("fentry/tcp_sendmsg_locked") __probe(sock_send, 1, "fentry") __notes
@@ -81,7 +90,7 @@ int BPF_PROG(send__fexit, struct sock *sk, struct msghdr *msg, __u64 size, int r
 SEC("kprobe/tcp_sendmsg") __probe(sock_send, 3, "kprobe")
 int BPF_KPROBE(send__kprobe, struct sock *sk, struct msghdr *msg, __u64 size)
 {
-	return noted_call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags));
+	return send_starts(sk, noted_call_starts(TABLE(sock_send), sk, size, BPF_CORE_READ(msg, msg_flags)));
 }
 
 SEC("kprobe/tcp_sendmsg_locked") __probe(sock_send, 3, "kprobe") __notes
@@ -116,7 +125,7 @@ int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 	if (p)
 		p->size = BPF_CORE_READ(msg, msg_iter.count);
 	send_locked(sk, p);
-	return 0;
+	return send_starts(sk, p);
 }
 
 SEC("tp_btf/sock_send_length") __probe(sock_send, 2, "tracepoint")

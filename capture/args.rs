@@ -282,7 +282,7 @@ pub enum When {
 
 const TRIGGERS: &str = "\
 What makes the flight recorder write: a row (TABLE, or TABLE.COLUMN>VALUE, as in sock_send.latency>100ms or \
-process_exit.code!=0), lost events (lost), stalls (psi:memory:some:10%), a file that appears (file:PATH), the end \
+process_exit.code!=0), a latency of a report (tcplat.response>100ms, biolatency>50ms), lost events (lost), stalls (psi:memory:some:10%), a file that appears (file:PATH), the end \
 of the recording (end)";
 
 /// What group `syscalls` records.

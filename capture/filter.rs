@@ -58,6 +58,9 @@ impl Filter {
             filter.knobs.insert("min_wait", ns.to_ne_bytes().to_vec());
             filter.words.push(format!("min-wait {least:?}"));
         }
+        for (knob, limit) in super::trigger::limits(&args.trigger)? {
+            filter.knobs.insert(knob, limit.to_ne_bytes().to_vec());
+        }
         // SAFETY: no preconditions.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         filter.knob("page_size", u32::try_from(page).unwrap_or(4096));

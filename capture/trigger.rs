@@ -1,16 +1,66 @@
 //! What makes a flight recorder write its memory out by itself (`--trigger`).
 //!
-//! Two kinds: conditions on recorded rows, checked where rows are written ([`Condition`]), and states of
-//! the machine, looked at a few times a second ([`Watch`]).
+//! Three kinds: conditions on recorded rows, checked where rows are written ([`Condition`]); latencies between
+//! two rows, which the programs pair and compare with their limit ([`limits`]), and which are a row when they pass
+//! it; and states of the machine, looked at a few times a second ([`Watch`]).
 
 use super::layout::Layout;
 use super::limit::{parse_duration, parse_size};
 use crate::schema::{Batch, ColumnDef, ColumnType};
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
+
+/// A latency that the programs compare with a limit, so that it need not be put together from rows of several tables.
+struct InKernel {
+    /// As it is typed: the report that has it, and its name there.
+    name: &'static str,
+    /// The knob for the limit, ns.
+    knob: &'static str,
+    /// What a latency over the limit is a row of.
+    row: &'static str,
+    /// Tables whose probes pair it.
+    of: &'static [&'static str],
+}
+
+const IN_KERNEL: [InKernel; 2] = [
+    InKernel {
+        name: "tcplat.response",
+        knob: "limit_response",
+        row: "tcp_slow.latency",
+        of: &["sock_send", "tcp_rx"],
+    },
+    InKernel { name: "biolatency", knob: "limit_block", row: "block_slow.latency", of: &["block_rq"] },
+];
+
+/// The limits that programs are to compare with, as knobs: of several on one latency the smallest.
+///
+/// # Errors
+/// For a limit that is none.
+pub fn limits(words: &[String]) -> Result<BTreeMap<&'static str, u64>> {
+    let mut limits = BTreeMap::new();
+    for word in words {
+        let Some((place, operator, value)) = comparison(word) else { continue };
+        let Some(known) = IN_KERNEL.iter().find(|known| known.name == place) else { continue };
+        if !operator.starts_with('>') {
+            bail!("--trigger {word}: a limit is passed upwards: write {place} > TIME");
+        }
+        let time = parse_duration(value).map_err(|why| anyhow::anyhow!("--trigger {word}: {why}"))?;
+        // Zero is no limit to the programs.
+        let limit = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
+        limits.entry(known.knob).and_modify(|least| *least = limit.min(*least)).or_insert(limit);
+    }
+    Ok(limits)
+}
+
+/// Place, operator and value.
+fn comparison(text: &str) -> Option<(&str, &'static str, &str)> {
+    let operator = OPERATORS.into_iter().find(|operator| text.contains(operator))?;
+    text.split_once(operator).map(|(place, value)| (place.trim(), operator, value.trim()))
+}
 
 /// Longest first, so that `>=` is not taken for `>`.
 const OPERATORS: [&str; 6] = [">=", "<=", "!=", ">", "<", "="];
@@ -78,11 +128,16 @@ struct Test {
 
 impl Condition {
     fn new(text: &str, layouts: &[Layout]) -> Result<Self> {
-        let operator = OPERATORS.into_iter().find(|operator| text.contains(operator));
-        let (place, value) = match operator.and_then(|operator| text.split_once(operator)) {
-            Some((place, value)) => (place.trim(), Some(value.trim())),
-            None => (text.trim(), None),
+        let (place, operator, value) = match comparison(text) {
+            Some((place, operator, value)) => (place, Some(operator), Some(value)),
+            None => (text.trim(), None, None),
         };
+        let in_kernel = IN_KERNEL.iter().find(|known| known.name == place);
+        let has = |table: &str| layouts.iter().any(|layout| layout.def.name == table);
+        if let Some(lacking) = in_kernel.and_then(|known| known.of.iter().find(|table| !has(table))) {
+            bail!("--trigger {text}: this recording has no table '{lacking}', from which that is known: record its group too");
+        }
+        let place = in_kernel.map_or(place, |known| known.row);
         let (table, column) = place.split_once('.').map_or((place, None), |(t, c)| (t, Some(c)));
         let Some(layout) =
             layouts.iter().find(|layout| layout.def.name == table && !layout.def.group.is_empty())
@@ -237,10 +292,25 @@ mod tests {
     }
 
     #[test]
+    fn a_latency_between_rows_is_compared_by_the_programs() {
+        let words = ["tcplat.response > 100ms", "tcplat.response>=20ms", "sock_send.latency > 1ms"];
+        let words = words.map(str::to_owned);
+        assert_eq!(limits(&words).expect("limits"), BTreeMap::from([("limit_response", 20_000_000)]));
+        let plan = Plan::new(&["net".into(), "net-rx".into()]).expect("a plan");
+        let slow = batch(&plan.layouts, "tcp_slow", "latency", Column::U64(vec![30_000_000]));
+        let triggers = Triggers::new(&words, &plan.layouts).expect("triggers");
+        let held: Vec<bool> = triggers.conditions.iter().map(|condition| condition.holds(&slow)).collect();
+        assert_eq!(held, [false, true, false], "each has its own limit");
+        let below = limits(&["tcplat.response < 1ms".to_owned()]).unwrap_err().to_string();
+        assert!(below.contains("upwards"), "{below}");
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
         let error =
             |text: &str| Triggers::new(&[text.to_owned()], &layouts()).err().expect("wrong").to_string();
         assert!(error("tcp_rx.length > 1").contains("it has "), "{}", error("tcp_rx.length > 1"));
+        assert!(error("tcplat.response > 1s").contains("no table 'tcp_rx'"));
         assert!(error("sock_send.color > 1").contains("latency"));
         assert!(error("sock_send.latency > soon").contains("is not a time"));
         assert!(error("sock_send.latency").contains("expected TABLE"));

@@ -157,6 +157,91 @@ fn a_file_that_appears_and_the_end_of_the_recording_are_triggers() {
     assert!(!path.with_file_name("trace.bin.sock").exists(), "the control socket goes with the recorder");
 }
 
+/// The one row of a table that has but one, where the workload passed the limit once.
+fn the_one(file: &Path, table: &str) -> i128 {
+    let rows = rows(file, table);
+    assert_eq!(rows.len(), 1, "{table}: {rows:?}");
+    number(&rows[0], "latency")
+}
+
+#[test]
+fn a_response_that_takes_too_long_is_a_trigger() {
+    if !live() {
+        return;
+    }
+    let options = ["-g", "net,net-rx", "--flight", "30s", "--post", "0s", "--cool-down", "60s"];
+    let options = [&options[..], &["--trigger", "tcplat.response > 100ms"]].concat();
+    let account = scratch("flight-response-truth").join("slow.json");
+    let script = format!(
+        "$TRUTH pingpong --count 50 --size 20 --delay-ms 2 >/dev/null; \
+         $TRUTH pingpong --count 1 --size 20 --reply 300 --delay-ms 150 --output {}; \
+         $TRUTH pingpong --count 50 --size 20 --delay-ms 2 >/dev/null; exec sleep 30",
+        account.display()
+    );
+    let flight = Flight::start("flight-response", &options, &script);
+    flight.wait_for_dumps(1);
+    let file = &set_of(&flight.path)[0];
+    assert_eq!(reason(file), "dumped: tcplat.response > 100ms");
+    let took = the_one(file, "tcp_slow");
+    let truth: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&account).expect("an account")).expect("JSON");
+    let of = |value: &serde_json::Value| i128::from(value[0].as_i64().expect("a time"));
+    let (held, response) = (of(&truth["server"]["held_ns"]), of(&truth["response_ns"]));
+    assert!((held..=response).contains(&took), "the server held it for {held}, the client waited for {response}: {took}");
+    check_books(file);
+    flight.end();
+}
+
+#[test]
+fn a_slow_disk_and_an_error_are_triggers() {
+    use super::block::Loop;
+    if !live() {
+        return;
+    }
+    let Some(disk) = Loop::new("flight-disk") else { return };
+    let options = ["-g", "block,file", "--flight", "30s", "--post", "0s"];
+    let triggers =
+        ["--cool-down", "0s", "--trigger", "biolatency > 1us", "--trigger", "file_open.ret = -2"];
+    let script = format!("{}; sleep 3; cat /no/such/file; exec sleep 30", disk.workload(1, 1));
+    let flight = Flight::start("flight-disk", &[&options[..], &triggers].concat(), &script);
+    flight.wait_for_dumps(2);
+    let files = set_of(&flight.path);
+    assert_eq!(reason(&files[0]), "dumped: biolatency > 1us");
+    let slow = rows(&files[0], "block_slow");
+    let completed = rows(&files[0], "block_rq");
+    assert!(!slow.is_empty());
+    for row in &slow {
+        let of = |part: i128| {
+            let mut parts = completed.iter().filter(|other| number(other, "rq") == number(row, "rq"));
+            parts.find(|other| number(other, "part") == part && number(other, "ts") <= number(row, "ts") + 10_000_000)
+                .map(|other| number(other, "ts"))
+        };
+        let (issue, complete) = (of(3).expect("its issue"), of(5).expect("its completion"));
+        // Both clocks are read some steps apart in the same programs.
+        assert!((complete - issue - number(row, "latency")).abs() < 50_000, "{row:?}: {issue} to {complete}");
+    }
+    assert!(files[1..].iter().any(|file| reason(file) == "dumped: file_open.ret = -2"), "{files:?}");
+    flight.end();
+}
+
+#[test]
+fn a_stalled_machine_is_a_trigger() {
+    if !live() {
+        return;
+    }
+    if !Path::new("/proc/pressure/cpu").exists() {
+        super::support::skip("this kernel has no pressure information");
+        return;
+    }
+    let options = ["-g", "proc", "--flight", "30s", "--post", "0s", "--trigger", "psi:cpu:some:10%"];
+    // One more than there are processors wants one; other tests need not wait for them.
+    let script = "for i in $(seq $(($(nproc) + 1))); do timeout 5 nice -n 19 sh -c 'while :; do :; done' & done; wait; exec sleep 30";
+    let flight = Flight::start("flight-pressure", &options, script);
+    flight.wait_for_dumps(1);
+    assert_eq!(reason(&set_of(&flight.path)[0]), "dumped: psi:cpu:some:10%");
+    flight.end();
+}
+
 #[test]
 fn only_its_owner_may_ask() {
     use std::os::unix::process::CommandExt as _;
