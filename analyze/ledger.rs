@@ -108,6 +108,8 @@ pub(crate) struct Losses {
     pub missing_rows: u64,
     /// Places of the file that cannot be read, whatever they held.
     pub damage: Vec<String>,
+    /// What the recorder did to keep within its bounds: see [`super::sampled`].
+    pub steps: Vec<String>,
 }
 
 impl Losses {
@@ -118,6 +120,7 @@ impl Losses {
         self.filter_missed = self.filter_missed.saturating_add(other.filter_missed);
         self.missing_rows = self.missing_rows.saturating_add(other.missing_rows);
         self.damage.extend(other.damage.into_iter().map(|place| format!("{name}: {place}")));
+        self.steps.extend(other.steps.into_iter().map(|step| format!("{name}: {step}")));
     }
 
     /// Events that are known to be gone.
@@ -218,16 +221,33 @@ impl Ledger {
         losses.damage.extend(places);
         losses.kernel_missed = sum(tables.iter().map(|&table| missed(trace, table)));
         losses.filter_missed = missed_by_filters(trace, tables);
+        losses.steps = super::sampled::steps(trace, window, tables);
         losses
+    }
+
+    /// What the tables' counts come to in a span, recorded and left out.
+    pub fn shares(&self, window: Window, tables: &[u16]) -> (f64, f64) {
+        let asked = self.entries.iter().filter(|entry| tables.contains(&entry.table));
+        let shares = asked.map(|entry| super::sampled::share(entry.window, entry.counts, window));
+        shares.fold((0.0, 0.0), |sum, share| (sum.0 + share.0, sum.1 + share.1))
     }
 
     /// The moments in which something of `tables` was lost: counts there are lower bounds.
     pub fn lossy(&self, trace: &Trace, tables: &[u16]) -> Vec<Window> {
+        self.moments(trace, tables, Counts::lost)
+    }
+
+    /// The same without what was left out to keep the recording within its bounds.
+    pub fn lossy_otherwise(&self, trace: &Trace, tables: &[u16]) -> Vec<Window> {
+        self.moments(trace, tables, |counts| counts.lost() - counts.left_out.min(counts.lost()))
+    }
+
+    fn moments(&self, trace: &Trace, tables: &[u16], lost: fn(Counts) -> u64) -> Vec<Window> {
         if missed_by_filters(trace, tables) > 0 || tables.iter().any(|&table| missed(trace, table) > 0) {
             return vec![trace.span];
         }
         let entries =
-            self.entries.iter().filter(|entry| tables.contains(&entry.table) && entry.counts.lost() > 0);
+            self.entries.iter().filter(|entry| tables.contains(&entry.table) && lost(entry.counts) > 0);
         let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table)).map(|gap| gap.window);
         let mut lossy: Vec<Window> = entries.map(|entry| entry.window).chain(gaps).collect();
         for (_, frame) in trace.unreadable() {

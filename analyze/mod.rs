@@ -77,6 +77,7 @@ mod requests;
 mod rewrite;
 mod rows;
 mod run;
+mod sampled;
 mod shape;
 mod spread;
 mod sql;

@@ -1,4 +1,4 @@
-//! Tables for people: aligned columns, names made harmless, lower bounds marked `≥`.
+//! Tables for people: aligned columns, names made harmless, lower bounds marked `≥`, scaled counts `≈`.
 
 use super::answer::{Answer, Body, Page, Section};
 use super::clock::Clock;
@@ -106,13 +106,16 @@ fn cell(table: &Table, clock: &Clock, column: usize, row: usize) -> String {
         (AnyValue::StringOwned(text), _) => visible(&text),
         (other, _) => other.to_string(),
     };
-    let bound = matches!(show, Show::Count | Show::Decimal(_)) && table.is_lower_bound(row);
-    if bound { format!("≥{text}") } else { text }
+    match matches!(show, Show::Count | Show::Decimal(_)) {
+        true if table.is_lower_bound(row) => format!("≥{text}"),
+        true if table.is_approximate(row) => format!("≈{text}"),
+        _ => text,
+    }
 }
 
 /// What a reader must know before believing a number; `None` if nothing is missing.
 pub(crate) fn banner(losses: &Losses) -> Option<String> {
-    if losses.none() {
+    if losses.none() && losses.steps.is_empty() {
         return None;
     }
     let mut text = String::new();
@@ -122,6 +125,10 @@ pub(crate) fn banner(losses: &Losses) -> Option<String> {
         write!(text, "{} events of this span are missing ({}): ", losses.events(), causes.join(", "))
             .expect("a String grows");
         text.push_str("counts marked ≥ are lower bounds\n");
+    }
+    for step in &losses.steps {
+        writeln!(text, "{}: counts marked ≈ are scaled by what was left out", visible(step))
+            .expect("a String grows");
     }
     if losses.filter_missed > 0 {
         writeln!(

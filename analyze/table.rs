@@ -84,6 +84,8 @@ impl Output {
 
 /// Name of the column that says which counts are lower bounds.
 pub(crate) const LOWER_BOUND: &str = "lower_bound";
+/// Name of the column that says which counts were scaled: see [`super::sampled`]. It is there if some were.
+pub(crate) const APPROXIMATE: &str = "approximate";
 /// Name of the column with the begin of the interval.
 pub(crate) const TIME: &str = "time";
 
@@ -101,6 +103,8 @@ pub(crate) struct Table {
 pub(crate) struct Builder {
     headings: Vec<Heading>,
     columns: Vec<Column>,
+    /// By how much the counts of each row are multiplied; empty: no row's are.
+    factors: Vec<Option<f64>>,
 }
 
 impl Builder {
@@ -141,14 +145,37 @@ impl Builder {
         self.series(heading, Series::new("".into(), values.collect::<Vec<_>>()))
     }
 
+    /// Which rows are of a span of which only a part was recorded, and by how much their counts grow.
+    pub fn approximate(&mut self, factors: Vec<Option<f64>>) -> &mut Self {
+        let heading =
+            Heading { name: APPROXIMATE.into(), unit: String::new(), show: Show::Hidden, key: false };
+        let scaled: Vec<bool> = factors.iter().map(Option::is_some).collect();
+        self.factors = factors;
+        self.series(heading, Series::new("".into(), scaled))
+    }
+
+    /// What the counts of a row are multiplied by.
+    fn factor(&self, output: &Output, row: usize) -> f64 {
+        let counted = matches!(output.show, Show::Count | Show::Decimal(_));
+        self.factors.get(row).copied().flatten().filter(|_| counted).unwrap_or(1.0)
+    }
+
     /// Whole numbers.
     pub fn ints(&mut self, output: &Output, values: impl Iterator<Item = Option<u64>>) -> &mut Self {
-        self.series(output.into(), Series::new("".into(), values.collect::<Vec<_>>()))
+        let scaled = |(row, value): (usize, Option<u64>)| match self.factor(output, row) {
+            1.0 => value,
+            factor => value.map(|value| (value as f64 * factor).round() as u64),
+        };
+        let values: Vec<Option<u64>> = values.enumerate().map(scaled).collect();
+        self.series(output.into(), Series::new("".into(), values))
     }
 
     /// Numbers with a fraction.
     pub fn floats(&mut self, output: &Output, values: impl Iterator<Item = Option<f64>>) -> &mut Self {
-        self.series(output.into(), Series::new("".into(), values.collect::<Vec<_>>()))
+        let scaled =
+            |(row, value): (usize, Option<f64>)| value.map(|value| value * self.factor(output, row));
+        let values: Vec<Option<f64>> = values.enumerate().map(scaled).collect();
+        self.series(output.into(), Series::new("".into(), values))
     }
 
     /// Text.
@@ -209,7 +236,16 @@ impl Table {
 
     /// Whether a row's counts are lower bounds.
     pub fn is_lower_bound(&self, row: usize) -> bool {
-        let column = self.frame.column(LOWER_BOUND).ok();
+        self.flag(LOWER_BOUND, row)
+    }
+
+    /// Whether a row's counts were scaled.
+    pub fn is_approximate(&self, row: usize) -> bool {
+        self.flag(APPROXIMATE, row)
+    }
+
+    fn flag(&self, name: &str, row: usize) -> bool {
+        let column = self.frame.column(name).ok();
         column.and_then(|column| column.bool().ok()?.get(row)).unwrap_or(false)
     }
 }

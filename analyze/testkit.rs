@@ -58,6 +58,7 @@ impl Tape {
             "ring_full:u64",
             "state_full:u64",
             "discarded:u64",
+            "left_out:u64",
         ];
         let probe = [
             "ts:u64",
@@ -173,8 +174,29 @@ impl Tape {
 
     /// What was counted about `sock_send` from `at` on, for a second.
     pub fn ledger(&mut self, at: u64, stored: u64, ring_full: u64) -> &mut Self {
-        let cells = [START + at, START + at + SECOND, 0, 2, stored, 0, ring_full, 0, 0];
+        let cells = [START + at, START + at + SECOND, 0, 2, stored, 0, ring_full, 0, 0, 0];
         self.push("ledger", cells.map(Cell::from).to_vec())
+    }
+
+    /// Sends of a second that were recorded, and left out by the governor.
+    pub fn left_out(&mut self, at: u64, stored: u64, left_out: u64) -> &mut Self {
+        let cells = [START + at, START + at + SECOND, 0, 2, stored, 0, 0, 0, 0, left_out];
+        self.push("ledger", cells.map(Cell::from).to_vec())
+    }
+
+    /// From then on the governor has a group record one of so many ids.
+    pub fn step(&mut self, at: u64, group: &str, one_of: u64) -> &mut Self {
+        if self.defs.iter().all(|def| def.name != "governor") {
+            self.define(def("governor", Role::Record, &["ts:u64", "group:text", "one_of:u64", "why:text", "bare:u64"]));
+        }
+        let cells = vec![(START + at).into(), group.into(), one_of.into(), "a bound".into(), 0u64.into()];
+        self.push("governor", cells)
+    }
+
+    /// The group that a table is of.
+    pub fn group(&mut self, table: &str, group: &str) -> &mut Self {
+        self.defs.iter_mut().filter(|def| def.name == table).for_each(|def| def.group = group.into());
+        self
     }
 
     /// No row of this trace has that column of `sock_send`.

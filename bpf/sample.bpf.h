@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0 */
 /*
- * What the governor leaves out when a recording costs more than it may: whole flows or tasks, chosen by
- * a hash of their id, so that what is recorded of the others is complete. A family that includes this
- * and asks left_out() before it reserves can be governed.
+ * What the governor leaves out when a recording costs more than it may: first stacks, where a family with this header
+ * has WITHOUT_STACKS; then whole flows, tasks or requests, chosen by a hash of their id, so that what is recorded of
+ * the others is complete; last all of them, which then are only counted. A family that includes this and asks
+ * left_out() before it reserves can be governed.
  */
 #ifndef TAPEDECK_SAMPLE_H
 #define TAPEDECK_SAMPLE_H

@@ -10,8 +10,11 @@
  * A kernel may keep a switch to itself: of 45,363 that bpftrace saw on Linux 6.18, 23 did not begin with the
  * task that the one before had ended with. A task that leaves without having come, or comes twice, shows it:
  * what lay between is counted as lost.
+ *
+ * What the governor leaves out are tasks. Of these nothing is known afterwards either, so what was begun is forgotten.
  */
 #include "common.bpf.h"
+#include "sample.bpf.h"
 #include "stack.bpf.h"
 
 /* Shorter waits are filtered; 0: every one is recorded, without stacks. */
@@ -85,6 +88,16 @@ static __always_inline struct task_times *make_times(__u32 tid)
 	return find_times(tid);
 }
 
+/* Whether the governor leaves this task out; what is known of it would be wrong when it is taken in again. */
+static __always_inline bool task_left_out(__u32 tid)
+{
+	if (!left_out(tid))
+		return false;
+	if (find_times(tid))
+		bpf_map_delete_elem(&times_of, &tid);
+	return true;
+}
+
 /* ---- a task left ---- */
 
 static __always_inline void emit_run(__u32 tid, __u32 state, __u32 next, __u64 ran)
@@ -110,6 +123,10 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 		FILTERED(sched_run);
 		return;
 	}
+	if (task_left_out(tid)) {
+		LEFT_OUT(sched_run);
+		return;
+	}
 	t = make_times(tid);
 	if (!t) {
 		STATE_FULL(sched_run);
@@ -126,7 +143,7 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 		bpf_map_delete_elem(&times_of, &tid);
 		return;
 	}
-	if (min_wait && state)
+	if (min_wait && state && !drop_stacks)
 		slept = bpf_get_stack(ctx, t->stack, sizeof(t->stack), BPF_F_USER_STACK);
 	t->slept = slept > 0 ? slept : 0;
 	t->in = 0;
@@ -177,7 +194,7 @@ static __always_inline void emit_wait(const struct task_times *t, struct task_st
 	e->prev = prev;
 	e->kstack = (stack_id){};
 	e->ustack = (stack_id){};
-	if (min_wait)
+	if (min_wait && !drop_stacks)
 		add_slept(&s->wait, t, task);
 	else
 		output(e, TABLE(sched_wait), sizeof(*e));
@@ -190,6 +207,10 @@ static __always_inline void come(struct task_struct *next, __u32 prev, __u64 now
 
 	if (!task_wanted(next)) {
 		FILTERED(sched_wait);
+		return;
+	}
+	if (left_out(tid)) {
+		LEFT_OUT(sched_wait);
 		return;
 	}
 	t = make_times(tid);
@@ -257,7 +278,7 @@ static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u
 	r->e.state = t->state;
 	r->e.kstack = (stack_id){};
 	r->e.ustack = (stack_id){};
-	if (min_wait) {
+	if (min_wait && !drop_stacks) {
 		used = add_stack(ctx, &r->stacks, sizeof(r->e), 0, &r->e.kstack, 0);
 		if (current_wanted()) /* what others run is not ours to tell */
 			used += add_stack(ctx, &r->stacks, sizeof(r->e), used, &r->e.ustack, BPF_F_USER_STACK);
@@ -276,6 +297,10 @@ int sched_waking__tp(__u64 *ctx)
 
 	if (!gate || !group_enabled)
 		return 0;
+	if (task_wanted(task) && left_out(tid)) {
+		LEFT_OUT(sched_wake);
+		return 0;
+	}
 	t = task_wanted(task) ? find_times(tid) : 0;
 	if (t && t->out && t->state && now - t->out >= min_wait)
 		emit_wake(ctx, t, tid, now);
@@ -290,7 +315,7 @@ static __always_inline int queue(struct task_struct *task)
 	__u32 tid = BPF_CORE_READ(task, pid);
 	struct task_times *t;
 
-	if (!gate || !group_enabled || !task_wanted(task))
+	if (!gate || !group_enabled || !task_wanted(task) || left_out(tid))
 		return 0;
 	t = make_times(tid);
 	if (t && t->in)

@@ -21,6 +21,9 @@
 /* In the first word: there was no room for more frames. */
 #define STACK_CUT   (1ULL << 63)
 
+/* Set while recording: the governor (capture/governor.rs) has no time for stacks. */
+__u64 drop_stacks = 0;
+
 /* Twice a word and the frames, in room that the verifier can bound with masks. */
 struct stacks {
 	char bytes[STACKS_MASK + 1];

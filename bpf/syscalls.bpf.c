@@ -5,10 +5,13 @@
  *
  * exit and exit_group do not return, and a new task's first return belongs to the call of its parent:
  * neither is a call here.
+ *
+ * What the governor leaves out of single calls are processes; sums are few rows whatever happens.
  */
 #include "common.bpf.h"
 #include "aggregate.bpf.h"
 #include "running.bpf.h"
+#include "sample.bpf.h"
 
 #define TABLE32 0x8000
 
@@ -80,10 +83,12 @@ static __always_inline void add_call(const struct outcome *call)
 
 static __always_inline void finish_call(const struct outcome *call)
 {
-	if (each_syscall)
-		record_call(call);
-	else
+	if (!each_syscall)
 		add_call(call);
+	else if (left_out(call->tgid))
+		LEFT_OUT(syscall);
+	else
+		record_call(call);
 }
 
 /* ---- the processor's side ---- */

@@ -115,6 +115,12 @@ impl Family {
         self.variables.offset("sample_mask").is_some()
     }
 
+    /// Whether it takes stacks, and can do without.
+    #[must_use]
+    pub fn can_drop_stacks(&self) -> bool {
+        self.variables.offset("drop_stacks").is_some()
+    }
+
     /// Writes a variable that the programs read while they run, if this family has it.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! Keeps a recording within what it may cost (`--max-overhead`) and how fast its groups may grow (`--max-rate`).
 //!
-//! Once a second it compares. Over the bound, the group with the most events records only one of two flows, or
-//! tasks, then one of four, and so on down to none: chosen by a hash of their id in the kernel, so that what is recorded of
-//! one is complete. With room for twice as much for some seconds it goes one step back. Each step is a row of table
-//! `governor`, and the ledger counts what was left out: `analyze` marks counts of that time as lower bounds.
+//! Once a second it compares. Over the bound, the group with the most events leaves stacks out, if it takes any; then it
+//! records only one of two flows, tasks or requests, then one of four, and so on down to none, which then are only
+//! counted: chosen by a hash of their id in the kernel, so that what is recorded of one is complete. With room for twice
+//! as much for some seconds it goes one step back. Each step is a row of table `governor`, and the ledger counts what
+//! was left out: `analyze` scales counts of that time, or says that it cannot.
 
 use super::args::Args;
 use super::family::Family;
+use super::filter::Filter;
 use super::plan::Plan;
 use super::record::Row;
 use anyhow::{Result, bail};
@@ -36,6 +38,10 @@ pub struct Governor {
 
 struct Group {
     name: String,
+    /// It takes stacks, which can be left out.
+    stacks: bool,
+    /// It does so now.
+    bare: bool,
     level: u32,
     with_room: u32,
     stored: u64,
@@ -61,6 +67,8 @@ pub struct Step {
     pub mask: u32,
     /// One of so many ids is recorded; 0: none.
     pub one_of: u64,
+    /// Without stacks.
+    pub bare: bool,
     /// Why.
     pub why: String,
 }
@@ -71,23 +79,25 @@ impl Step {
             OFF => (u32::MAX, 0),
             level => ((1 << level) - 1, 1 << level),
         };
-        Self { group: group.name.clone(), mask, one_of, why }
+        Self { group: group.name.clone(), mask, one_of, bare: group.bare, why }
     }
 
     /// The row for table `governor`.
     #[must_use]
     pub fn row(&self, at: u64) -> Vec<u8> {
-        Row::new().u64(at).text(&self.group).u64(self.one_of).text(&self.why).bytes()
+        let row = Row::new().u64(at).text(&self.group).u64(self.one_of).text(&self.why);
+        row.u64(self.bare.into()).bytes()
     }
 }
 
 impl std::fmt::Display for Step {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { group, one_of, why, .. } = self;
+        let Self { group, one_of, why, bare, .. } = self;
         match one_of {
-            0 => write!(to, "group {group} is off: {why}"),
+            0 => write!(to, "events of group {group} are only counted: {why}"),
+            1 if *bare => write!(to, "group {group} is recorded without stacks: {why}"),
             1 => write!(to, "all of group {group} is recorded: {why}"),
-            many => write!(to, "one of {many} flows or tasks of group {group} is recorded: {why}"),
+            many => write!(to, "one of {many} flows, tasks or requests of group {group} is recorded: {why}"),
         }
     }
 }
@@ -97,11 +107,17 @@ impl Governor {
     ///
     /// # Errors
     /// For a bound on what cannot be recorded in part.
-    pub fn of(args: &Args, plan: &Plan, families: &[Family]) -> Result<Self> {
+    pub fn of(args: &Args, plan: &Plan, families: &[Family], filter: &Filter) -> Result<Self> {
         let all = plan.families.iter().zip(families);
-        let able = all.filter(|(plan, family)| plan.enabled && family.can_leave_out());
-        let groups: Vec<String> = able.map(|(plan, _)| plan.group.to_owned()).collect();
-        if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !groups.contains(group)) {
+        // System calls that are added up in the kernel are few rows whatever happens.
+        let few = |group: &str| group == "syscalls" && !filter.uses("each_syscall");
+        let able =
+            all.filter(|(plan, family)| plan.enabled && family.can_leave_out() && !few(plan.group));
+        let stacks = |family: &Family| family.can_drop_stacks() && filter.uses("min_wait");
+        let able: Vec<(String, bool)> =
+            able.map(|(plan, family)| (plan.group.to_owned(), stacks(family))).collect();
+        let groups: Vec<&str> = able.iter().map(|(group, _)| group.as_str()).collect();
+        if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !groups.contains(&group.as_str())) {
             bail!("--max-rate {group}: of what is recorded, these can be in part: {}", groups.join(", "));
         }
         if args.max_overhead.is_some() && groups.is_empty() {
@@ -109,12 +125,20 @@ impl Governor {
         }
         let rates = args.max_rate.iter().cloned().collect();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self::new(args.max_overhead, rates, groups, cpus))
+        Ok(Self::new(args.max_overhead, rates, able, cpus))
     }
 
-    /// For the groups that can be governed.
-    fn new(budget: Option<f64>, rates: BTreeMap<String, f64>, groups: Vec<String>, cpus: usize) -> Self {
-        let group = |name| Group { name, level: 0, with_room: 0, stored: 0, rate: 0.0 };
+    /// For the groups that can be governed, each with whether it takes stacks.
+    fn new(budget: Option<f64>, rates: BTreeMap<String, f64>, groups: Vec<(String, bool)>, cpus: usize) -> Self {
+        let group = |(name, stacks)| Group {
+            name,
+            stacks,
+            bare: false,
+            level: 0,
+            with_room: 0,
+            stored: 0,
+            rate: 0.0,
+        };
         let groups = groups.into_iter().map(group).collect();
         Self { budget, rates, groups, cpus: cpus.max(1) as f64, last: None }
     }
@@ -152,7 +176,7 @@ impl Governor {
         let over = |group: &mut Group| {
             let bound = rates.get(&group.name).copied().filter(|&bound| group.rate > bound)?;
             let why = format!("{:.0} events/s, {bound:.0} are allowed", group.rate);
-            group.step_down(group.rate / bound).then(|| Step::to(group, why))
+            group.fewer(group.rate / bound).then(|| Step::to(group, why))
         };
         self.groups.iter_mut().filter_map(over).collect()
     }
@@ -171,19 +195,38 @@ impl Governor {
         let rates = &self.rates;
         for group in &mut self.groups {
             let bound = rates.get(&group.name).copied().unwrap_or(f64::INFINITY);
-            let room = group.level > 0 && 2.0 * load <= budget && 2.0 * group.rate <= bound;
+            let room = (group.level > 0 || group.bare) && 2.0 * load <= budget && 2.0 * group.rate <= bound;
             group.with_room = if room { group.with_room + 1 } else { 0 };
         }
         let group = self.groups.iter_mut().find(|group| group.with_room >= PATIENCE)?;
-        group.with_room = 0;
-        group.level -= 1;
+        group.step_up();
         Some(Step::to(group, "there is room again".into()))
     }
 }
 
 impl Group {
-    /// Fewer ids, by about this factor. False: there is no further step.
+    /// Costs less, by about this factor. False: there is no further step.
     fn step_down(&mut self, factor: f64) -> bool {
+        self.with_room = 0;
+        if self.stacks && !self.bare {
+            self.bare = true;
+            return true;
+        }
+        self.fewer(factor)
+    }
+
+    /// The last that was left out comes first.
+    fn step_up(&mut self) {
+        self.with_room = 0;
+        if self.level > 0 {
+            self.level -= 1;
+        } else {
+            self.bare = false;
+        }
+    }
+
+    /// Fewer ids.
+    fn fewer(&mut self, factor: f64) -> bool {
         let steps = (factor.log2().ceil() as u32).clamp(1, STRIDE);
         let before = self.level;
         self.level = (before + steps).min(OFF);
@@ -229,7 +272,8 @@ mod tests {
     impl Host {
         fn new(budget: Option<f64>, rate: Option<f64>) -> Self {
             let rates = rate.map(|rate| ("net".to_owned(), rate)).into_iter().collect();
-            let governor = Governor::new(budget, rates, vec!["net".into(), "net-rx".into()], 2);
+            let groups = vec![("net".into(), false), ("net-rx".into(), false)];
+            let governor = Governor::new(budget, rates, groups, 2);
             Self { governor, seconds: 0, stored: 0 }
         }
 
@@ -270,6 +314,25 @@ mod tests {
             host.second(100, &mut mask);
         }
         assert_eq!(mask, 0, "the load has gone, and all flows are recorded again");
+    }
+
+    #[test]
+    fn stacks_go_first_and_come_back_last() {
+        let mut governor = Governor::new(Some(0.01), BTreeMap::new(), vec![("sched".into(), true)], 1);
+        let mut second = 0;
+        let mut read = |events: u64, governor: &mut Governor| {
+            second += 1;
+            let before = governor.groups[0].stored;
+            let stored = [("sched".to_owned(), before + events)].into();
+            let cost = governor.last.map_or(0, |last| last.1) + events * 1000;
+            let steps = governor.read(&Reading { at: second * 1_000_000_000, cost, stored });
+            steps.first().map(|step| (step.bare, step.one_of))
+        };
+        assert_eq!(read(15_000, &mut governor), None, "nothing to compare with");
+        assert_eq!(read(15_000, &mut governor), Some((true, 1)), "stacks first");
+        assert_eq!(read(15_000, &mut governor), Some((true, 2)), "then tasks");
+        let back: Vec<_> = (0..20).filter_map(|_| read(10, &mut governor)).collect();
+        assert_eq!(back, [(true, 1), (false, 1)]);
     }
 
     #[test]

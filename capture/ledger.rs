@@ -124,8 +124,14 @@ impl Ledger {
             let difference = |at: usize| value.get(at).copied().unwrap_or(0).wrapping_sub(seen[at]);
             self.added += difference(ADDED);
             for table in 0..TABLES {
-                let (mut filtered, mut left_out) =
-                    (difference(HEAD + table), difference(HEAD + TABLES + table));
+                // These have no ticks: all that is known is that it was since the last reading. Counts are scaled by
+                // what was left out, so that has a row that says so.
+                let (mut filtered, left_out) = (difference(HEAD + table), difference(HEAD + TABLES + table));
+                if left_out > 0 {
+                    let counts = Counts { left_out, ..Counts::default() };
+                    *self.totals.entry(table).or_default() += counts;
+                    rows.push(row(cpu, table, (self.read_at, now), counts));
+                }
                 for (tick, span) in ticks(self.read_at, now) {
                     let at = HEAD + PLAIN + (table * TICKS + tick) * COUNTERS;
                     let counts = Counts {
@@ -133,7 +139,7 @@ impl Ledger {
                         ring_full: difference(at + 1),
                         state_full: difference(at + 2),
                         filtered: std::mem::take(&mut filtered),
-                        left_out: std::mem::take(&mut left_out),
+                        ..Counts::default()
                     };
                     if counts != Counts::default() {
                         *self.totals.entry(table).or_default() += counts;

@@ -193,8 +193,9 @@ const COST: &[Spec] = &[
 const GOVERNOR: &[Spec] = &[
     TS,
     ("group", 0, "", "of probes"),
-    ("one_of", 8, "", "one of so many flows or tasks is recorded; 1: all, 0: none"),
+    ("one_of", 8, "", "one of so many flows, tasks or requests is recorded; 1: all, 0: none, all are only counted"),
     ("why", 0, "", "what the bound was"),
+    ("bare", 8, "", "1: without stacks"),
 ];
 const STACK: &[Spec] = &[
     TS,

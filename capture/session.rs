@@ -148,7 +148,7 @@ impl Session {
         attach::set_variable(&families, "interval", started)?;
         attach::set_variable(&families, "gate", started)?;
         families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
-        let governor = Governor::of(args, &plan, &families)?;
+        let governor = Governor::of(args, &plan, &families, filter)?;
         let cost = Cost::new(started, Arc::clone(&rings.queue));
         let cost = if governor.is_on() { cost.closely() } else { cost };
         let progress = Progress::new(args);
@@ -321,6 +321,7 @@ impl Session {
             let families = self.plan.families.iter().zip(&self.families);
             for (_, family) in families.filter(|(plan, _)| plan.group == step.group) {
                 family.set_variable("sample_mask", step.mask.into())?;
+                family.set_variable("drop_stacks", step.bare.into())?;
             }
             self.progress.say(&step.to_string());
         }

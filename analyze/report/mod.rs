@@ -29,6 +29,7 @@ use super::load::Scan;
 use super::mask::Mask;
 use super::options::{Align, Options};
 use super::quantile::Keep;
+use super::sampled;
 use super::table::{Builder, Output};
 use super::trace::Trace;
 use super::window::Window;
@@ -293,7 +294,13 @@ impl<'a> Context<'a> {
         let marks: Vec<bool> = (0..bins.len() as u32)
             .map(|bin| lossy.iter().any(|&lossy| overlap(lossy, bins.window(bin))))
             .collect();
-        table.lower_bound(groups.iter().map(|group| marks[group.bin as usize]));
+        let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
+        let factors = sampled::factors(self.trace, bins, &names, &self.tables());
+        let of = |group: &Group<A>| factors[group.bin as usize];
+        table.lower_bound(groups.iter().map(|group| marks[group.bin as usize] && of(group).is_none()));
+        if factors.iter().any(Option::is_some) {
+            table.approximate(groups.iter().map(of).collect());
+        }
         table
     }
 
