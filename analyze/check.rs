@@ -27,7 +27,7 @@ pub(crate) fn answer(trace: &Trace) -> Answer {
     let unreadable = trace.unreadable();
     let mut lines = gaps(trace);
     lines.extend(ledger(trace));
-    lines.extend(governor(trace));
+    lines.extend(super::sampled::history(trace));
     lines.extend(stop(trace));
     let mut answer = Answer::default();
     let facts = vec![
@@ -95,24 +95,6 @@ fn ledger(trace: &Trace) -> Vec<String> {
         lines.push("the ledger closes".into());
     }
     lines
-}
-
-/// The steps that the recorder took to keep within its bounds.
-fn governor(trace: &Trace) -> Vec<String> {
-    let Some(rows) = trace.gather("governor") else { return Vec::new() };
-    let columns = ["ts", "group", "one_of", "why"].map(|name| rows.def.column(name));
-    let [Some(ts), Some(group), Some(one_of), Some(why)] = columns else { return Vec::new() };
-    let text = |column, row| super::escape::lossless(rows.bytes(column, row));
-    let line = |row| {
-        let from = rows.raw(ts, row).saturating_sub(trace.span.from) as f64 / SECOND as f64;
-        let what = match rows.raw(one_of, row) {
-            0 => "nothing of".to_owned(),
-            1 => "all of".to_owned(),
-            many => format!("one of {many} flows or tasks of"),
-        };
-        format!("from {from:.1} s on: {what} group {} ({})", text(group, row), text(why, row))
-    };
-    (0..rows.len()).map(line).collect()
 }
 
 /// Without a footer the end is where the file ends.

@@ -127,8 +127,10 @@ pub(crate) fn banner(losses: &Losses) -> Option<String> {
         text.push_str("counts marked ≥ are lower bounds\n");
     }
     for step in &losses.steps {
-        writeln!(text, "{}: counts marked ≈ are scaled by what was left out", visible(step))
-            .expect("a String grows");
+        writeln!(text, "{}", visible(step)).expect("a String grows");
+    }
+    if !losses.steps.is_empty() {
+        text.push_str("counts marked ≈ are scaled by what was left out\n");
     }
     if losses.filter_missed > 0 {
         writeln!(

@@ -31,8 +31,11 @@ const TASK: [&str; 3] = ["pid", "tid", "tgid"];
 /// By how much the counts of each interval are to be multiplied; none: they are what they are.
 pub(crate) fn factors(trace: &Trace, bins: &Bins, by: &[&str], tables: &[u16]) -> Vec<Option<f64>> {
     let ledger = trace.ledger();
-    let governed: Vec<u16> =
-        tables.iter().copied().filter(|table| ledger.totals().get(table).is_some_and(|t| t.left_out > 0)).collect();
+    let governed: Vec<u16> = tables
+        .iter()
+        .copied()
+        .filter(|table| ledger.totals().get(table).is_some_and(|t| t.left_out > 0))
+        .collect();
     if governed.is_empty() || names_a_unit(trace, by, &governed) {
         return vec![None; bins.len()];
     }
@@ -70,9 +73,16 @@ fn groups(trace: &Trace, tables: &[u16]) -> BTreeSet<String> {
 /// A sentence for each step of the governor that is about some of the tables and touches the span.
 pub(crate) fn steps(trace: &Trace, window: Window, tables: &[u16]) -> Vec<String> {
     let asked = groups(trace, tables);
-    let steps = all_steps(trace).into_iter().filter(|step| asked.contains(&step.group) && step.one_of != 1 || step.bare);
+    let steps = all_steps(trace)
+        .into_iter()
+        .filter(|step| asked.contains(&step.group) && step.one_of != 1 || step.bare);
     let touching = steps.filter(|step| overlap(step.window, window) && asked.contains(&step.group));
     touching.map(|step| step.sentence(trace.span)).collect()
+}
+
+/// A sentence for each step of the governor.
+pub(crate) fn history(trace: &Trace) -> Vec<String> {
+    all_steps(trace).iter().map(|step| step.sentence(trace.span)).collect()
 }
 
 /// From when until when a group recorded how much.
@@ -90,7 +100,8 @@ impl Step {
         let until = if self.window.to >= span.to { "the end".into() } else { at(self.window.to) };
         let what = match self.one_of {
             0 => format!("events of group {} were only counted", self.group),
-            1 => format!("group {} was recorded without stacks", self.group),
+            1 if self.bare => format!("group {} was recorded without stacks", self.group),
+            1 => format!("all of group {} was recorded", self.group),
             many => format!("one of {many} flows, tasks or requests of group {} was recorded", self.group),
         };
         format!("from {} to {until} {what} ({})", at(self.window.from), self.why)
@@ -128,8 +139,8 @@ pub(crate) fn share(of: Window, counts: Counts, window: Window) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use crate::analyze::testkit::Tape;
     use crate::analyze::clock::SECOND;
+    use crate::analyze::testkit::Tape;
 
     /// Ten sends of one flow in each of three seconds; in the second one of four flows was recorded.
     fn tape() -> Tape {
@@ -167,6 +178,9 @@ mod tests {
         let lossy = lossy.run(&["tcpsend", "--align", "start"]).1;
         assert!(lossy.contains("≥10") && !lossy.contains('≈'), "{lossy}");
         let csv = tape().run(&["tcpsend", "--interval", "all", "--format", "csv"]).1;
-        assert!(csv.starts_with("lower_bound,approximate,calls") && csv.contains("\r\nfalse,true,60,"), "{csv}");
+        assert!(
+            csv.starts_with("lower_bound,approximate,calls") && csv.contains("\r\nfalse,true,60,"),
+            "{csv}"
+        );
     }
 }

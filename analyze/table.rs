@@ -172,8 +172,7 @@ impl Builder {
 
     /// Numbers with a fraction.
     pub fn floats(&mut self, output: &Output, values: impl Iterator<Item = Option<f64>>) -> &mut Self {
-        let scaled =
-            |(row, value): (usize, Option<f64>)| value.map(|value| value * self.factor(output, row));
+        let scaled = |(row, value): (usize, Option<f64>)| value.map(|value| value * self.factor(output, row));
         let values: Vec<Option<f64>> = values.enumerate().map(scaled).collect();
         self.series(output.into(), Series::new("".into(), values))
     }

@@ -187,7 +187,11 @@ impl Tape {
     /// From then on the governor has a group record one of so many ids.
     pub fn step(&mut self, at: u64, group: &str, one_of: u64) -> &mut Self {
         if self.defs.iter().all(|def| def.name != "governor") {
-            self.define(def("governor", Role::Record, &["ts:u64", "group:text", "one_of:u64", "why:text", "bare:u64"]));
+            self.define(def(
+                "governor",
+                Role::Record,
+                &["ts:u64", "group:text", "one_of:u64", "why:text", "bare:u64"],
+            ));
         }
         let cells = vec![(START + at).into(), group.into(), one_of.into(), "a bound".into(), 0u64.into()];
         self.push("governor", cells)

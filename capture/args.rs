@@ -220,6 +220,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, hide = true)]
     pub stall: Option<Duration>,
 
+    /// Room for so many sockets, calls and tasks in each map that the programs keep, to fill these in tests
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), hide = true)]
+    pub state_limit: Option<u32>,
+
     /// Command to run and record; its exit status becomes ours
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

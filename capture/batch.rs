@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 const TILE: usize = 128;
 /// A batch of this many bytes is sealed: smaller compresses worse, larger loses more in a crash.
 const SEAL_BYTES: usize = 1 << 20;
-/// So is one of this age.
-pub const SEAL_AGE: Duration = Duration::from_secs(1);
+/// So is one of this age: with the time that passes until a ring is looked at, no row waits for more than a second.
+pub const SEAL_AGE: Duration = Duration::from_millis(850);
 /// Offset of the table's number in every record (`EVENT` in `bpf/event.h`).
 const TABLE_AT: usize = 8;
 
@@ -44,7 +44,10 @@ pub struct Batcher {
     tables: Vec<Builder>,
     identity: Vec<u8>,
     stacks: Option<Arc<Stacks>>,
+    /// No row that waits is older than this.
     opened: Option<Instant>,
+    /// When the ring was last looked at: what it holds came later.
+    looked: Instant,
     /// Bytes of all tables' rows, and how many there may be.
     bytes: usize,
     room: usize,
@@ -57,7 +60,16 @@ impl Batcher {
     pub fn new(layouts: &Arc<Vec<Layout>>, stream: u16, room: usize) -> Self {
         let builder = |index| Builder::new(Arc::clone(layouts), index, stream);
         let tables = (0..layouts.len()).map(builder).collect();
-        Self { tables, identity: Vec::new(), stacks: None, opened: None, bytes: 0, room, malformed: 0 }
+        Self {
+            tables,
+            identity: Vec::new(),
+            stacks: None,
+            opened: None,
+            looked: Instant::now(),
+            bytes: 0,
+            room,
+            malformed: 0,
+        }
     }
 
     /// With what numbers the stacks in its records.
@@ -65,6 +77,12 @@ impl Batcher {
     pub fn numbering(mut self, stacks: Option<Arc<Stacks>>) -> Self {
         self.stacks = stacks;
         self
+    }
+
+    /// Whether rows wait to be sealed.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.opened.is_some()
     }
 
     /// To be called before records are read: what they refer to in memory has not changed later than now.
@@ -83,7 +101,7 @@ impl Batcher {
             return false;
         };
         if self.opened.is_none() {
-            self.opened = Some(Instant::now());
+            self.opened = Some(self.looked);
         }
         if builder.layout().def.role == Role::Identity {
             push_framed(&mut self.identity, record);
@@ -126,6 +144,11 @@ impl Batcher {
         if all {
             self.opened = None;
         }
+    }
+
+    /// The ring is empty: what comes from now on is younger.
+    pub fn looked(&mut self) {
+        self.looked = Instant::now();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Loading the object of one family: knobs, shared maps, retries, links.
 
-use super::knobs::{Fact, Knobs, Variables, set_knobs};
+use super::knobs::{Fact, Knobs, STATE_LIMIT, Variables, set_knobs};
 use super::probes::{Choice, Outcome};
 use super::{kretprobe, refusal, sampling};
 use anyhow::{Context as _, Result, bail};
@@ -198,6 +198,10 @@ fn open(
             site.prepare(&mut program)?;
         }
     }
+    let limit = knobs
+        .get(STATE_LIMIT)
+        .and_then(|value| value.first_chunk())
+        .map_or(u32::MAX, |value| u32::from_ne_bytes(*value));
     let knobs = knobs.iter().map(|(name, value)| (*name, value.as_slice()));
     let facts = facts.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
     set_knobs(&mut open, variables, knobs.chain(facts))?;
@@ -208,6 +212,8 @@ fn open(
             map.reuse_fd(shared.as_fd()).with_context(|| format!("share the map {name}"))?;
         } else if name == "rings" {
             map.set_max_entries(rings)?;
+        } else if map.map_type() == libbpf_rs::MapType::Hash && limit < map.max_entries() {
+            map.set_max_entries(limit)?;
         }
     }
     drop(refusal::take_said());

@@ -1,7 +1,7 @@
 //! What to record, from the words of the command line to the knobs of the programs.
 
 use super::args::{Args, Syscalls};
-use super::knobs::Knobs;
+use super::knobs::{Knobs, STATE_LIMIT};
 use super::sampling;
 use anyhow::{Context as _, Result, bail};
 use std::collections::{HashMap, HashSet};
@@ -60,6 +60,9 @@ impl Filter {
         }
         for (knob, limit) in super::trigger::limits(&args.trigger)? {
             filter.knobs.insert(knob, limit.to_ne_bytes().to_vec());
+        }
+        if let Some(limit) = args.state_limit {
+            filter.knob(STATE_LIMIT, limit);
         }
         // SAFETY: no preconditions.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

@@ -111,8 +111,7 @@ impl Governor {
         let all = plan.families.iter().zip(families);
         // System calls that are added up in the kernel are few rows whatever happens.
         let few = |group: &str| group == "syscalls" && !filter.uses("each_syscall");
-        let able =
-            all.filter(|(plan, family)| plan.enabled && family.can_leave_out() && !few(plan.group));
+        let able = all.filter(|(plan, family)| plan.enabled && family.can_leave_out() && !few(plan.group));
         let stacks = |family: &Family| family.can_drop_stacks() && filter.uses("min_wait");
         let able: Vec<(String, bool)> =
             able.map(|(plan, family)| (plan.group.to_owned(), stacks(family))).collect();
@@ -129,7 +128,12 @@ impl Governor {
     }
 
     /// For the groups that can be governed, each with whether it takes stacks.
-    fn new(budget: Option<f64>, rates: BTreeMap<String, f64>, groups: Vec<(String, bool)>, cpus: usize) -> Self {
+    fn new(
+        budget: Option<f64>,
+        rates: BTreeMap<String, f64>,
+        groups: Vec<(String, bool)>,
+        cpus: usize,
+    ) -> Self {
         let group = |(name, stacks)| Group {
             name,
             stacks,

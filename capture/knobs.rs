@@ -10,6 +10,9 @@ use std::collections::HashMap;
 /// Values for the knobs of `bpf/common.bpf.h`, by name, as their bytes.
 pub type Knobs = HashMap<&'static str, Vec<u8>>;
 
+/// A knob of the maps: entries of a hash, if it had more.
+pub const STATE_LIMIT: &str = "state_limit";
+
 /// A knob of this name followed by that of a kernel function is set to the number of its parameters.
 const PARAMS_OF: &str = "params_of_";
 

@@ -74,11 +74,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let number: f64 =
         number.parse().map_err(|_| format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h"))?;
     let seconds = match unit {
+        "us" => number / 1_000_000.0,
         "ms" => number / 1000.0,
         "" | "s" => number,
         "m" => number * 60.0,
         "h" => number * 3600.0,
-        unit => return Err(format!("'{unit}' is not a unit of time: write ms, s, m or h")),
+        unit => return Err(format!("'{unit}' is not a unit of time: write us, ms, s, m or h")),
     };
     Duration::try_from_secs_f64(seconds).map_err(|_| format!("'{text}' is not a time that can be waited for"))
 }

@@ -193,7 +193,12 @@ const COST: &[Spec] = &[
 const GOVERNOR: &[Spec] = &[
     TS,
     ("group", 0, "", "of probes"),
-    ("one_of", 8, "", "one of so many flows, tasks or requests is recorded; 1: all, 0: none, all are only counted"),
+    (
+        "one_of",
+        8,
+        "",
+        "one of so many flows, tasks or requests is recorded; 1: all, 0: none, all are only counted",
+    ),
     ("why", 0, "", "what the bound was"),
     ("bare", 8, "", "1: without stacks"),
 ];

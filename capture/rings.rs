@@ -17,8 +17,11 @@ use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The reader wakes by itself at least this often; a ring that fills wakes it earlier.
+/// The reader wakes by itself this often while there are rows; a ring that fills wakes it earlier.
 const POLL: Duration = Duration::from_millis(100);
+/// … and at least this often: each time that it finds nothing, and holds nothing, it waits twice as long.
+/// Not longer, since a recording ends when its rings have been looked at once more.
+const IDLE_POLL: Duration = Duration::from_millis(400);
 
 /// How many rings there are and how large each is.
 pub struct Rings {
@@ -131,6 +134,7 @@ pub fn drain(
     if let Some(stall) = stall {
         std::thread::sleep(stall);
     }
+    let mut pause = POLL;
     loop {
         let last = !draining.load(Ordering::Relaxed);
         batcher.prepare();
@@ -139,12 +143,15 @@ pub fn drain(
                 batcher.seal(false, send);
             }
         });
+        batcher.looked();
         batcher.seal(last, send);
         if last && bytes == 0 {
             return batcher.malformed();
         }
         if !last {
-            source.wait(POLL);
+            let quiet = bytes == 0 && !batcher.is_waiting();
+            pause = if quiet { (2 * pause).min(IDLE_POLL) } else { POLL };
+            source.wait(pause);
         }
     }
 }

@@ -39,6 +39,10 @@ use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
 const CLOCK_EVERY: u64 = 10 * SECOND;
+/// Signals and triggers are looked for this often,
+const POLL: Duration = Duration::from_millis(100);
+/// and the end of COMMAND.
+const COMMAND_POLL: Duration = Duration::from_millis(20);
 
 /// Records as the command line says and returns the exit status.
 ///
@@ -211,7 +215,8 @@ impl Session {
             }
             let next_deed =
                 next.min(self.aggregates.due()).min(self.ticks.due()).min(end.unwrap_or(u64::MAX));
-            std::thread::sleep(Duration::from_nanos(next_deed.saturating_sub(now()).min(20_000_000)));
+            let pause = if command.is_some() { COMMAND_POLL } else { POLL };
+            std::thread::sleep(Duration::from_nanos(next_deed.saturating_sub(now())).min(pause));
             if now() >= self.aggregates.due() {
                 self.close_interval()?;
             }

@@ -135,7 +135,9 @@ impl Condition {
         let in_kernel = IN_KERNEL.iter().find(|known| known.name == place);
         let has = |table: &str| layouts.iter().any(|layout| layout.def.name == table);
         if let Some(lacking) = in_kernel.and_then(|known| known.of.iter().find(|table| !has(table))) {
-            bail!("--trigger {text}: this recording has no table '{lacking}', from which that is known: record its group too");
+            bail!(
+                "--trigger {text}: this recording has no table '{lacking}', from which that is known: record its group too"
+            );
         }
         let place = in_kernel.map_or(place, |known| known.row);
         let (table, column) = place.split_once('.').map_or((place, None), |(t, c)| (t, Some(c)));

@@ -6,7 +6,7 @@ use super::support::{
     CAPTURE, Undo, Watch, account, free_port, live, record, scratch, signal, skip, text, truth, workload,
 };
 use super::trace::{number, open, rows, rows_of, total};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -297,4 +297,60 @@ fn a_disk_that_fails_behind_the_scenes_ends_the_recording() {
     assert_eq!(output.status.code(), Some(125), "{}", text(&output));
     assert!(text(&output).contains("the trace ends early"), "{}", text(&output));
     assert!(text(&output).contains("os error"), "{}", text(&output));
+}
+
+#[test]
+fn a_full_map_loses_events_and_counts_each() {
+    use std::net::{TcpListener, TcpStream};
+    const CONNECTIONS: i128 = 60;
+    if !live() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("an address");
+    let port = address.port().to_string();
+    let watch = Watch::start("abuse-map", &["-a", "-g", "net", "--port", &port, "--state-limit", "32"]);
+    let mut streams = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = TcpStream::connect(address).expect("our own listener");
+        client.write_all(b"x").expect("a server that listens");
+        streams.push((client, listener.accept().expect("our own client")));
+    }
+    let path = watch.path.clone();
+    let said = watch.finish();
+    let counter = |counter| total(&path, "sock_send", counter);
+    assert!(counter("state_full") > 0 && counter("stored") > 0, "{said}");
+    // Of the sockets of others that have no place nobody knows the port, so they are counted too.
+    let sends = counter("stored") + counter("state_full");
+    assert!(sends >= CONNECTIONS, "{sends} of {CONNECTIONS} sends are known of: {said}");
+    assert!(said.contains("no space in a map") || said.contains("state"), "{said}");
+    check_books(&path);
+    drop(streams);
+}
+
+/// The last row of what a kill leaves is less than a second older than the kill.
+#[test]
+fn a_kill_costs_at_most_a_second() {
+    if !live() {
+        return;
+    }
+    let mut worst = 0;
+    for moment in [1300, 1700, 2100, 2500, 2900] {
+        let port = free_port().to_string();
+        let watch = Watch::start("abuse-second", &["-a", "-g", "net", "--port", &port]);
+        let words = ["pingpong", "--count", "1000000", "--size", "50", "--delay-ms", "5", "--port", &port];
+        let mut talk = workload(truth(), &words).stdout(Stdio::null()).spawn().expect("the workload runs");
+        std::thread::sleep(Duration::from_millis(moment));
+        let path = watch.path.clone();
+        let killed = super::support::now();
+        watch.kill();
+        talk.kill().expect("our own child");
+        talk.wait().expect("our own child");
+        let trace = tapedeck::schema::TraceReader::open(&path).expect("a killed recording opens");
+        let newest = super::trace::rows_of(&trace, "sock_send").iter().map(|row| number(row, "ts")).max();
+        worst = worst.max(killed - newest.expect("rows of the first second"));
+    }
+    println!("at most {} ms were lost", worst / 1_000_000);
+    // The writer still has to pack the batch, and this machine has other work.
+    assert!(worst < 1_150_000_000, "{} ms are missing", worst / 1_000_000);
 }

@@ -187,7 +187,10 @@ fn a_response_that_takes_too_long_is_a_trigger() {
         serde_json::from_slice(&std::fs::read(&account).expect("an account")).expect("JSON");
     let of = |value: &serde_json::Value| i128::from(value[0].as_i64().expect("a time"));
     let (held, response) = (of(&truth["server"]["held_ns"]), of(&truth["response_ns"]));
-    assert!((held..=response).contains(&took), "the server held it for {held}, the client waited for {response}: {took}");
+    assert!(
+        (held..=response).contains(&took),
+        "the server held it for {held}, the client waited for {response}: {took}"
+    );
     check_books(file);
     flight.end();
 }
@@ -200,8 +203,7 @@ fn a_slow_disk_and_an_error_are_triggers() {
     }
     let Some(disk) = Loop::new("flight-disk") else { return };
     let options = ["-g", "block,file", "--flight", "30s", "--post", "0s"];
-    let triggers =
-        ["--cool-down", "0s", "--trigger", "biolatency > 1us", "--trigger", "file_open.ret = -2"];
+    let triggers = ["--cool-down", "0s", "--trigger", "biolatency > 1us", "--trigger", "file_open.ret = -2"];
     let script = format!("{}; sleep 3; cat /no/such/file; exec sleep 30", disk.workload(1, 1));
     let flight = Flight::start("flight-disk", &[&options[..], &triggers].concat(), &script);
     flight.wait_for_dumps(2);
@@ -213,7 +215,10 @@ fn a_slow_disk_and_an_error_are_triggers() {
     for row in &slow {
         let of = |part: i128| {
             let mut parts = completed.iter().filter(|other| number(other, "rq") == number(row, "rq"));
-            parts.find(|other| number(other, "part") == part && number(other, "ts") <= number(row, "ts") + 10_000_000)
+            parts
+                .find(|other| {
+                    number(other, "part") == part && number(other, "ts") <= number(row, "ts") + 10_000_000
+                })
                 .map(|other| number(other, "ts"))
         };
         let (issue, complete) = (of(3).expect("its issue"), of(5).expect("its completion"));

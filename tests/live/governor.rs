@@ -42,7 +42,9 @@ fn what_a_rate_does_not_allow_is_left_out_counted_and_said() {
     let check = Command::new(ANALYZE).arg(&recording.path).arg("check").output().expect("analyze runs");
     let check = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(
-        check.contains("the ledger closes") && check.contains("group net (") && check.contains("+ left_out"),
+        check.contains("the ledger closes")
+            && check.contains("of group net was recorded (")
+            && check.contains("+ left_out"),
         "{check}"
     );
 }
@@ -73,10 +75,12 @@ fn taken(id: i128, one_of: i128) -> bool {
 fn bounded(name: &str, group: &str, options: &[&str], table: &str, by_process: bool) -> std::path::PathBuf {
     let path = scratch(name).join("trace.bin");
     let bound = format!("{group}=400");
-    let storms = "for i in $(seq 8); do timeout 5 $TRUTH storm --count 1000000 --ms 1 >/dev/null & done; wait";
+    let storms =
+        "for i in $(seq 8); do timeout 5 $TRUTH storm --count 1000000 --ms 1 >/dev/null & done; wait";
     let mut command = Command::new(CAPTURE);
     command.arg("-o").arg(&path).args(["-g", group, "--max-rate", &bound]).args(options);
-    let output = command.args(["--", "sh", "-c", storms]).env("TRUTH", truth()).output().expect("capture runs");
+    let output =
+        command.args(["--", "sh", "-c", storms]).env("TRUTH", truth()).output().expect("capture runs");
     assert!(output.status.success(), "{}", text(&output));
     let count = |counter| total(&path, table, counter);
     assert!(count("left_out") > 1000, "{}", text(&output));
@@ -94,7 +98,8 @@ fn bounded(name: &str, group: &str, options: &[&str], table: &str, by_process: b
         let from = number(step, "ts") + 20_000_000;
         let to = next.map_or(i128::MAX, |next| number(next, "ts") - 20_000_000);
         let one_of = number(step, "one_of");
-        let wrong = found.iter().filter(|row| (from..to).contains(&number(row, "ts")) && !taken(id(row), one_of));
+        let wrong =
+            found.iter().filter(|row| (from..to).contains(&number(row, "ts")) && !taken(id(row), one_of));
         assert_eq!(wrong.count(), 0, "{step:?}");
     }
     path
@@ -118,12 +123,23 @@ fn of_system_calls_whole_processes_are_left_out() {
     if !live() {
         return;
     }
-    let path = bounded("governor-syscalls", "syscalls", &["--syscalls", "each"], "syscall", true);
+    let path = bounded(
+        "governor-syscalls",
+        "syscalls",
+        &["--syscalls", "each", "--memory", "64MiB"],
+        "syscall",
+        true,
+    );
     let attempted = total(&path, "syscall", "stored") + total(&path, "syscall", "left_out");
-    let answer = Command::new(ANALYZE).arg(&path).args(["syscount", "--interval", "all", "--by", "none"]).output();
+    let answer =
+        Command::new(ANALYZE).arg(&path).args(["syscount", "--interval", "all", "--by", "none"]).output();
     let answer = answer.expect("analyze runs");
     let printed = String::from_utf8_lossy(&answer.stdout).into_owned();
-    let calls = printed.split('≈').nth(1).and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok());
+    let calls = printed
+        .split('≈')
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse().ok());
     let calls: i128 = calls.unwrap_or_else(|| panic!("a scaled count: {printed}"));
     // Calls that never returned are no calls to the report: a few.
     assert!((attempted - calls).abs() * 100 < attempted, "{attempted}: {printed}");

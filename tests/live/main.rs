@@ -15,6 +15,7 @@ mod filters;
 mod flight;
 mod follow;
 mod governor;
+mod hotplug;
 mod kernel_functions;
 mod ledger;
 mod made_up;

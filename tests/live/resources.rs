@@ -1,6 +1,8 @@
 //! What the recorder may take, and what it says that it will take.
 
+use super::bounds::check_books;
 use super::support::{CAPTURE, account, free_port, live, record, text, truth, workload};
+use super::trace::total;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -35,6 +37,10 @@ fn a_writer_that_is_behind_is_not_hidden() {
     }
     let slow = record("resources-slow", &["-g", "net", "--level", "19", "--memory", "4MiB"], SENDS);
     assert!(slow.stderr.contains("the writer was behind"), "{}", slow.stderr);
+    // The compressor is slower than the events: the rings fill, and what they cannot take is counted.
+    let counter = |counter| total(&slow.path, "sock_send", counter);
+    assert_eq!(counter("stored") + counter("ring_full") + counter("state_full"), 150_000, "{}", slow.stderr);
+    check_books(&slow.path);
 }
 
 /// Peak memory in MiB, as the summary says.

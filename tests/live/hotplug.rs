@@ -1,0 +1,39 @@
+//! A processor that goes away while it is recorded, and comes back. In guests alone: nobody takes a processor from the
+//! machine that runs the tests.
+
+use super::bounds::check_books;
+use super::support::{Watch, account, free_port, live, truth, workload};
+use super::trace::{rows, total};
+use std::path::Path;
+use std::time::Duration;
+
+#[test]
+fn a_processor_that_goes_and_comes_back_costs_no_count() {
+    let switch = Path::new("/sys/devices/system/cpu/cpu1/online");
+    let in_guest = std::env::var_os("REQUIRE_LIVE").is_some_and(|what| what == "probes");
+    if !in_guest || !live() {
+        return;
+    }
+    assert!(switch.exists(), "a guest has two processors, of which the second can be switched off");
+    let online = |on: &str| std::fs::write(switch, on).expect("the guest's own processor");
+    let port = free_port().to_string();
+    let watch = Watch::start("hotplug", &["-a", "-g", "net,proc", "--port", &port]);
+    let storm = std::thread::spawn(move || {
+        let words = ["sends", "--count", "20000", "--size", "20", "--port", &port];
+        account(workload(truth(), &words))
+    });
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(400));
+        online("0");
+        std::thread::sleep(Duration::from_millis(400));
+        online("1");
+    }
+    let said = storm.join().expect("the workload ends well");
+    let path = watch.path.clone();
+    let stderr = watch.finish();
+    let counter = |counter| total(&path, "sock_send", counter);
+    let sends = counter("stored") + counter("ring_full") + counter("state_full");
+    assert_eq!(sends, i128::from(said["calls"].as_i64().expect("a number")), "{stderr}");
+    assert_eq!(rows(&path, "sock_send").len() as i128, counter("stored"), "{stderr}");
+    check_books(&path);
+}
