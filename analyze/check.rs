@@ -17,6 +17,7 @@ pub(crate) fn answer(trace: &Trace) -> Answer {
     let frames: Vec<&Frame> =
         trace.reader.frames.iter().filter(|frame| !matches!(frame.header.kind, Kind::Unknown(_))).collect();
     let read = |scratch: &mut Scratch, frame: &&Frame| {
+        trace.verify_header(frame);
         if frame.header.kind.has_rows() {
             return trace.read(frame, None, scratch).map_or(0, |rows| rows.len() as u64);
         }

@@ -9,6 +9,7 @@ use super::ledger::Ledger;
 use super::probes::Probes;
 use super::rows::{Labels, Rows};
 use super::window::Window;
+use crate::schema::frame::FrameHeader;
 use crate::schema::reader::Frame;
 use crate::schema::reader::Scratch;
 use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
@@ -130,6 +131,16 @@ impl Trace {
                 None
             }
             (Ok(_), None) => None,
+        }
+    }
+
+    /// Looks whether a frame's header is whole in its own place; if not, that is noted, and costs no row.
+    pub fn verify_header(&self, frame: &Frame) {
+        if let Err(error) = self.reader.verify_header(frame) {
+            self.note(
+                &Frame { header: FrameHeader { rows: 0, ..frame.header.clone() }, ..*frame },
+                error.to_string(),
+            );
         }
     }
 

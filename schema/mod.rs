@@ -18,6 +18,7 @@ pub mod error;
 pub mod frame;
 pub mod histogram;
 pub mod host;
+mod index;
 mod message;
 pub mod pack;
 pub mod pseudonym;

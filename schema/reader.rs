@@ -60,6 +60,8 @@ pub struct TraceReader {
     pub footer: Option<Footer>,
     /// It may go on: that there is no end yet says nothing.
     pub growing: bool,
+    /// The headers are the index's, and nobody has looked at those of the frames.
+    pub(super) indexed: bool,
     /// How far the walk from header to header has come.
     pub(super) walked: u64,
     pub(super) order: Order,
@@ -170,6 +172,7 @@ impl TraceReader {
             damage: self.damage.clone(),
             footer: None,
             growing: self.growing,
+            indexed: self.indexed,
             walked: self.walked,
             order: self.order.clone(),
         })
@@ -184,6 +187,7 @@ impl TraceReader {
             damage: Vec::new(),
             footer: None,
             growing: false,
+            indexed: false,
             walked: 0,
             order: Order::default(),
         }
@@ -191,7 +195,9 @@ impl TraceReader {
 
     fn from_source(source: Source) -> Result<Self> {
         let mut reader = Self::unread(source);
-        reader.walk(false)?;
+        if !reader.take_index()? {
+            reader.walk(false)?;
+        }
         if reader.frames.is_empty() {
             return Err(FormatError::NotATrace { length: reader.source.length() });
         }
@@ -257,6 +263,20 @@ impl TraceReader {
         Ok(None)
     }
 
+    /// The message of a frame that has one; `None` where it is damaged.
+    pub(super) fn single_at<R>(
+        &self,
+        scratch: &mut Scratch,
+        frame: &Frame,
+        take: impl FnOnce(root::Reader) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let Some(&part) = frame.header.parts.first() else { return Ok(None) };
+        match self.message(scratch, frame.offset + frame.header.header_length() as u64, part, take) {
+            Err(error @ FormatError::Io { .. }) => Err(error),
+            other => Ok(other.ok()),
+        }
+    }
+
     fn message<R>(
         &self,
         scratch: &mut Scratch,
@@ -302,6 +322,7 @@ impl TraceReader {
     /// # Errors
     /// When a part that is needed is damaged; then the whole frame counts as missing.
     pub fn read(&self, frame: &Frame, wanted: Option<&[usize]>, scratch: &mut Scratch) -> Result<Batch> {
+        self.is_not_another(frame)?;
         let header = &frame.header;
         let unknown =
             || FormatError::Batch(format!("rows of table {}, which the trace does not define", header.table));

@@ -6,13 +6,15 @@ use super::histogram::Histogram;
 use super::host::Host;
 use super::table::TableDef;
 use super::top::{Top, Total};
-use super::trace_capnp::{footer, frame as root};
+use super::trace_capnp::{footer, frame as root, frame_info};
 use super::writer::TraceTotals;
 use std::collections::HashMap;
 
 /// What a cleanly ended trace says of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Footer {
+    /// File offset of the last checkpoint.
+    pub checkpoint: u64,
     /// Why the recording ended.
     pub reason: String,
     /// Largest `ts`.
@@ -23,6 +25,20 @@ pub struct Footer {
     pub histograms: HashMap<(u16, u16), Histogram>,
     /// Per table number and column index: the ids with most.
     pub tops: HashMap<(u16, u16), Top>,
+}
+
+/// What a checkpoint says: the frames since the one before, whose offset is `previous`.
+pub(super) struct Checkpoint {
+    pub previous: u64,
+    pub frames: Vec<IndexPart>,
+}
+
+/// A frame as an index lists it.
+pub(super) struct IndexPart {
+    pub offset: u64,
+    pub length: u64,
+    /// The bytes of its header; none in files of the first recorders.
+    pub header: Vec<u8>,
 }
 
 pub(super) fn read_host(from: root::Reader) -> Result<Host> {
@@ -55,6 +71,19 @@ pub(super) fn read_footer(from: root::Reader) -> Result<Footer> {
     }
 }
 
+pub(super) fn read_checkpoint(from: root::Reader) -> Result<Checkpoint> {
+    let root::Checkpoint(from) = from.which()? else {
+        return Err(FormatError::Batch("expected a checkpoint".into()));
+    };
+    let from = from?;
+    let part = |info: frame_info::Reader| {
+        let header = info.get_header()?.to_vec();
+        Ok(IndexPart { offset: info.get_offset(), length: info.get_length(), header })
+    };
+    let frames = from.get_frames()?.iter().map(part).collect::<Result<_>>()?;
+    Ok(Checkpoint { previous: from.get_previous(), frames })
+}
+
 /// Lists that are larger in memory than in the file have a bound of their own.
 fn at_most(limit: usize, found: u32, what: &str) -> Result<()> {
     if found as usize > limit {
@@ -65,6 +94,7 @@ fn at_most(limit: usize, found: u32, what: &str) -> Result<()> {
 
 fn footer_of(from: footer::Reader) -> Result<Footer> {
     let mut footer = Footer {
+        checkpoint: from.get_checkpoint(),
         reason: from.get_reason()?.to_string()?,
         end_mono: from.get_end_mono(),
         ..Footer::default()

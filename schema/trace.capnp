@@ -178,6 +178,8 @@ struct FrameInfo {
   # Of the skippable frame with the header.
   length @1 :UInt64;
   # Header and payload.
+  header @2 :Data;
+  # A copy of the header: who has them all knows what is in the file without a look at each frame.
 }
 
 struct Footer {

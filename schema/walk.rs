@@ -38,6 +38,11 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// Whether a frame may follow those before it.
+    pub(super) fn is_next(&mut self, header: &FrameHeader) -> bool {
+        matches!(self.check(header), Place::Next)
+    }
+
     fn check(&mut self, header: &FrameHeader) -> Place {
         if header.kind == Kind::Host && std::mem::replace(&mut self.host, true) {
             return Place::Elsewhere;
@@ -108,7 +113,7 @@ impl TraceReader {
         offset + length
     }
 
-    fn header_at(&self, offset: u64) -> Result<std::result::Result<FrameHeader, String>> {
+    pub(super) fn header_at(&self, offset: u64) -> Result<std::result::Result<FrameHeader, String>> {
         let mut bytes = [0; 512];
         let length = self.source.read(offset, &mut bytes).map_err(FormatError::io("read the trace"))?;
         let Some(announced) = FrameHeader::announced_length(&bytes[..length]) else {

@@ -7,6 +7,7 @@ use super::histogram::Histogram;
 use super::host::Host;
 use super::message;
 use super::pack::{Packed, Packer, header};
+use super::singles::IndexPart;
 use super::table::TableDef;
 use super::top::Top;
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ pub struct TraceWriter<W: Write> {
     totals: Vec<TraceTotals>,
     histograms: HashMap<(u16, u16), Histogram>,
     tops: HashMap<(u16, u16), Top>,
-    index: Vec<(u64, u64)>,
+    index: Vec<IndexPart>,
     last_checkpoint: u64,
     last_time: u64,
     end: Option<u64>,
@@ -160,11 +161,12 @@ impl<W: Write> TraceWriter<W> {
         let sequence = self.sequences.entry(header.stream).or_default();
         header.sequence = *sequence;
         *sequence += 1;
-        let mut bytes = header.to_bytes();
-        bytes.extend(payload);
-        self.index.push((self.offset, bytes.len() as u64));
+        let header = header.to_bytes();
+        let length = (header.len() + payload.len()) as u64;
+        let bytes = [&header[..], payload].concat();
+        self.index.push(IndexPart { offset: self.offset, length, header });
         self.put(&bytes)?;
-        Ok(bytes.len() as u64)
+        Ok(length)
     }
 
     fn checkpoint_if_due(&mut self) -> Result<()> {
@@ -186,14 +188,15 @@ impl<W: Write> TraceWriter<W> {
         self.write_tables()?;
         let index = std::mem::take(&mut self.index);
         let (offset, previous) = (self.offset, self.last_checkpoint);
-        let message = message::build(index.len() * 2 + 16, |root| {
+        let message = message::build(index.len() * 32 + 16, |root| {
             let mut to = root.init_checkpoint();
             to.set_previous(previous);
             let mut list = to.init_frames(message::count(index.len()));
-            for (at, (offset, length)) in index.iter().enumerate() {
-                let mut info = list.reborrow().get(message::count(at));
-                info.set_offset(*offset);
-                info.set_length(*length);
+            for (at, part) in (0..).zip(&index) {
+                let mut info = list.reborrow().get(at);
+                info.set_offset(part.offset);
+                info.set_length(part.length);
+                info.set_header(&part.header);
             }
         });
         self.write_single(Kind::Checkpoint, message)?;
