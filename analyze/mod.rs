@@ -33,6 +33,7 @@ mod coarse;
 mod columns;
 mod compat;
 mod connections;
+mod counters;
 mod distinct;
 mod error;
 mod escape;

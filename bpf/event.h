@@ -375,15 +375,31 @@ struct sched_wait {
 	stack_id ustack __doc("user functions that it waits in, at most 64; only with --min-wait, for sleeps");
 } __event __doc("a task came to its processor, after a wait");
 
+/* Where a wakeup came from. */
+enum wake_context {
+	WAKE_task = 1,
+	WAKE_softirq, /* what an interrupt left to do, or work that a task's own call begins, as loopback traffic is */
+	WAKE_irq,
+};
+
 struct sched_wake {
 	EVENT;
 	task_id tid __totals("rows") __doc("task that was woken");
 	ns_t blocked __hist __doc("how long it had slept");
-	other_id waker __null(0) __doc("task that woke it; in interrupts, the one that was interrupted; null: an idle processor");
+	other_id waker __null(0) __doc("task that woke it; in a softirq, the one that ran; null: an interrupt, or an idle processor");
 	__u32 state __doc("task state that it slept in");
 	stack_id kstack __doc("kernel functions of the waker; only with --min-wait");
 	stack_id ustack __doc("user functions of the waker, if a filter selects it; only with --min-wait");
+	enum wake_context context __null(0) __doc("what woke it: a task, a softirq or an interrupt; null: this kernel does not tell");
+	__u32 unused __skip;
 } __event __doc("a sleeping task was woken");
+
+struct sched_migrate {
+	EVENT;
+	task_id tid __doc("task that moved");
+	__u32 from __doc("processor that it was on, or waited for");
+	__u32 to __doc("processor that it is to run on");
+} __event __doc("a task was moved to another processor; not with --min-wait");
 
 /* ---- group stat ---- */
 

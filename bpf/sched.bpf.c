@@ -14,8 +14,10 @@
  * What the governor leaves out are tasks. Of these nothing is known afterwards either, so what was begun is forgotten.
  */
 #include "common.bpf.h"
+#include "interrupt.bpf.h"
 #include "sample.bpf.h"
 #include "stack.bpf.h"
+#include "task.bpf.h"
 
 /* Shorter waits are filtered; 0: every one is recorded, without stacks. */
 const volatile __u64 min_wait = 0;
@@ -262,7 +264,7 @@ int sched_switch__tp(__u64 *ctx)
 
 /* ---- a task is woken ---- */
 
-static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u32 tid, __u64 now)
+static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u32 tid, __u64 now, enum wake_context context)
 {
 	struct sched_scratch *s = scratch();
 	struct wake_record *r;
@@ -274,21 +276,20 @@ static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u
 	fill_header((struct header *)&r->e, TABLE(sched_wake), now);
 	r->e.tid = tid;
 	r->e.blocked = now - t->out;
-	r->e.waker = current_tid();
+	r->e.context = context;
+	r->e.waker = r->e.context == WAKE_irq ? 0 : current_tid(); /* who was interrupted has no part in it */
 	r->e.state = t->state;
 	r->e.kstack = (stack_id){};
 	r->e.ustack = (stack_id){};
 	if (min_wait && !drop_stacks) {
 		used = add_stack(ctx, &r->stacks, sizeof(r->e), 0, &r->e.kstack, 0);
-		if (current_wanted()) /* what others run is not ours to tell */
+		if (r->e.context != WAKE_irq && current_wanted()) /* what others run is not ours to tell */
 			used += add_stack(ctx, &r->stacks, sizeof(r->e), used, &r->e.ustack, BPF_F_USER_STACK);
 	}
 	output(r, TABLE(sched_wake), sizeof(r->e) + (used & STACKS_MASK));
 }
 
-/* In the context of the waker, unlike sched_wakeup, which may run on the processor of the woken one. */
-SEC("tp_btf/sched_waking") __probe(sched_wake, 1, "tracepoint")
-int sched_waking__tp(__u64 *ctx)
+static __always_inline int wake(__u64 *ctx, bool knows_context)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	__u32 tid = BPF_CORE_READ(task, pid);
@@ -303,9 +304,51 @@ int sched_waking__tp(__u64 *ctx)
 	}
 	t = task_wanted(task) ? find_times(tid) : 0;
 	if (t && t->out && t->state && now - t->out >= min_wait)
-		emit_wake(ctx, t, tid, now);
+		emit_wake(ctx, t, tid, now, knows_context ? context_now() : 0);
 	else
 		FILTERED(sched_wake);
+	return 0;
+}
+
+/* In the context of the waker, unlike sched_wakeup, which may run on the processor of the woken one. */
+SEC("tp_btf/sched_waking") __probe(sched_wake, 1, "tracepoint")
+int sched_waking__tp(__u64 *ctx)
+{
+	return wake(ctx, true);
+}
+
+/* Kernels without names or types of their variables (CONFIG_KALLSYMS_ALL, Linux 5.10) do not lead a program to one. */
+SEC("tp_btf/sched_waking") __probe(sched_wake, 2, "tracepoint") __lacks("sched_wake.context")
+int sched_waking_bare__tp(__u64 *ctx)
+{
+	return wake(ctx, false);
+}
+
+/* ---- a task is moved ---- */
+
+SEC("tp_btf/sched_migrate_task") __probe(sched_migrate, 1, "tracepoint")
+int sched_migrate__tp(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	struct sched_migrate *e;
+
+	if (!gate || !group_enabled)
+		return 0;
+	if (min_wait || !task_wanted(task)) {
+		FILTERED(sched_migrate);
+		return 0;
+	}
+	if (left_out(BPF_CORE_READ(task, pid))) {
+		LEFT_OUT(sched_migrate);
+		return 0;
+	}
+	e = RESERVE(sched_migrate);
+	if (!e)
+		return 0;
+	e->tid = BPF_CORE_READ(task, pid);
+	e->from = processor_of(task);
+	e->to = ctx[1];
+	SUBMIT(sched_migrate, e);
 	return 0;
 }
 

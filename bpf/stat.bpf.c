@@ -63,15 +63,6 @@ static __always_inline __u32 descriptors(struct task_struct *task)
 	return count;
 }
 
-static __always_inline __u32 processor_of(struct task_struct *task)
-{
-	struct task_struct___until_5_16 *old = (struct task_struct___until_5_16 *)task;
-
-	if (bpf_core_field_exists(old->cpu))
-		return BPF_CORE_READ(old, cpu);
-	return BPF_CORE_READ(task, thread_info.cpu);
-}
-
 static __always_inline void fill_times(struct task_stat *e, struct task_struct *task)
 {
 	struct task_delay_info *delays = BPF_CORE_READ(task, delays);

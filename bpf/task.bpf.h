@@ -22,6 +22,16 @@ static __always_inline void fill_task(struct task_row *t, struct task_struct *ta
 	bpf_core_read(t->comm, sizeof(t->comm), &task->comm);
 }
 
+/* Where it runs, or ran last. */
+static __always_inline __u32 processor_of(struct task_struct *task)
+{
+	struct task_struct___until_5_16 *old = (struct task_struct___until_5_16 *)task;
+
+	if (bpf_core_field_exists(old->cpu))
+		return BPF_CORE_READ(old, cpu);
+	return BPF_CORE_READ(task, thread_info.cpu);
+}
+
 static __always_inline void define_task(struct task_struct *task, const char *comm, bool ended)
 {
 	struct task_row *t = RESERVE(task_row);

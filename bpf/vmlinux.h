@@ -96,8 +96,11 @@ struct mm_struct {
 	unsigned long total_vm, stack_vm;
 	struct percpu_counter rss_stat[4];
 };
+struct atomic_long_array_member {
+	s64 counter;
+};
 struct mm_rss_stat {
-	s64 count[4];
+	struct atomic_long_array_member count[4];
 };
 struct mm_struct___until_6_2 {
 	struct mm_rss_stat rss_stat;

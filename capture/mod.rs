@@ -57,5 +57,6 @@ pub mod snapshot;
 pub mod source;
 pub mod stacks;
 pub mod summary;
+pub mod system;
 pub mod target;
 pub mod trigger;

@@ -134,10 +134,18 @@ impl Plan {
         columns.any(|column| column.references == Own::Stack.name())
     }
 
+    /// Whether it has one of the recorder's own tables.
+    #[must_use]
+    pub fn has(&self, own: Own) -> bool {
+        self.layouts.iter().any(|layout| layout.def.name == own.name())
+    }
+
     /// Numbers the recorder's own tables.
     fn number_own(&mut self) {
         let stacks = self.has_stacks();
-        for own in Own::ALWAYS.iter().chain(Own::OF_STACKS.iter().filter(|_| stacks)) {
+        let stat = self.families.iter().any(|family| family.enabled && family.group == Own::GROUP_OF_STAT);
+        let own = Own::ALWAYS.iter().chain(Own::OF_STACKS.iter().filter(|_| stacks));
+        for own in own.chain(Own::OF_STAT.iter().filter(|_| stat)) {
             self.number(own.layout());
         }
     }

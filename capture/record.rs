@@ -27,6 +27,10 @@ pub enum Own {
     Governor,
     /// Load average and memory of the host.
     Load,
+    /// What each processor spent its time on.
+    CpuTime,
+    /// What each disk did.
+    DiskStat,
     /// Identity: lists of frames.
     Stack,
     /// Identity: places in code.
@@ -44,6 +48,11 @@ impl Own {
     /// Those of recordings with stacks.
     pub const OF_STACKS: [Self; 4] = [Self::Stack, Self::Frame, Self::Mapping, Self::Symbol];
 
+    /// Those of recordings of the group that takes snapshots.
+    pub const OF_STAT: [Self; 2] = [Self::CpuTime, Self::DiskStat];
+    /// That group.
+    pub const GROUP_OF_STAT: &str = "stat";
+
     /// The table's name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -59,6 +68,8 @@ impl Own {
             Self::Mapping => "mapping",
             Self::Symbol => "symbol",
             Self::Load => "load",
+            Self::CpuTime => "cpu_time",
+            Self::DiskStat => "disk_stat",
         }
     }
 
@@ -77,6 +88,10 @@ impl Own {
             Self::Mapping => ("what a process had mapped as code, as first seen", MAPPING),
             Self::Symbol => ("functions of frames, as known when the recording ended", SYMBOL),
             Self::Load => ("load average and memory of the host", LOAD),
+            Self::CpuTime => {
+                ("what a processor has spent its time on since the host started, at each interval", CPU_TIME)
+            }
+            Self::DiskStat => ("what a disk has done since the host started, at each interval", DISK_STAT),
         }
     }
 
@@ -251,6 +266,43 @@ const LOAD: &[Spec] = &[
     ("available", 8, "bytes", "what could be had without swapping"),
     ("buffers", 8, "bytes", "cached blocks of devices"),
     ("cached", 8, "bytes", "cached pages of files"),
+];
+
+const CPU_TIME: &[Spec] = &[
+    TS,
+    ("cpu", 2, "", "processor"),
+    ("user", 8, "ns", "user code, that of virtual machines included"),
+    ("nice", 8, "ns", "the same at a lower priority"),
+    ("system", 8, "ns", "the kernel for tasks"),
+    ("idle", 8, "ns", "nothing"),
+    ("iowait", 8, "ns", "nothing, while a task that ran here waits for a disk"),
+    ("irq", 8, "ns", "interrupts"),
+    ("softirq", 8, "ns", "what interrupts left to do"),
+    ("steal", 8, "ns", "what the hypervisor gave to others"),
+    ("guest", 8, "ns", "virtual machines, part of user"),
+    ("guest_nice", 8, "ns", "virtual machines, part of nice"),
+];
+const DISK_STAT: &[Spec] = &[
+    TS,
+    ("disk", 0, "", "name"),
+    ("partition", 2, "", "1: a part of a disk"),
+    ("reads", 8, "", "completed"),
+    ("reads_merged", 8, "", "that became part of another one"),
+    ("read", 8, "bytes", ""),
+    ("read_time", 8, "ns", "of all reads together, in whole milliseconds"),
+    ("writes", 8, "", "completed"),
+    ("writes_merged", 8, "", "that became part of another one"),
+    ("written", 8, "bytes", ""),
+    ("write_time", 8, "ns", "of all writes together"),
+    ("in_flight", 8, "", "requests right now"),
+    ("busy", 8, "ns", "with at least one request in flight"),
+    ("weighted", 8, "ns", "time that requests were in flight, of all together"),
+    ("discards", 8, "", "completed"),
+    ("discards_merged", 8, "", "that became part of another one"),
+    ("discarded", 8, "bytes", ""),
+    ("discard_time", 8, "ns", "of all discards together"),
+    ("flushes", 8, "", "completed"),
+    ("flush_time", 8, "ns", "of all flushes together"),
 ];
 
 /// Builds one record, field by field in the order of the table.

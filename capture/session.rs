@@ -178,6 +178,7 @@ impl Session {
         };
         session.send_rows(Own::Probe, outcomes.iter().map(|outcome| probe_row(outcome, 0)).collect());
         session.send_rows(Own::Enum, super::names::rows(&layouts));
+        session.take_stock_of_host();
         Ok(session)
     }
 
@@ -292,8 +293,14 @@ impl Session {
     fn take_stock(&mut self) -> Result<()> {
         self.ticks.pass();
         self.families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
-        self.send_rows(Own::Load, super::snapshot::load());
+        self.take_stock_of_host();
         Ok(())
+    }
+
+    fn take_stock_of_host(&self) {
+        for own in [Own::Load].iter().chain(&Own::OF_STAT).filter(|own| self.plan.has(**own)) {
+            self.send_rows(*own, super::system::rows(*own));
+        }
     }
 
     /// Takes out what was added up in the interval that ends now.

@@ -15,7 +15,12 @@ impl Tape {
         );
         self.table(
             "sched_wake",
-            &[&table(&["blocked:u64?ns", "waker:u32~task", "state:u32"])[..], &stacks].concat(),
+            &[
+                &table(&["blocked:u64?ns", "waker:u32~task", "state:u32"])[..],
+                &stacks,
+                &["context:u32=wake_context"],
+            ]
+            .concat(),
         )
     }
 

@@ -130,12 +130,15 @@ fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("our own file");
 }
 
-/// The rows of a report, as the analyzer's JSON has them.
+/// The rows of a report, as the analyzer's JSON has them. From the library, since guests have no program to ask.
 pub fn report(trace: &Path, words: &[&str]) -> Vec<Value> {
-    let mut analyze = Command::new(env!("CARGO_BIN_EXE_analyze"));
-    let output = analyze.arg(trace).args(words).args(["--format", "json"]).output().expect("analyze runs");
-    assert!(output.status.success(), "{words:?}: {}", text(&output));
-    let page: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let trace = trace.to_str().expect("UTF-8");
+    let line = [&["analyze", trace], words, &["--format", "json"]].concat();
+    let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
+    let mut out = Vec::new();
+    let done = tapedeck::analyze::run(&line, &mut out, &mut std::io::sink(), false);
+    done.unwrap_or_else(|error| panic!("{words:?}: {error:#}"));
+    let page: Value = serde_json::from_slice(&out).expect("JSON");
     page["rows"].as_array().expect("rows").clone()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::json::Object;
 use crate::options::Options;
-use crate::process::{now_ns, pipe, set_comm, tid};
+use crate::process::{check, now_ns, pipe, set_comm, tid};
 
 /// Two threads hand a byte to and fro through pipes `--count` times; then each sleeps ten times for `--ms`. The account
 /// of a thread is /proc/self/task/TID/schedstat: ns on a processor, ns in its queue, and how often it came to run.
@@ -55,4 +55,29 @@ fn one(
         .value("queued_ns", next())
         .value("times", next())
         .value("naps_ns", slept))
+}
+
+/// A thread asks for one processor and another in turn, `--count` times. Its account of how often it moved is that of
+/// /proc/self/sched; none where the kernel has no such file.
+pub fn hops(options: &Options) -> io::Result<Object> {
+    let processors = thread::available_parallelism()?.get();
+    let before = moves();
+    for hop in 0..options.count {
+        // SAFETY: a set of ours, which may be all zeros; the processor is one of those that there are.
+        check(unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(hop as usize % processors, &mut set);
+            libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+        })?;
+    }
+    let account = Object::new().value("tid", tid()).value("processors", processors);
+    Ok(match (before, moves()) {
+        (Some(before), Some(after)) => account.value("moves", after - before),
+        _ => account,
+    })
+}
+
+fn moves() -> Option<u64> {
+    let book = std::fs::read_to_string("/proc/self/sched").ok()?;
+    book.lines().find_map(|line| line.strip_prefix("se.nr_migrations")?.rsplit(' ').next()?.parse().ok())
 }
