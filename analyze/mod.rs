@@ -41,6 +41,7 @@ mod expected;
 mod export;
 mod files;
 mod flame;
+mod flights;
 mod flow;
 mod follow;
 mod group;
