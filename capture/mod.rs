@@ -50,6 +50,7 @@ pub mod recorder;
 pub mod refusal;
 pub mod rings;
 pub mod sampling;
+pub mod seccomp;
 pub mod session;
 pub mod set;
 pub mod signals;

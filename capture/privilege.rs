@@ -62,7 +62,7 @@ pub struct Needs {
     pub symbols: bool,
 }
 
-/// Gives up everything else, for this thread and those that it starts from now on, and for good.
+/// Gives up everything else, system calls included, for this thread and those that it starts from now on, and for good.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -77,7 +77,8 @@ pub fn reduce(needs: Needs) -> Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(std::io::Error::last_os_error()).context("forgo new privileges");
     }
-    set(mask).context("give up capabilities")
+    set(mask).context("give up capabilities")?;
+    super::seccomp::confine(needs)
 }
 
 /// As the kernel's header has it: version 3, two words of 32 bits for each set.
@@ -138,6 +139,6 @@ mod tests {
             .fold(0, |mask, bit| mask | 1 << bit);
         assert_eq!(line(&own) & !allowed, 0, "{own}");
         assert_eq!(line(&own), line(&child));
-        assert!(own.contains("NoNewPrivs:\t1"));
+        assert!(own.contains("NoNewPrivs:\t1") && own.contains("Seccomp:\t2"), "{own}");
     }
 }

@@ -67,7 +67,7 @@ fn what_is_not_needed_any_more_is_given_up_by_all_threads() {
         return;
     }
     let path = scratch("privilege-least").join("trace.bin");
-    let script = "cat /proc/$PPID/task/*/status | grep -E '^(CapPrm|NoNewPrivs)' | sort -u";
+    let script = "cat /proc/$PPID/task/*/status | grep -E '^(CapPrm|NoNewPrivs|Seccomp):' | sort -u";
     let output = Command::new(CAPTURE)
         .arg("-o")
         .arg(&path)
@@ -77,7 +77,42 @@ fn what_is_not_needed_any_more_is_given_up_by_all_threads() {
     assert!(output.status.success(), "{}", text(&output));
     // CAP_BPF and CAP_PERFMON, and CAP_KILL for a command that runs as somebody else.
     let kept = 1_u64 << 39 | 1 << 38 | 1 << 5;
-    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("CapPrm:\t{kept:016x}\nNoNewPrivs:\t1\n"));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!("CapPrm:\t{kept:016x}\nNoNewPrivs:\t1\nSeccomp:\t2\n")
+    );
     assert!(open(&path).footer.is_some());
     assert!(!rows(&path, "process_exec").is_empty());
+}
+
+/// What each feature calls is in the list of `capture/seccomp.rs`.
+#[test]
+fn with_the_least_every_feature_still_works() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("privilege-features");
+    let run = |name: &str, options: &[&str], script: &str| {
+        let path = directory.join(name).with_extension("bin");
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).arg("--least-privilege").args(options).args(["--", "sh", "-c", script]);
+        let output = command.output().expect("capture runs");
+        assert!(output.status.success(), "{name}: {}", text(&output));
+        assert!(!text(&output).contains("not permitted"), "{name}: {}", text(&output));
+        path
+    };
+    let groups = "proc,net,net-rx,block,file,sched,stat,syscalls";
+    let all = run("all", &["-g", groups], "sleep 1; ls /");
+    assert!(!rows(&all, "task_stat").is_empty() && !rows(&all, "file_open").is_empty());
+    let spin = "timeout 1 sh -c 'while :; do :; done'; true";
+    let symbols = run("symbols", &["-g", "cpu,proc", "-F", "199"], spin);
+    assert!(!rows(&symbols, "symbol").is_empty(), "names of functions, looked up at the end");
+    let rotated = run("rotated", &["-g", "proc", "--rotate", "1s", "--keep", "2"], "sleep 4");
+    assert_eq!(super::bounds::set_of(&rotated).len(), 2, "of four files or five the oldest went");
+    let flown = run(
+        "flown",
+        &["-g", "proc", "--flight", "30s", "--post", "0s", "--trigger", "end"],
+        &format!("sleep 1; {CAPTURE} --dump {}; true", directory.join("flown.bin").display()),
+    );
+    assert_eq!(super::bounds::set_of(&flown).len(), 2, "one asked for, one at the end");
 }
