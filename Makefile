@@ -53,7 +53,7 @@ bench: ## what encoding, decoding and the recorder's own path cost
 bench-capture: ## what recording costs, side by side with a minimal recorder and the peers that are installed (root, BPF; half an hour)
 	contrib/setup.sh --tests
 	cargo build --release $(call only,capture) --bin capture
-	benches/capture/run.py
+	benches/capture/run.py $(if $(QUICK),--quick)
 
 bench-analyze: ## reports against hand-written folds, bare zstd, DuckDB and polars (EVENTS=100000000 FLOWS=1000000 to choose)
 	contrib/setup.sh

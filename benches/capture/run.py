@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What recording costs, side by side: bare, a minimal recorder, `capture`, and the peers that are installed.
 
-    make bench-capture                               all workloads, five pairs each (about 15 minutes)
+    make bench-capture                               all workloads, five pairs each (half an hour)
+    make bench-capture QUICK=1                       without the slow peers and with shorter runs (under ten minutes)
     benches/capture/run.py --pairs 9 recv-storm tcp  these only
     benches/capture/run.py --only capture,rec tcp    these recorders only
 
@@ -16,6 +17,8 @@ records its own command only; what they write goes to a memory file system and i
     ns CPU   what the recorder itself needs per event, user and system, less what it needs for an idle second
     start    CPU of the recorder for a command that does nothing, ms
     MB       peak resident memory
+
+The last table says of each target what was measured, and whether that meets it (targets.py).
 """
 
 import argparse
@@ -31,6 +34,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import targets
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIMIT = 120  # seconds: nothing here takes a fourth of it
@@ -39,16 +44,18 @@ LIMIT = 120  # seconds: nothing here takes a fourth of it
 class Workload:
     """What runs, how often, and what each recorder must be told to see its events."""
 
-    def __init__(self, count, groups, rec, points, calls=None, server=False, paired=False):
+    def __init__(self, count, groups, rec, points, calls=None, server=False, paired=False, like=None):
         self.count, self.groups, self.server = count, groups, server
         self.rec, self.points, self.calls = rec, points, calls
+        # The program's name for what runs, where that is another; only `capture` records all groups.
+        self.like = like
         # An event is a call: some recorders have one record for it, others one for each of its two ends.
         self.paired = paired
         self.options = ["--syscalls", "each"] if paired else []
 
     def command(self, built, name, count=None):
         program = HERE / "server.sh" if self.server else built / "workload"
-        return [str(program), name, str(self.count if count is None else count)]
+        return [str(program), self.like or name, str(self.count if count is None else count)]
 
 
 NET = ("net", "recv,send_start,send,state,accept,accept4",
@@ -68,6 +75,7 @@ WORKLOADS = {
     "pipe": Workload(60_000, *SCHED),
     "spawn": Workload(600, *PROC),
     "nginx": Workload(2, *NET, server=True),
+    "nginx-all": Workload(2, "all", *NET[1:], server=True, like="nginx"),
     "redis": Workload(2, *NET, server=True),
 }
 
@@ -140,6 +148,8 @@ def recorders(built, capture):
 
 
 ONCE_PER_CALL = {"rec", "capture", "strace"}
+# Every group with events; `malloc` and the like are probes of the user's own.
+ALL = {"block", "cpu", "file", "net", "net-rx", "proc", "sched", "stat", "syscalls"}
 SLOW = {"bpftrace", "strace"}  # they stop or wake for each event: a tenth of the rounds is enough
 
 
@@ -181,8 +191,9 @@ class Sample:
 class Bench:
     """Everything that a pair needs."""
 
-    def __init__(self, built, capture, dir, pairs):
-        self.built, self.dir, self.pairs = built, Path(dir), pairs
+    def __init__(self, built, capture, dir, pairs, quick=False):
+        self.built, self.dir, self.pairs, self.quick = built, Path(dir), pairs, quick
+        self.results = targets.Results()
         self.recorders = recorders(built, capture)
         cpus = sorted(os.sched_getaffinity(0))
         self.all, self.recording = set(cpus), {cpus[0]}
@@ -200,6 +211,8 @@ class Bench:
     def pair(self, name, recorder):
         workload, file = WORKLOADS[name], str(self.dir / "recorded")
         count = workload.count // 10 if recorder.name in SLOW and not workload.server else workload.count
+        if self.quick and not workload.server:
+            count = max(count // 3, 1)
         command = workload.command(self.built, name, count)
         bare = self.run(command, workload)
         with_it = self.run(recorder.words(workload, file, command), workload)
@@ -252,18 +265,34 @@ def miss(bench, capture):
         lean.append(beside([*recording, "--attach", "sock_accept=none", "--", *sleep]))
     over = statistics.median(e - b for b, e in zip(bare, empty))
     extra, filter_alone = (statistics.median(o - e for o, e in zip(with_it, empty)) for with_it in (ours, lean))
+    bench.results.single["miss"] = filter_alone
     print(f"filter miss: an empty program adds {over:.1f} ns to an event, ours {extra:.1f} ns more, "
           f"{filter_alone:.1f} without accepts\n")
 
 
-def idle(bench, recorder, seconds=10):
+def idle(bench, name, words, seconds=10):
     """CPU of a recorder in whose recording nothing happens, in % of one processor, start and end left out."""
     def cpu(milliseconds):
         command = [str(bench.built / "workload"), "idle", str(milliseconds)]
-        return bench.run(recorder.words(WORKLOADS["tcp"], str(bench.dir / "idle"), command), WORKLOADS["tcp"]).cpu_ns
+        return bench.run(words(command), WORKLOADS["tcp"]).cpu_ns
 
     share = statistics.median((cpu(1000 + seconds * 1000) - cpu(1000)) / (seconds * 1e7) for _ in range(3))
-    print(f"idle: {recorder.name} {share:.2f} % of one processor")
+    print(f"idle: {name} {share:.2f} % of one processor")
+    return share
+
+
+def idle_all(bench, capture):
+    """The recorders, and ours as a flight recorder, which is what waits for long."""
+    file = str(bench.dir / "idle")
+    for recorder in bench.recorders[:2]:
+        idle(bench, recorder.name, lambda command: recorder.words(WORKLOADS["tcp"], file, command))
+    armed = [str(capture), "-o", file, "-g", "proc,net,net-rx", "--flight", "30s,64MiB", "--"]
+    nothing = [str(bench.built / "workload"), "idle", "0"]
+    starts = [bench.run([str(capture), "-o", file, "--force", "--", *nothing], WORKLOADS["tcp"]).cpu_ns for _ in range(3)]
+    bench.results.single["start"] = statistics.median(starts) / 1e6
+    print(f"start: {bench.results.single['start']:.0f} ms of CPU with the default groups")
+    bench.results.single["idle"] = idle(bench, "capture --flight", lambda command: [*armed, *command])
+    print(flush=True)
 
 
 def build(target):
@@ -309,17 +338,21 @@ def show_ratios(pairs, server):
         print(line)
 
 
-NEEDED = {"nginx": ("nginx", "wrk"), "redis": ("redis-server", "redis-benchmark")}
+NEEDED = {"nginx": ("nginx", "wrk"), "nginx-all": ("nginx", "wrk"), "redis": ("redis-server", "redis-benchmark")}
 
 
 def bench_workload(bench, name, only, groups):
     workload = WORKLOADS[name]
-    missing = [group for group in workload.groups.split(",") if group not in groups]
+    missing = [group for group in workload.groups.split(",") if group not in groups and group != "all"]
     missing += [program for program in NEEDED.get(name, ()) if not shutil.which(program)]
     if missing:
         print(f"{name}: skipped, there is no {' and no '.join(missing)}\n")
         return
     idle, pairs, refused = {}, {}, {}
+    if workload.groups == "all":
+        workload.groups, only = ",".join(sorted(groups & ALL)), {"capture"}
+    if bench.quick and not only:
+        only = {recorder.name for recorder in bench.recorders} - SLOW
     chosen = [recorder for recorder in bench.recorders if not only or recorder.name in only]
     for round in range(bench.pairs):
         for recorder in chosen:
@@ -340,7 +373,10 @@ def bench_workload(bench, name, only, groups):
         if recorder.name in refused:
             print(f"  {recorder.name:<10} not here: {refused[recorder.name]}")
         else:
-            show(recorder.name, bench.figures(name, recorder, pairs[recorder.name], idle[recorder.name]))
+            figures = bench.figures(name, recorder, pairs[recorder.name], idle[recorder.name])
+            bench.results.figures.setdefault(name, {})[recorder.name] = figures
+            show(recorder.name, figures)
+    bench.results.pairs[name] = pairs
     if "capture" in pairs:
         show_ratios(pairs, workload.server)
     print(flush=True)
@@ -350,6 +386,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload", nargs="*", help="of: " + " ".join([*WORKLOADS, "miss", "idle"]) + " (default: all)")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a third of the rounds, without " + " and ".join(sorted(SLOW)))
     parser.add_argument("--only", type=lambda text: set(text.split(",")), help="recorders, separated by commas")
     parser.add_argument("--target", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")))
     parser.add_argument("--capture", type=Path, help="another build of the recorder")
@@ -361,16 +398,16 @@ def main():
     listed = subprocess.run([capture, "--list"], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
     groups = set(re.findall(r"[a-z][a-z-]*", listed))
     with tempfile.TemporaryDirectory(dir="/dev/shm") as dir:
-        bench = Bench(built, capture, dir, args.pairs)
+        bench = Bench(built, capture, dir, args.pairs, args.quick)
         chosen = args.workload or [*WORKLOADS, "miss", "idle"]
         for name in chosen:
             if name == "miss":
                 miss(bench, capture)
             elif name == "idle":
-                for recorder in bench.recorders[:2]:
-                    idle(bench, recorder)
+                idle_all(bench, capture)
             else:
                 bench_workload(bench, name, args.only, groups)
+        targets.show(bench.results)
 
 
 if __name__ == "__main__":
