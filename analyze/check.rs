@@ -29,6 +29,7 @@ pub(crate) fn answer(trace: &Trace) -> Answer {
     let mut lines = gaps(trace);
     lines.extend(ledger(trace));
     lines.extend(super::sampled::history(trace));
+    lines.extend(suspended(trace));
     lines.extend(stop(trace));
     let mut answer = Answer::default();
     let facts = vec![
@@ -98,6 +99,25 @@ fn ledger(trace: &Trace) -> Vec<String> {
     lines
 }
 
+/// CLOCK_BOOTTIME goes on while the host is suspended, the trace's clock does not: nothing happens in that time, and no
+/// duration has it.
+fn suspended(trace: &Trace) -> Vec<String> {
+    let Some(rows) = trace.gather("clock") else { return Vec::new() };
+    let (Some(ts), Some(boot)) = (rows.def.column("ts"), rows.def.column("boottime")) else {
+        return Vec::new();
+    };
+    let mut clocks: Vec<(u64, u64)> =
+        (0..rows.len()).map(|row| (rows.raw(ts, row), rows.raw(boot, row))).collect();
+    clocks.sort_unstable();
+    let asleep = |pair: &[(u64, u64)]| {
+        let [before, after] = [pair[0], pair[1]].map(|(mono, boot)| boot.saturating_sub(mono));
+        let seconds = after.saturating_sub(before) as f64 / SECOND as f64;
+        let at = pair[1].0.saturating_sub(trace.span.from) as f64 / SECOND as f64;
+        (seconds > 0.1).then(|| format!("the host was suspended for {seconds:.1} s until {at:.1} s"))
+    };
+    clocks.windows(2).filter_map(asleep).collect()
+}
+
 /// Without a footer the end is where the file ends.
 fn stop(trace: &Trace) -> Option<String> {
     let last = (trace.span.to - trace.span.from) as f64 / SECOND as f64;
@@ -108,7 +128,7 @@ fn stop(trace: &Trace) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{Frame, Kind};
-    use crate::analyze::testkit::{Tape, run_bytes};
+    use crate::analyze::testkit::{START, Tape, run_bytes};
 
     fn tape() -> Tape {
         let mut tape = Tape::new();
@@ -124,6 +144,19 @@ mod tests {
         let (exit, out, messages) = tape().run(&["check"]);
         assert_eq!((exit, messages.as_str()), (0, ""), "{out}");
         assert!(out.contains("the ledger closes") && out.contains("no gap"), "{out}");
+    }
+
+    #[test]
+    fn a_suspended_host_is_named_and_times_go_on_after_it() {
+        let mut tape = tape();
+        tape.clock(0, 0).clock(1_000_000_000, 0).woken(2_000_000_000, 3600 * 1_000_000_000);
+        let (exit, out, messages) = tape.run(&["check"]);
+        assert_eq!(exit, 0, "{messages}");
+        assert!(out.contains("the host was suspended for 3600.0 s until 2.0 s"), "{out}");
+        // What came before it keeps its time of day, what comes after it is an hour later.
+        let trace = tape.open();
+        let wall = |at: u64| trace.clock.wall(START + at) - trace.clock.wall(START);
+        assert_eq!((wall(1_500_000_000), wall(2_500_000_000)), (1_500_000_000, 3_602_500_000_000));
     }
 
     #[test]

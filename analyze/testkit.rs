@@ -143,10 +143,19 @@ impl Tape {
     /// A reading of the wall clock, so far ahead of what the host's start says.
     pub fn clock(&mut self, at: u64, ahead: u64) -> &mut Self {
         if !self.defs.iter().any(|def| def.name == "clock") {
-            self.define(def("clock", Role::Record, &["ts:u64", "realtime:u64"]));
+            self.define(def("clock", Role::Record, &["ts:u64", "realtime:u64", "boottime:u64"]));
         }
         let real = self.host.start_real + at + ahead;
-        self.push("clock", vec![(START + at).into(), real.into()])
+        self.push("clock", vec![(START + at).into(), real.into(), (START + at).into()])
+    }
+
+    /// All clocks but the trace's have gone on for so long while the host was suspended.
+    pub fn woken(&mut self, at: u64, asleep: u64) -> &mut Self {
+        self.clock(at, asleep);
+        let boot = START + at + asleep;
+        let table = self.defs.iter().position(|def| def.name == "clock").expect("clock() has just made it");
+        self.rows[table].last_mut().expect("the row just pushed")[2] = boot.into();
+        self
     }
 
     /// A row of any table.

@@ -12,7 +12,7 @@ use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
 use super::function_names;
 use super::governor::{Governor, Reading};
-use super::host::{describe, now};
+use super::host::{clock, describe, now};
 use super::ledger::{self, Ledger};
 use super::named::probe::Named;
 use super::place;
@@ -102,6 +102,8 @@ struct Session {
     cost: Cost,
     started: u64,
     clock_due: u64,
+    /// How much of the time since boot the host was suspended, ns.
+    asleep: u64,
     plan: Plan,
     progress: Progress,
     triggers: Triggers,
@@ -169,6 +171,7 @@ impl Session {
             cost,
             started,
             clock_due: started,
+            asleep: 0,
             plan,
             progress,
             triggers,
@@ -277,7 +280,9 @@ impl Session {
         let map = self.maps.get("cpu_states").context("the ledger's map")?;
         let rows = self.ledger.read(map, time)?;
         self.send_rows(Own::Ledger, rows);
-        if time >= self.clock_due {
+        let asleep = clock(libc::CLOCK_BOOTTIME).saturating_sub(time);
+        let woken = asleep > std::mem::replace(&mut self.asleep, asleep) + SECOND / 10;
+        if woken || time >= self.clock_due {
             self.send_rows(Own::Clock, vec![clock_row()]);
             self.clock_due = time + CLOCK_EVERY;
         }
