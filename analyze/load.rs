@@ -203,6 +203,7 @@ impl<'a> Scan<'a> {
         }
         self.conditions.iter().for_each(|condition| condition(&rows, &mut wanted));
         each(&Chunk { rows: &rows, wanted, first });
+        scratch.reuse(rows.into_batch());
     }
 
     /// Folds all rows; `merge` adds a later state to an earlier one and must be associative.

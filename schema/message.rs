@@ -6,6 +6,7 @@ use super::frame::MAX_MESSAGE;
 use super::table::{self, ColumnType, TableDef};
 use super::trace_capnp::{batch, column, frame, numbers};
 use super::transform::{self, Coded, Keys, Number, Numbers, Transform};
+use super::undo::{self, By, Spare};
 use capnp::message::{Builder, HeapAllocator, ReaderOptions};
 use capnp::serialize;
 use std::borrow::Cow;
@@ -194,17 +195,23 @@ fn read_numbers(from: numbers::Reader) -> Result<Numbers> {
     })
 }
 
-fn decode<T: Number>(from: numbers::Reader, rows: usize, keys: Option<&[u32]>) -> Result<Vec<T>> {
+fn decode<T: Number>(from: numbers::Reader, rows: usize, by: Option<By>, spare: &mut Spare) -> Result<Vec<T>> {
     let list = from.get_planes()?;
     let planes = list.as_slice().map_or_else(|| Cow::Owned(table::numbers(list)), Cow::Borrowed);
-    transform::decode(&read_numbers(from)?, &planes, rows, keys)
+    undo::decode(&read_numbers(from)?, &planes, rows, by, spare)
 }
 
 /// Adds the `needed` columns of one message to `to`, whose `rows` come from the header.
 ///
 /// # Errors
 /// When the message contradicts the header or the table's definition.
-pub(super) fn read_batch(def: &TableDef, from: batch::Reader, needed: &[bool], to: &mut Batch) -> Result<()> {
+pub(super) fn read_batch(
+    def: &TableDef,
+    from: batch::Reader,
+    needed: &[bool],
+    spare: &mut Spare,
+    to: &mut Batch,
+) -> Result<()> {
     if from.get_table() != to.table || from.get_rows() as usize != to.rows {
         let (table, rows) = (from.get_table(), from.get_rows());
         let expected = (to.table, to.rows);
@@ -219,25 +226,26 @@ pub(super) fn read_batch(def: &TableDef, from: batch::Reader, needed: &[bool], t
             let transform = column.get_numbers()?.get_transform()?;
             let is_keyed = matches!(transform, numbers::Transform::DeltaBy | numbers::Transform::Apart);
             if needed[index] && is_keyed == keyed && to.columns[index] == Column::Absent {
-                to.columns[index] = read_column(info.kind, column, to)?;
+                to.columns[index] = read_column(info.kind, column, spare, to)?;
             }
         }
     }
     Ok(())
 }
 
-fn read_column(kind: ColumnType, from: column::Reader, batch: &Batch) -> Result<Column> {
+fn read_column(kind: ColumnType, from: column::Reader, spare: &mut Spare, batch: &Batch) -> Result<Column> {
     let numbers = from.get_numbers()?;
-    let keys = batch.columns.get(usize::from(numbers.get_by())).map(Column::u32s);
+    let column = numbers.get_by();
+    let by = batch.columns.get(usize::from(column)).map(|keys| By { column, keys: keys.u32s() });
     let rows = batch.rows;
     let room = room(kind, batch)?;
     Ok(match kind {
-        ColumnType::Number { width: 1, .. } => Column::U8(decode(numbers, rows, keys)?),
-        ColumnType::Number { width: 2, .. } => Column::U16(decode(numbers, rows, keys)?),
-        ColumnType::Number { width: 4, .. } => Column::U32(decode(numbers, rows, keys)?),
-        ColumnType::Number { .. } => Column::U64(decode(numbers, rows, keys)?),
+        ColumnType::Number { width: 1, .. } => Column::U8(decode(numbers, rows, by, spare)?),
+        ColumnType::Number { width: 2, .. } => Column::U16(decode(numbers, rows, by, spare)?),
+        ColumnType::Number { width: 4, .. } => Column::U32(decode(numbers, rows, by, spare)?),
+        ColumnType::Number { .. } => Column::U64(decode(numbers, rows, by, spare)?),
         ColumnType::Text | ColumnType::Ip => {
-            let text = Column::Text(read_text(from, rows, room)?);
+            let text = Column::Text(read_text(from, rows, room, spare)?);
             if !text.fits(kind) {
                 return Err(FormatError::Batch("an address that is not 16 bytes long".into()));
             }
@@ -257,9 +265,9 @@ fn too_long() -> FormatError {
     FormatError::Batch(format!("rows of more than {MAX_MESSAGE} bytes"))
 }
 
-fn read_text(from: column::Reader, rows: usize, room: usize) -> Result<Text> {
+fn read_text(from: column::Reader, rows: usize, room: usize, spare: &mut Spare) -> Result<Text> {
     let bytes: Vec<u8> = table::numbers(from.get_bytes()?);
-    let first: Vec<u32> = decode(from.get_numbers()?, rows, None)?;
+    let first: Vec<u32> = decode(from.get_numbers()?, rows, None, spare)?;
     if !from.has_entries() {
         return if bytes.len() <= room { checked(first, bytes) } else { Err(too_long()) };
     }
@@ -267,7 +275,7 @@ fn read_text(from: column::Reader, rows: usize, room: usize) -> Result<Text> {
     if entries > rows {
         return Err(FormatError::Batch(format!("{entries} entries for {rows} rows")));
     }
-    let lengths = decode(from.get_entries()?, entries, None)?;
+    let lengths = decode(from.get_entries()?, entries, None, spare)?;
     transform::expand(&first, &checked(lengths, bytes)?, room)
 }
 
@@ -303,7 +311,7 @@ mod tests {
         let mut batch = Batch { rows, columns: vec![Column::Absent; def.columns.len()], ..Batch::default() };
         let needed = vec![true; def.columns.len()];
         parse(bytes, |root| match root.which()? {
-            frame::Batch(from) => read_batch(def, from?, &needed, &mut batch),
+            frame::Batch(from) => read_batch(def, from?, &needed, &mut Spare::default(), &mut batch),
             _ => panic!("expected rows"),
         })?;
         Ok(batch)

@@ -30,6 +30,7 @@ mod source;
 pub mod table;
 pub mod top;
 pub mod transform;
+pub mod undo;
 pub mod walk;
 pub mod writer;
 

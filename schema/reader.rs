@@ -18,6 +18,7 @@ use super::singles::{Footer, read_footer, read_host, read_tables};
 use super::source::Source;
 use super::table::TableDef;
 use super::trace_capnp::frame as root;
+use super::undo::Spare;
 use super::walk::Order;
 use std::fs::File;
 use std::io::{self, Read};
@@ -67,11 +68,25 @@ pub struct TraceReader {
     pub(super) order: Order,
 }
 
-/// Buffers that one thread uses again for each frame.
+/// Memory that one thread uses again for each frame.
 pub struct Scratch {
+    buffers: Buffers,
+    spare: Spare,
+}
+
+/// What a message passes through; as long as the longest was, so that nothing is zeroed twice.
+struct Buffers {
     decompressor: Decompressor<'static>,
     stored: Vec<u8>,
     words: Vec<capnp::Word>,
+}
+
+/// The first so many; there are more from now on if there were fewer.
+fn first<T: Clone>(buffer: &mut Vec<T>, length: usize, none: T) -> &mut [T] {
+    if buffer.len() < length {
+        buffer.resize(length, none);
+    }
+    &mut buffer[..length]
 }
 
 impl Scratch {
@@ -82,7 +97,13 @@ impl Scratch {
     #[must_use]
     pub fn new() -> Self {
         let decompressor = Decompressor::new().expect("zstd allocates a context");
-        Self { decompressor, stored: Vec::new(), words: Vec::new() }
+        let buffers = Buffers { decompressor, stored: Vec::new(), words: Vec::new() };
+        Self { buffers, spare: Spare::default() }
+    }
+
+    /// Takes back the memory of rows that nobody needs any more: the next ones are decoded into it.
+    pub fn reuse(&mut self, batch: Batch) {
+        batch.columns.into_iter().for_each(|column| self.spare.keep(column));
     }
 }
 
@@ -225,9 +246,9 @@ impl TraceReader {
     /// Host, tables and footer.
     fn read_singles(&mut self) -> Result<()> {
         let mut scratch = Scratch::new();
-        self.host = self.single(&mut scratch, Kind::Host, read_host)?.unwrap_or_default();
-        self.tables = self.single(&mut scratch, Kind::Tables, read_tables)?.unwrap_or_default();
-        self.footer = self.single(&mut scratch, Kind::Footer, read_footer)?;
+        self.host = self.single(&mut scratch.buffers, Kind::Host, read_host)?.unwrap_or_default();
+        self.tables = self.single(&mut scratch.buffers, Kind::Tables, read_tables)?.unwrap_or_default();
+        self.footer = self.single(&mut scratch.buffers, Kind::Footer, read_footer)?;
         if self.host.required_reader > FORMAT {
             return Err(FormatError::TooNew { required: self.host.required_reader, supported: FORMAT });
         }
@@ -241,14 +262,14 @@ impl TraceReader {
     /// The first readable message of a kind; damaged ones are noted.
     fn single<R>(
         &mut self,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
         kind: Kind,
         take: impl Fn(root::Reader) -> Result<R>,
     ) -> Result<Option<R>> {
         for frame in self.frames.iter().filter(|frame| frame.header.kind == kind) {
             let offset = frame.offset + frame.header.header_length() as u64;
             let Some(&part) = frame.header.parts.first() else { continue };
-            let what = match self.message(scratch, offset, part, &take) {
+            let what = match self.message(buffers, offset, part, &take) {
                 Ok(value) => return Ok(Some(value)),
                 Err(error @ FormatError::Io { .. }) => return Err(error),
                 Err(FormatError::Damaged { what, .. }) => what,
@@ -279,29 +300,28 @@ impl TraceReader {
 
     fn message<R>(
         &self,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
         offset: u64,
         part: Part,
         take: impl FnOnce(root::Reader) -> Result<R>,
     ) -> Result<R> {
         let damaged = |what: String| FormatError::Damaged { offset, what };
-        scratch.stored.resize(part.stored as usize, 0);
-        let length =
-            self.source.read(offset, &mut scratch.stored).map_err(FormatError::io("read the trace"))?;
-        if length < part.stored as usize {
+        let stored = first(&mut buffers.stored, part.stored as usize, 0);
+        let length = self.source.read(offset, stored).map_err(FormatError::io("read the trace"))?;
+        if length < stored.len() {
             return Err(damaged(format!("payload of {} bytes, {length} are there", part.stored)));
         }
         let raw = part.raw as usize;
-        scratch.words.resize(raw.div_ceil(8), capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
-        let bytes = &mut capnp::Word::words_to_bytes_mut(&mut scratch.words)[..raw];
-        let length = scratch
+        let words = first(&mut buffers.words, raw.div_ceil(8), capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
+        let bytes = &mut capnp::Word::words_to_bytes_mut(words)[..raw];
+        let length = buffers
             .decompressor
-            .decompress_to_buffer(&scratch.stored, bytes)
+            .decompress_to_buffer(stored, bytes)
             .map_err(|error| damaged(format!("zstd: {error}")))?;
         if length != raw {
             return Err(damaged(format!("a message of {length} bytes, the header says {raw}")));
         }
-        message::parse(&capnp::Word::words_to_bytes(&scratch.words)[..raw], take)
+        message::parse(bytes, take)
     }
 
     /// Unpacks the messages of a frame of any kind that is known, whatever they say.
@@ -311,7 +331,7 @@ impl TraceReader {
     pub fn verify(&self, frame: &Frame, scratch: &mut Scratch) -> Result<()> {
         let mut offset = frame.offset + frame.header.header_length() as u64;
         for &part in &frame.header.parts {
-            self.message(scratch, offset, part, |_| Ok(()))?;
+            self.message(&mut scratch.buffers, offset, part, |_| Ok(()))?;
             offset += u64::from(part.stored);
         }
         Ok(())
@@ -344,16 +364,19 @@ impl TraceReader {
             }
             offset += u64::from(part.stored);
         }
+        let Scratch { buffers, spare } = scratch;
+        spare.next_frame();
         // A keyed column needs its key first, and the key may stand behind it.
         for keyed in [false, true] {
             for &(offset, part) in &parts {
                 if is_keyed(def, part) == keyed {
-                    self.message(scratch, offset, part, |root| read_rows(def, root, &needed, &mut batch))?;
+                    let read = |root: root::Reader| read_rows(def, root, &needed, spare, &mut batch);
+                    self.message(buffers, offset, part, read)?;
                 }
             }
         }
         if let Some(wanted) = wanted {
-            drop_unwanted(&mut batch.columns, wanted);
+            drop_unwanted(&mut batch.columns, wanted, spare);
         }
         Ok(batch)
     }
@@ -374,18 +397,24 @@ fn with_keys(def: &TableDef, wanted: &[usize]) -> Vec<bool> {
 }
 
 /// Keys that only had to be there for the decoding.
-fn drop_unwanted(columns: &mut [Column], wanted: &[usize]) {
+fn drop_unwanted(columns: &mut [Column], wanted: &[usize], spare: &mut Spare) {
     let unwanted = |(index, _): &(usize, &mut Column)| !wanted.contains(index);
-    columns.iter_mut().enumerate().filter(unwanted).for_each(|(_, column)| *column = Column::Absent);
+    columns.iter_mut().enumerate().filter(unwanted).for_each(|(_, column)| spare.keep(std::mem::take(column)));
 }
 
 fn is_keyed(def: &TableDef, part: Part) -> bool {
     def.columns.get(usize::from(part.column)).is_some_and(|column| !column.by.is_empty())
 }
 
-fn read_rows(def: &TableDef, from: root::Reader, needed: &[bool], to: &mut Batch) -> Result<()> {
+fn read_rows(
+    def: &TableDef,
+    from: root::Reader,
+    needed: &[bool],
+    spare: &mut Spare,
+    to: &mut Batch,
+) -> Result<()> {
     match from.which()? {
-        root::Batch(batch) => message::read_batch(def, batch?, needed, to),
+        root::Batch(batch) => message::read_batch(def, batch?, needed, spare, to),
         _ => Err(FormatError::Batch("expected rows".into())),
     }
 }

@@ -1,4 +1,4 @@
-//! Making a column small before zstd sees it, and undoing it.
+//! Making a column small before zstd sees it; [`super::undo`] has the way back.
 //!
 //! Integers become differences where neighbours are alike (to the smallest value, to the row before,
 //! or to the last row with the same key), and then byte planes: all lowest bytes, all second bytes,
@@ -8,6 +8,7 @@
 
 use super::column::Text;
 use super::error::{FormatError, Result};
+use super::undo::Spare;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -101,10 +102,12 @@ pub trait Number: Copy + Default + Ord {
     fn unzigzag(self) -> Self;
     /// Adds a byte plane.
     fn with_byte(self, byte: u8, plane: u32) -> Self;
+    /// Buffers of such numbers.
+    fn spare(of: &mut Spare) -> &mut Vec<Vec<Self>>;
 }
 
 macro_rules! number {
-    ($($type:ty),*) => {$(
+    ($($type:ty, $spare:ident);*) => {$(
         impl Number for $type {
             const WIDTH: usize = size_of::<$type>();
             const SIGN: Self = 1 << (<$type>::BITS - 1);
@@ -117,10 +120,11 @@ macro_rules! number {
             fn zigzag(self) -> Self { (self << 1) ^ (0 as $type).wrapping_sub(self >> (<$type>::BITS - 1)) }
             fn unzigzag(self) -> Self { (self >> 1) ^ (0 as $type).wrapping_sub(self & 1) }
             fn with_byte(self, byte: u8, plane: u32) -> Self { self | (<$type>::from(byte) << (8 * plane)) }
+            fn spare(of: &mut Spare) -> &mut Vec<Vec<Self>> { &mut of.$spare }
         }
     )*};
 }
-number!(u8, u16, u32, u64);
+number!(u8, u8s; u16, u16s; u32, u32s; u64, u64s);
 
 const SAMPLE: usize = 1024;
 
@@ -218,6 +222,12 @@ impl Span {
         vec![value; self.length]
     }
 
+    /// Places of the table.
+    pub(super) fn length(self) -> usize {
+        self.length
+    }
+
+    /// The place of a key.
     pub(super) fn place(self, key: u32) -> usize {
         (key - self.low) as usize
     }
@@ -249,109 +259,6 @@ fn entropy<T: Number>(values: impl Iterator<Item = T>) -> f32 {
         .iter()
         .map(|counts| weights[total] - counts.iter().map(|&count| weights[usize::from(count)]).sum::<f32>())
         .sum()
-}
-
-/// Undoes [`encode`]. `keys` holds the values of column `by` when the transform needs them.
-///
-/// # Errors
-/// When the planes do not fit the number of rows or the width.
-pub fn decode<T: Number>(
-    numbers: &Numbers,
-    planes: &[u8],
-    rows: usize,
-    keys: Option<&[u32]>,
-) -> Result<Vec<T>> {
-    let base = T::cut(numbers.base);
-    match numbers.transform {
-        Transform::Offset => unpack(planes, rows, |value: T| value.plus(base)),
-        Transform::Delta => {
-            let mut before = base;
-            unpack(planes, rows, |value: T| {
-                before = before.plus(value.unzigzag());
-                before
-            })
-        }
-        Transform::DeltaBy => {
-            let (keys, span) = keys_of(rows, keys)?;
-            let mut last = span.table(base);
-            let mut keys = keys.iter();
-            unpack(planes, rows, |value: T| {
-                let Some(&key) = keys.next() else { return value };
-                let last = &mut last[span.place(key)];
-                *last = last.plus(value.unzigzag());
-                *last
-            })
-        }
-        Transform::Apart => {
-            let (keys, span) = keys_of(rows, keys)?;
-            join_apart(numbers, planes, keys, span)
-        }
-    }
-}
-
-fn keys_of(rows: usize, keys: Option<&[u32]>) -> Result<(&[u32], Span)> {
-    let keys = keys.unwrap_or(&[]);
-    let span = Span::of(keys).filter(|_| keys.len() == rows);
-    let span = span.ok_or_else(|| FormatError::Batch(format!("{} keys for {rows} values", keys.len())))?;
-    Ok((keys, span))
-}
-
-fn join_apart<T: Number>(numbers: &Numbers, planes: &[u8], keys: &[u32], span: Span) -> Result<Vec<T>> {
-    let mut seen = span.table(false);
-    let is_new: Vec<bool> =
-        keys.iter().map(|&key| !std::mem::replace(&mut seen[span.place(key)], true)).collect();
-    let new_rows = is_new.iter().map(|&is_new| usize::from(is_new)).sum();
-    let Some((new, others)) = planes.split_at_checked(new_rows * usize::from(numbers.new_planes)) else {
-        return Err(wrong::<T>(planes, new_rows));
-    };
-    let base = T::cut(numbers.base);
-    let mut new = unpack(new, new_rows, |value: T| value.plus(base))?.into_iter();
-    let mut others = unpack(others, keys.len() - new_rows, T::unzigzag)?.into_iter();
-    let mut last = span.table(T::default());
-    let value = |(&key, is_new): (&u32, bool)| {
-        let last = &mut last[span.place(key)];
-        // There are as many as were counted above.
-        *last = if is_new {
-            new.next().unwrap_or_default()
-        } else {
-            last.plus(others.next().unwrap_or_default())
-        };
-        *last
-    };
-    Ok(keys.iter().zip(is_new).map(value).collect())
-}
-
-fn wrong<T: Number>(planes: &[u8], rows: usize) -> FormatError {
-    FormatError::Batch(format!("{} bytes of planes for {rows} rows of {} bytes", planes.len(), T::WIDTH))
-}
-
-/// The values of all rows, each `undo`ne in the pass that puts its bytes together.
-fn unpack<T: Number>(planes: &[u8], rows: usize, undo: impl FnMut(T) -> T) -> Result<Vec<T>> {
-    let count = planes.len().checked_div(rows).unwrap_or(0);
-    if count * rows != planes.len() || count > T::WIDTH {
-        return Err(wrong::<T>(planes, rows));
-    }
-    // A loop for each number of planes: the compiler knows it, and takes many rows at once.
-    Ok(match count {
-        0 => std::iter::repeat_n(T::default(), rows).map(undo).collect(),
-        1 => together::<T, 1>(planes, rows, undo),
-        2 => together::<T, 2>(planes, rows, undo),
-        3 => together::<T, 3>(planes, rows, undo),
-        4 => together::<T, 4>(planes, rows, undo),
-        5 => together::<T, 5>(planes, rows, undo),
-        6 => together::<T, 6>(planes, rows, undo),
-        7 => together::<T, 7>(planes, rows, undo),
-        _ => together::<T, 8>(planes, rows, undo),
-    })
-}
-
-fn together<T: Number, const N: usize>(planes: &[u8], rows: usize, mut undo: impl FnMut(T) -> T) -> Vec<T> {
-    let planes: [&[u8]; N] = std::array::from_fn(|plane| &planes[plane * rows..][..rows]);
-    let value = |row: usize| {
-        let bytes = planes.iter().zip(0u32..);
-        undo(bytes.fold(T::default(), |value, (plane, at)| value.with_byte(plane[row], at)))
-    };
-    (0..rows).map(value).collect()
 }
 
 /// Text with each distinct value once; `None` where that would not be shorter.
@@ -396,6 +303,7 @@ pub fn expand(codes: &[u32], entries: &Text, room: usize) -> Result<Text> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::undo::{By, decode};
     use super::*;
     use proptest::prelude::*;
 
@@ -403,8 +311,12 @@ mod tests {
         let keyed = Keys { column: 3, values: keys };
         for keys in [None, Some(keyed)] {
             let (numbers, planes) = encode(values, signed, keys);
-            let back: Vec<T> = decode(&numbers, &planes.bytes, values.len(), keys.map(|keys| keys.values))
-                .expect("own encoding");
+            let by = keys.map(|keys| By { column: keys.column, keys: keys.values });
+            // What is left of another column must not shine through.
+            let mut spare = Spare::default();
+            T::spare(&mut spare).push(vec![T::SIGN; values.len() / 2 + 7]);
+            let back: Vec<T> =
+                decode(&numbers, &planes.bytes, values.len(), by, &mut spare).expect("own encoding");
             assert_eq!(back, values);
         }
     }
@@ -436,7 +348,8 @@ mod tests {
             let transform = [Transform::Offset, Transform::Delta, Transform::DeltaBy, Transform::Apart][kind];
             let numbers = Numbers { new_planes, ..Numbers::new(transform, base) };
             let keys: Vec<u32> = (0..rows as u32).map(|row| row.wrapping_mul(0x9E37_79B9) % 17).collect();
-            if let Ok(values) = decode::<u32>(&numbers, &planes, rows, Some(&keys)) {
+            let by = Some(By { column: 0, keys: &keys });
+            if let Ok(values) = decode::<u32>(&numbers, &planes, rows, by, &mut Spare::default()) {
                 prop_assert_eq!(values.len(), rows);
             }
         }
@@ -464,9 +377,9 @@ mod tests {
         let stored: Vec<u32> = [0i32, 5, 1, -2, 3].map(|by| by.cast_unsigned().zigzag()).into();
         let numbers = Numbers::new(Transform::DeltaBy, base.into());
         let planes = Planes::default().with(&stored).bytes;
-        let values: Vec<u32> = decode(&numbers, &planes, 5, Some(&keys)).expect("it fits");
-        assert_eq!(values, [100, 105, 101, 103, 104]);
-        assert!(decode::<u32>(&numbers, &planes, 5, Some(&keys[..4])).is_err());
+        let read = |keys| decode::<u32>(&numbers, &planes, 5, Some(By { column: 0, keys }), &mut Spare::default());
+        assert_eq!(read(&keys).expect("it fits"), [100, 105, 101, 103, 104]);
+        assert!(read(&keys[..4]).is_err());
     }
 
     #[test]

@@ -53,7 +53,10 @@ fn decompress(reader: &TraceReader, file: &Path) -> anyhow::Result<u64> {
 fn decode(reader: &TraceReader) -> u64 {
     let frames: Vec<&Frame> = reader.frames.iter().filter(|frame| frame.header.kind.has_rows()).collect();
     let rows = frames.par_iter().map_init(Scratch::new, |scratch, frame| {
-        black_box(reader.read(frame, None, scratch).expect("the file is whole")).rows as u64
+        let batch = black_box(reader.read(frame, None, scratch).expect("the file is whole"));
+        let rows = batch.rows as u64;
+        scratch.reuse(batch);
+        rows
     });
     rows.sum()
 }
@@ -75,6 +78,7 @@ fn fold<S: Default + Send>(
         let batch: Batch = reader.read(frame, Some(&wanted), &mut scratch).expect("the file is whole");
         let columns: Vec<&Column> = wanted.iter().map(|&at| &batch.columns[at]).collect();
         each(&mut state, &columns, batch.rows);
+        scratch.reuse(batch);
         (scratch, state)
     };
     let join = |mut a: S, b: S| {

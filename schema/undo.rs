@@ -1,0 +1,229 @@
+//! Undoing a transform ([`super::transform`]): from byte planes to the values of a column.
+//!
+//! This is most of what reading costs beside zstd, so memory is used again from frame to frame (fresh
+//! memory costs a page fault per 4 KiB), bytes are put together in blocks of fixed length, which the
+//! compiler turns into vector instructions, and what columns with one key have in common is found once.
+
+use super::column::Column;
+use super::error::{FormatError, Result};
+use super::transform::{Number, Numbers, Span, Transform};
+
+/// Rows that are put together at a time: their planes and values stay in the nearest cache.
+const BLOCK: usize = 256;
+/// Larger buffers than this many bytes are not kept: no usual frame needs them.
+const KEPT: usize = 2 << 20;
+/// In [`Links::before`]: there is none.
+const NONE: u32 = u32::MAX;
+
+/// What decoding a frame leaves for the next one.
+#[derive(Default)]
+pub struct Spare {
+    /// Buffers of columns, by width.
+    pub(super) u8s: Vec<Vec<u8>>,
+    pub(super) u16s: Vec<Vec<u16>>,
+    pub(super) u32s: Vec<Vec<u32>>,
+    pub(super) u64s: Vec<Vec<u64>>,
+    links: Links,
+}
+
+/// Where the key of each row was last met: the same for every column with this key.
+#[derive(Default)]
+struct Links {
+    /// The key column; `None`: not yet known for this frame.
+    by: Option<u16>,
+    /// Per row, the row before with the same key.
+    before: Vec<u32>,
+    /// Rows that have none before them.
+    new: usize,
+    /// Per key, its last row; between frames only memory.
+    last: Vec<u32>,
+}
+
+impl Spare {
+    /// What was known of the frame before is no more.
+    pub(super) fn next_frame(&mut self) {
+        self.links.by = None;
+    }
+
+    /// Takes a column's memory back.
+    pub(super) fn keep(&mut self, column: Column) {
+        match column {
+            Column::U8(values) => keep(values, &mut self.u8s),
+            Column::U16(values) => keep(values, &mut self.u16s),
+            Column::U32(values) => keep(values, &mut self.u32s),
+            Column::U64(values) => keep(values, &mut self.u64s),
+            Column::Absent | Column::Text(_) => {}
+        }
+    }
+
+    fn room<T: Number>(&mut self, rows: usize) -> Vec<T> {
+        let mut values = T::spare(self).pop().unwrap_or_default();
+        // Every value is overwritten: only what is longer than before has to be zeroed.
+        values.resize(rows, T::default());
+        values
+    }
+}
+
+fn keep<T>(values: Vec<T>, to: &mut Vec<Vec<T>>) {
+    if values.capacity() > 0 && values.capacity() * size_of::<T>() <= KEPT {
+        to.push(values);
+    }
+}
+
+/// The key column that a transform goes by.
+#[derive(Clone, Copy)]
+pub struct By<'a> {
+    /// Its index.
+    pub column: u16,
+    /// Its values; within a frame always the same.
+    pub keys: &'a [u32],
+}
+
+impl Links {
+    fn find(&mut self, by: By, rows: usize) -> Result<()> {
+        let By { column, keys } = by;
+        let span = Span::of(keys).filter(|_| keys.len() == rows);
+        let span = span.ok_or_else(|| FormatError::Batch(format!("{} keys for {rows} values", keys.len())))?;
+        if self.by == Some(column) {
+            return Ok(());
+        }
+        self.last.clear();
+        self.last.resize(span.length(), NONE);
+        self.before.clear();
+        let last = &mut self.last[..];
+        let before = |(row, &key): (u32, &u32)| std::mem::replace(&mut last[span.place(key)], row);
+        self.before.extend((0u32..).zip(keys).map(before));
+        self.new = self.before.iter().filter(|&&before| before == NONE).count();
+        self.by = Some(column);
+        Ok(())
+    }
+}
+
+/// Undoes [`super::transform::encode`]. `by` is the key column when the transform needs it.
+///
+/// # Errors
+/// When the planes do not fit the number of rows or the width.
+pub fn decode<T: Number>(
+    numbers: &Numbers,
+    planes: &[u8],
+    rows: usize,
+    by: Option<By>,
+    spare: &mut Spare,
+) -> Result<Vec<T>> {
+    if matches!(numbers.transform, Transform::DeltaBy | Transform::Apart) {
+        spare.links.find(by.unwrap_or(By { column: numbers.by, keys: &[] }), rows)?;
+    }
+    let mut values = spare.room(rows);
+    let links = &spare.links;
+    let base = T::cut(numbers.base);
+    match numbers.transform {
+        Transform::Offset => unpack(planes, &mut values, |block| add(block, base))?,
+        Transform::Delta => {
+            let mut before = base;
+            unpack(planes, &mut values, |block| {
+                unzigzag(block);
+                for value in block {
+                    before = before.plus(*value);
+                    *value = before;
+                }
+            })?;
+        }
+        Transform::DeltaBy => {
+            unpack(planes, &mut values, unzigzag)?;
+            for (row, &before) in links.before.iter().enumerate() {
+                let before = values.get(before as usize).copied().unwrap_or(base);
+                values[row] = values[row].plus(before);
+            }
+        }
+        Transform::Apart => join_apart(numbers, planes, links, &mut values)?,
+    }
+    Ok(values)
+}
+
+fn join_apart<T: Number>(numbers: &Numbers, planes: &[u8], links: &Links, to: &mut [T]) -> Result<()> {
+    let Some((new, others)) = planes.split_at_checked(links.new * usize::from(numbers.new_planes)) else {
+        return Err(wrong::<T>(planes, links.new));
+    };
+    let mut first = vec![T::default(); links.new];
+    unpack(new, &mut first, |block| add(block, T::cut(numbers.base)))?;
+    // The differences wait at the end: a row's own is never before its place.
+    unpack(others, &mut to[links.new..], unzigzag)?;
+    let (mut first, mut next) = (first.into_iter(), links.new);
+    for (row, &before) in links.before.iter().enumerate() {
+        to[row] = if before == NONE {
+            first.next().unwrap_or_default()
+        } else {
+            next += 1;
+            to[before as usize].plus(to[next - 1])
+        };
+    }
+    Ok(())
+}
+
+fn add<T: Number>(block: &mut [T], base: T) {
+    block.iter_mut().for_each(|value| *value = value.plus(base));
+}
+
+fn unzigzag<T: Number>(block: &mut [T]) {
+    block.iter_mut().for_each(|value| *value = value.unzigzag());
+}
+
+fn wrong<T: Number>(planes: &[u8], rows: usize) -> FormatError {
+    FormatError::Batch(format!("{} bytes of planes for {rows} rows of {} bytes", planes.len(), T::WIDTH))
+}
+
+/// The values of all rows; each block is `undo`ne while it is near.
+fn unpack<T: Number>(planes: &[u8], to: &mut [T], undo: impl FnMut(&mut [T])) -> Result<()> {
+    let count = planes.len().checked_div(to.len()).unwrap_or(0);
+    if count * to.len() != planes.len() || count > T::WIDTH {
+        return Err(wrong::<T>(planes, to.len()));
+    }
+    // A loop for each number of planes: the compiler knows it, and takes many rows at once. As many fit a
+    // register as the narrowest type that holds the planes allows, so they are put together in that.
+    match count {
+        0 => together::<T, u8, 0>(planes, to, undo),
+        1 => together::<T, u8, 1>(planes, to, undo),
+        2 => together::<T, u16, 2>(planes, to, undo),
+        3 => together::<T, u32, 3>(planes, to, undo),
+        4 => together::<T, u32, 4>(planes, to, undo),
+        5 => together::<T, u64, 5>(planes, to, undo),
+        6 => together::<T, u64, 6>(planes, to, undo),
+        7 => together::<T, u64, 7>(planes, to, undo),
+        _ => together::<T, u64, 8>(planes, to, undo),
+    }
+    Ok(())
+}
+
+fn together<T: Number, Narrow: Number, const N: usize>(
+    planes: &[u8],
+    to: &mut [T],
+    mut undo: impl FnMut(&mut [T]),
+) {
+    let rows = to.len();
+    let planes: [&[u8]; N] = std::array::from_fn(|plane| &planes[plane * rows..][..rows]);
+    let (blocks, rest) = to.as_chunks_mut::<BLOCK>();
+    for (at, block) in blocks.iter_mut().enumerate() {
+        let bytes = planes.map(|plane| plane[at * BLOCK..].first_chunk().expect("as many bytes as rows"));
+        join::<T, Narrow, N>(bytes, block);
+        undo(block);
+    }
+    if !rest.is_empty() {
+        let mut bytes = [[0; BLOCK]; N];
+        for (bytes, plane) in bytes.iter_mut().zip(planes) {
+            bytes[..rest.len()].copy_from_slice(&plane[rows - rest.len()..]);
+        }
+        let mut block = [T::default(); BLOCK];
+        join::<T, Narrow, N>(bytes.each_ref(), &mut block);
+        rest.copy_from_slice(&block[..rest.len()]);
+        undo(rest);
+    }
+}
+
+#[inline]
+fn join<T: Number, Narrow: Number, const N: usize>(planes: [&[u8; BLOCK]; N], to: &mut [T; BLOCK]) {
+    for (row, to) in to.iter_mut().enumerate() {
+        let bytes = planes.iter().zip(0u32..);
+        let value = bytes.fold(Narrow::default(), |value, (plane, at)| value.with_byte(plane[row], at));
+        *to = T::cut(value.wide());
+    }
+}
