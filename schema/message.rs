@@ -195,7 +195,12 @@ fn read_numbers(from: numbers::Reader) -> Result<Numbers> {
     })
 }
 
-fn decode<T: Number>(from: numbers::Reader, rows: usize, by: Option<By>, spare: &mut Spare) -> Result<Vec<T>> {
+fn decode<T: Number>(
+    from: numbers::Reader,
+    rows: usize,
+    by: Option<By>,
+    spare: &mut Spare,
+) -> Result<Vec<T>> {
     let list = from.get_planes()?;
     let planes = list.as_slice().map_or_else(|| Cow::Owned(table::numbers(list)), Cow::Borrowed);
     undo::decode(&read_numbers(from)?, &planes, rows, by, spare)

@@ -399,7 +399,11 @@ fn with_keys(def: &TableDef, wanted: &[usize]) -> Vec<bool> {
 /// Keys that only had to be there for the decoding.
 fn drop_unwanted(columns: &mut [Column], wanted: &[usize], spare: &mut Spare) {
     let unwanted = |(index, _): &(usize, &mut Column)| !wanted.contains(index);
-    columns.iter_mut().enumerate().filter(unwanted).for_each(|(_, column)| spare.keep(std::mem::take(column)));
+    columns
+        .iter_mut()
+        .enumerate()
+        .filter(unwanted)
+        .for_each(|(_, column)| spare.keep(std::mem::take(column)));
 }
 
 fn is_keyed(def: &TableDef, part: Part) -> bool {

@@ -288,7 +288,9 @@ pub fn dictionary(text: &Text) -> Option<(Vec<u32>, Text)> {
 /// When a code has no entry, or the text would be longer than `room`.
 pub fn expand(codes: &[u32], entries: &Text, room: usize) -> Result<Text> {
     let values: Vec<&[u8]> = entries.iter().collect();
-    let mut text = Text { lengths: Vec::with_capacity(codes.len()), bytes: Vec::new() };
+    let length = |&code: &u32| values.get(code as usize).map_or(0, |value| value.len());
+    let bytes = codes.iter().map(length).sum::<usize>().min(room);
+    let mut text = Text { lengths: Vec::with_capacity(codes.len()), bytes: Vec::with_capacity(bytes) };
     for &code in codes {
         let value = values.get(code as usize);
         let value = value
@@ -377,7 +379,8 @@ mod tests {
         let stored: Vec<u32> = [0i32, 5, 1, -2, 3].map(|by| by.cast_unsigned().zigzag()).into();
         let numbers = Numbers::new(Transform::DeltaBy, base.into());
         let planes = Planes::default().with(&stored).bytes;
-        let read = |keys| decode::<u32>(&numbers, &planes, 5, Some(By { column: 0, keys }), &mut Spare::default());
+        let read =
+            |keys| decode::<u32>(&numbers, &planes, 5, Some(By { column: 0, keys }), &mut Spare::default());
         assert_eq!(read(&keys).expect("it fits"), [100, 105, 101, 103, 104]);
         assert!(read(&keys[..4]).is_err());
     }

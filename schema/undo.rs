@@ -12,8 +12,6 @@ use super::transform::{Number, Numbers, Span, Transform};
 const BLOCK: usize = 256;
 /// Larger buffers than this many bytes are not kept: no usual frame needs them.
 const KEPT: usize = 2 << 20;
-/// In [`Links::before`]: there is none.
-const NONE: u32 = u32::MAX;
 
 /// What decoding a frame leaves for the next one.
 #[derive(Default)]
@@ -26,14 +24,17 @@ pub struct Spare {
     links: Links,
 }
 
-/// Where the key of each row was last met: the same for every column with this key.
+/// Where the key of each row was last met: the same for every column with this key. Kept as positions, so that
+/// no column has to ask which rows are new: with many flows nobody could predict the answer.
 #[derive(Default)]
 struct Links {
     /// The key column; `None`: not yet known for this frame.
     by: Option<u16>,
-    /// Per row, the row before with the same key.
+    /// Per row, the row before with the same key; where there is none, the number of rows.
     before: Vec<u32>,
-    /// Rows that have none before them.
+    /// Per row, where it is stored if rows whose key is new stand before all others.
+    stored: Vec<u32>,
+    /// Rows whose key is new.
     new: usize,
     /// Per key, its last row; between frames only memory.
     last: Vec<u32>,
@@ -82,18 +83,28 @@ pub struct By<'a> {
 impl Links {
     fn find(&mut self, by: By, rows: usize) -> Result<()> {
         let By { column, keys } = by;
-        let span = Span::of(keys).filter(|_| keys.len() == rows);
-        let span = span.ok_or_else(|| FormatError::Batch(format!("{} keys for {rows} values", keys.len())))?;
-        if self.by == Some(column) {
+        if self.by == Some(column) && keys.len() == rows {
             return Ok(());
         }
+        let span = Span::of(keys).filter(|_| keys.len() == rows);
+        let span =
+            span.ok_or_else(|| FormatError::Batch(format!("{} keys for {rows} values", keys.len())))?;
+        let none = rows as u32; // at most MAX_ROWS
         self.last.clear();
-        self.last.resize(span.length(), NONE);
-        self.before.clear();
+        self.last.resize(span.length(), none);
         let last = &mut self.last[..];
         let before = |(row, &key): (u32, &u32)| std::mem::replace(&mut last[span.place(key)], row);
+        self.before.clear();
         self.before.extend((0u32..).zip(keys).map(before));
-        self.new = self.before.iter().filter(|&&before| before == NONE).count();
+        self.new = self.before.iter().filter(|&&before| before == none).count();
+        let (new, mut met) = (self.new as u32, 0);
+        let stored = |(row, &before): (u32, &u32)| {
+            let at = if before == none { met } else { new + row - met };
+            met += u32::from(before == none);
+            at
+        };
+        self.stored.clear();
+        self.stored.extend((0u32..).zip(&self.before).map(stored));
         self.by = Some(column);
         Ok(())
     }
@@ -114,9 +125,9 @@ pub fn decode<T: Number>(
         spare.links.find(by.unwrap_or(By { column: numbers.by, keys: &[] }), rows)?;
     }
     let mut values = spare.room(rows);
-    let links = &spare.links;
     let base = T::cut(numbers.base);
     match numbers.transform {
+        Transform::Offset if planes.is_empty() => values.fill(base),
         Transform::Offset => unpack(planes, &mut values, |block| add(block, base))?,
         Transform::Delta => {
             let mut before = base;
@@ -130,34 +141,27 @@ pub fn decode<T: Number>(
         }
         Transform::DeltaBy => {
             unpack(planes, &mut values, unzigzag)?;
-            for (row, &before) in links.before.iter().enumerate() {
-                let before = values.get(before as usize).copied().unwrap_or(base);
-                values[row] = values[row].plus(before);
+            values.push(base);
+            for (row, &before) in spare.links.before.iter().enumerate() {
+                values[row] = values[row].plus(values[before as usize]);
             }
         }
-        Transform::Apart => join_apart(numbers, planes, links, &mut values)?,
+        Transform::Apart => {
+            let mut stored = spare.room(rows);
+            let links = &spare.links;
+            let new = links.new * usize::from(numbers.new_planes);
+            let (new, others) = planes.split_at_checked(new).ok_or_else(|| wrong::<T>(planes, links.new))?;
+            unpack(new, &mut stored[..links.new], |block| add(block, base))?;
+            unpack(others, &mut stored[links.new..], unzigzag)?;
+            values.push(T::default());
+            for (row, (&before, &at)) in links.before.iter().zip(&links.stored).enumerate() {
+                values[row] = values[before as usize].plus(stored[at as usize]);
+            }
+            keep(stored, T::spare(spare));
+        }
     }
+    values.truncate(rows);
     Ok(values)
-}
-
-fn join_apart<T: Number>(numbers: &Numbers, planes: &[u8], links: &Links, to: &mut [T]) -> Result<()> {
-    let Some((new, others)) = planes.split_at_checked(links.new * usize::from(numbers.new_planes)) else {
-        return Err(wrong::<T>(planes, links.new));
-    };
-    let mut first = vec![T::default(); links.new];
-    unpack(new, &mut first, |block| add(block, T::cut(numbers.base)))?;
-    // The differences wait at the end: a row's own is never before its place.
-    unpack(others, &mut to[links.new..], unzigzag)?;
-    let (mut first, mut next) = (first.into_iter(), links.new);
-    for (row, &before) in links.before.iter().enumerate() {
-        to[row] = if before == NONE {
-            first.next().unwrap_or_default()
-        } else {
-            next += 1;
-            to[before as usize].plus(to[next - 1])
-        };
-    }
-    Ok(())
 }
 
 fn add<T: Number>(block: &mut [T], base: T) {
@@ -219,11 +223,13 @@ fn together<T: Number, Narrow: Number, const N: usize>(
     }
 }
 
+/// Two loops: in one, the compiler would work at the width of the wider type, which is too few rows to be worth it.
 #[inline]
 fn join<T: Number, Narrow: Number, const N: usize>(planes: [&[u8; BLOCK]; N], to: &mut [T; BLOCK]) {
-    for (row, to) in to.iter_mut().enumerate() {
+    let mut narrow = [Narrow::default(); BLOCK];
+    for (row, value) in narrow.iter_mut().enumerate() {
         let bytes = planes.iter().zip(0u32..);
-        let value = bytes.fold(Narrow::default(), |value, (plane, at)| value.with_byte(plane[row], at));
-        *to = T::cut(value.wide());
+        *value = bytes.fold(Narrow::default(), |value, (plane, at)| value.with_byte(plane[row], at));
     }
+    to.iter_mut().zip(narrow).for_each(|(to, value)| *to = T::cut(value.wide()));
 }
