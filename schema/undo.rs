@@ -83,7 +83,8 @@ pub struct By<'a> {
 impl Links {
     fn find(&mut self, by: By, rows: usize) -> Result<()> {
         let By { column, keys } = by;
-        if self.by == Some(column) && keys.len() == rows {
+        // A column without rows names no keys, whatever it claims.
+        if self.by == Some(column) && keys.len() == rows && self.before.len() == rows {
             return Ok(());
         }
         let span = Span::of(keys).filter(|_| keys.len() == rows);
@@ -232,4 +233,31 @@ fn join<T: Number, Narrow: Number, const N: usize>(planes: [&[u8; BLOCK]; N], to
         *value = bytes.fold(Narrow::default(), |value, (plane, at)| value.with_byte(plane[row], at));
     }
     to.iter_mut().zip(narrow).for_each(|(to, value)| *to = T::cut(value.wide()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_column_does_not_go_by_the_keys_of_another() {
+        let numbers = Numbers { transform: Transform::DeltaBy, base: 3, by: 7, new_planes: 0 };
+        let mut spare = Spare::default();
+        let mut read = |rows, by| decode::<u32>(&numbers, &[], rows, by, &mut spare);
+        let by = Some(By { column: 7, keys: &[1, 2, 1] });
+        assert_eq!(read(3, by).expect("no differences"), [3, 3, 3]);
+        assert_eq!(read(0, None).expect("nothing"), []);
+        assert!(read(3, None).is_err());
+    }
+
+    #[test]
+    fn kept_memory_is_used_again_and_is_bounded() {
+        let mut spare = Spare::default();
+        let values: Vec<u64> = spare.room(1000);
+        let place = values.as_ptr();
+        spare.keep(Column::U64(values));
+        spare.keep(Column::U64(Vec::with_capacity(KEPT)));
+        assert_eq!(spare.u64s.len(), 1);
+        assert_eq!(spare.room::<u64>(900).as_ptr(), place);
+    }
 }
