@@ -246,7 +246,7 @@ mod tests {
         let mut read = |rows, by| decode::<u32>(&numbers, &[], rows, by, &mut spare);
         let by = Some(By { column: 7, keys: &[1, 2, 1] });
         assert_eq!(read(3, by).expect("no differences"), [3, 3, 3]);
-        assert_eq!(read(0, None).expect("nothing"), []);
+        assert!(read(0, None).expect("nothing").is_empty());
         assert!(read(3, None).is_err());
     }
 
