@@ -166,11 +166,15 @@ pub fn decode<T: Number>(
 }
 
 fn add<T: Number>(block: &mut [T], base: T) {
-    block.iter_mut().for_each(|value| *value = value.plus(base));
+    for value in block {
+        *value = value.plus(base);
+    }
 }
 
 fn unzigzag<T: Number>(block: &mut [T]) {
-    block.iter_mut().for_each(|value| *value = value.unzigzag());
+    for value in block {
+        *value = value.unzigzag();
+    }
 }
 
 fn wrong<T: Number>(planes: &[u8], rows: usize) -> FormatError {
