@@ -292,7 +292,8 @@ impl TraceReader {
         take: impl FnOnce(root::Reader) -> Result<R>,
     ) -> Result<Option<R>> {
         let Some(&part) = frame.header.parts.first() else { return Ok(None) };
-        match self.message(scratch, frame.offset + frame.header.header_length() as u64, part, take) {
+        let offset = frame.offset + frame.header.header_length() as u64;
+        match self.message(&mut scratch.buffers, offset, part, take) {
             Err(error @ FormatError::Io { .. }) => Err(error),
             other => Ok(other.ok()),
         }
