@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kernels dist bench bench-capture bench-analyze bench-recordings fixtures fuzz lint borders schema
+.PHONY: help build demo test test-kernels dist bench bench-capture bench-probes bench-analyze bench-recordings fixtures fuzz lint borders schema
 
 # Off Linux there is no recorder: traces are read there, not made.
 ifeq ($(shell uname -s),Linux)
@@ -54,6 +54,11 @@ bench-capture: ## what recording costs, side by side with a minimal recorder and
 	contrib/setup.sh --tests
 	cargo build --release $(call only,capture) --bin capture
 	benches/capture/run.py $(if $(QUICK),--quick)
+
+bench-probes: ## what a hit of a named probe costs, beside bpftrace (root, BPF; five minutes)
+	contrib/setup.sh --tests
+	cargo build --release $(call only,capture) --bin capture
+	benches/capture/probes.py --capture "$${CARGO_TARGET_DIR:-target}/release/capture"
 
 bench-analyze: ## reports against hand-written folds, bare zstd, DuckDB and polars (EVENTS=100000000 FLOWS=1000000 to choose)
 	contrib/setup.sh

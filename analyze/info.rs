@@ -59,6 +59,16 @@ pub(crate) fn host(trace: &Trace) -> Facts {
     facts
 }
 
+/// How many rows the table should have and has not.
+fn missing(trace: &Trace, def: &TableDef) -> String {
+    let totals = trace.ledger().totals();
+    let counts = totals.into_iter().find(|(table, _)| *table == def.number).map(|(_, counts)| counts);
+    let Some(counts) = counts.filter(|_| def.role == Role::Event) else { return String::new() };
+    let part = |count: u64, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
+    let left_out = counts.left_out;
+    part(left_out, "left out by a bound") + &part(counts.lost() - left_out.min(counts.lost()), "lost")
+}
+
 fn table(trace: &Trace, def: &TableDef) -> Vec<String> {
     let role = match def.role {
         Role::Event => "events",
@@ -66,8 +76,9 @@ fn table(trace: &Trace, def: &TableDef) -> Vec<String> {
         Role::Record => "record",
     };
     let group = if def.group.is_empty() { String::new() } else { format!(", group {}", def.group) };
+    let rows = trace.rows_of(def.number);
     let mut lines =
-        vec![format!("{}: {} rows, {role}{group}: {}", def.name, trace.rows_of(def.number), def.doc)];
+        vec![format!("{}: {rows} rows{}, {role}{group}: {}", def.name, missing(trace, def), def.doc)];
     for column in &def.columns {
         let kind = match column.kind {
             ColumnType::Number { width, signed } => {

@@ -53,6 +53,8 @@ static __always_inline __u64 stack_of(void *ctx)
 {
 	__u64 stack = 0;
 
+	if (probe.stack == STACK_CONTEXT)
+		return (__u64)ctx;
 	if (probe.stack >= 0)
 		bpf_probe_read_kernel(&stack, sizeof(stack), ctx + probe.stack);
 	return stack;
@@ -62,6 +64,9 @@ static __always_inline __u64 stack_of(void *ctx)
  * The depth without calls that never returned (longjmp, an exception, a return probe that the
  * kernel had no room for, and which it counts as missed): their frames lie below ours, where
  * nothing of an outer call can be.
+ *
+ * A kernel function that is probed by a trampoline returns always, and is not seen to where another tracer has come or
+ * gone meanwhile (see pending.bpf.h), which nobody else counts.
  */
 static __always_inline __u32 live_depth(struct call_key key, __u32 depth, __u64 stack)
 {
@@ -72,6 +77,8 @@ static __always_inline __u32 live_depth(struct call_key key, __u32 depth, __u64 
 		outer = bpf_map_lookup_elem(&named_calls, &key);
 		if (outer && (!stack || outer->stack > stack))
 			break;
+		if (outer && probe.stack == STACK_CONTEXT)
+			count_state_full(probe.table);
 		bpf_map_delete_elem(&named_calls, &key);
 		depth--;
 	}

@@ -9,6 +9,9 @@
 
 #include "common.bpf.h"
 
+/* Where a call's frame is, if not at an offset: not known, or where the context is, which is part of it. */
+enum { STACK_UNKNOWN = -1, STACK_CONTEXT = -2 };
+
 #define ARGS  8
 #define HOPS  5
 #define TESTS 4
@@ -44,7 +47,7 @@ struct probe {
 	struct test test[TESTS];
 	__u64 threshold; /* ns; calls that take less are not recorded */
 	__u64 most;      /* hits in each tick; 0: all */
-	__s32 stack;     /* offset of the stack pointer in the context; negative: not known */
+	__s32 stack;     /* offset of the stack pointer in the context, or STACK_… */
 	__u32 size;      /* of a record, room for all text included */
 	__u16 table;     /* number of its table */
 	__u8 args, tests;

@@ -8,8 +8,9 @@
 //! 01:22:02.035887  4805  python3  SSL_read_ex       20000   1000      10.726
 //! ```
 //!
-//! Calls that read and write through OpenSSL and `GnuTLS`, at their return: `requested` is what the program offered
-//! or had room for, `bytes` what went through, empty where the call failed. Lengths only: what was sent is not recorded. Programs
+//! Calls that read and write through OpenSSL, `GnuTLS` and NSS, at their return: `requested` is what the program offered
+//! or had room for, `bytes` what went through, empty where the call failed. Lengths only: what was sent is not recorded. With NSS
+//! programs read and write plain files and sockets by the same functions (`PR_Read`, …) as secured ones. Programs
 //! that bring a TLS library of their own (those in Go, browsers) are not seen, unless its functions are named:
 //! `-e 'ur:/opt/app:SSL_read(size=arg3:i32) {ret=i32}'`.
 
@@ -44,7 +45,7 @@ pub static REPORT: Report = Report {
 };
 
 fn of_tls(table: &TableDef) -> bool {
-    ["SSL_", "gnutls_"].iter().any(|prefix| table.name.starts_with(prefix))
+    ["SSL_", "gnutls_", "PR_"].iter().any(|prefix| table.name.starts_with(prefix))
 }
 
 fn run(context: &Context) -> Result<Answer> {

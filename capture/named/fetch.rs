@@ -118,6 +118,28 @@ pub struct Compare {
     pub value: u64,
 }
 
+/// How deep a call is on its stack: `STACK_…` of `bpf/named_fetch.bpf.h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Frame {
+    /// It is not known.
+    #[default]
+    Unknown,
+    /// As deep as the context, which lies on it.
+    Context,
+    /// As the stack pointer says, at this offset in the context.
+    Pointer(i32),
+}
+
+impl Frame {
+    fn code(self) -> i32 {
+        match self {
+            Self::Unknown => -1,
+            Self::Context => -2,
+            Self::Pointer(offset) => offset,
+        }
+    }
+}
+
 /// How hits are added up: `SUM_…` of `bpf/named_fetch.bpf.h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Adding {
@@ -160,8 +182,8 @@ pub struct Program {
     pub skip: u8,
     /// The return address, where no frame of the stack holds it yet; with no bytes all frames do.
     pub caller: Fetch,
-    /// Offset of the stack pointer in the context.
-    pub stack: Option<i32>,
+    /// Where a call's frame is.
+    pub stack: Frame,
     /// Whether the attach cookie says which function it is.
     pub cookie: bool,
     /// Whether hits are added up.
@@ -219,7 +241,7 @@ impl Program {
         to.resize(to.len().next_multiple_of(8), 0);
         to.extend(self.threshold.to_le_bytes());
         to.extend(self.most.to_le_bytes());
-        to.extend(self.stack.unwrap_or(-1).to_le_bytes());
+        to.extend(self.stack.code().to_le_bytes());
         to.extend(u32::try_from(self.record_size()).expect("small").to_le_bytes());
         to.extend(table.to_le_bytes());
         let count = |length: usize| u8::try_from(length).expect("limited by the grammar");

@@ -3,7 +3,7 @@
 //! Of a whole machine there is an event on each processor. Of some processes (`--pid`, COMMAND) there is one in each of their
 //! threads, which threads and processes to come inherit: nobody else is interrupted.
 
-use super::fetch::{Fetch, Program};
+use super::fetch::Fetch;
 use super::place::{Names, Place, Target, Way, program};
 use super::spec::{Arg, Rate, Spec, Type, Wrong};
 use super::value::{Value, nearest};
@@ -109,7 +109,7 @@ impl Names {
         let way = Way {
             kind: KIND,
             programs: &["hit__perf"],
-            program: Program { stack: None, ..program(&values) },
+            program: program(&values),
             target: Target::Perf(event.counter(rate)),
         };
         Ok(Place { values, ret: None, functions: vec![event.name.to_owned()], ways: vec![vec![way]] })

@@ -1,7 +1,9 @@
 //! From a probe as it was written to the ways of attaching it: names become offsets.
 
 use super::elf::matches;
-use super::fetch::{Adding, Compare, Fetch, FetchKind, NO_VALUE, Program, RECORD, SLOT_LATENCY, SLOT_RET};
+use super::fetch::{
+    Adding, Compare, Fetch, FetchKind, Frame, NO_VALUE, Program, RECORD, SLOT_LATENCY, SLOT_RET,
+};
 use super::perf::Counter;
 use super::spec::{Arg, Kind, Spec, Sum, Type, Wrong};
 use super::value::{Value, nearest};
@@ -182,11 +184,11 @@ impl Names {
         if single && spec.kind == Kind::Function {
             let values = of(&|index| i32::try_from(8 * index).ok())?;
             let ret = Fetch::context(i32::try_from(8 * parameters.len())?, 8, true);
-            ways.push(vec![kernel_way("fentry", spec, &values, ret, None, &functions)]);
+            ways.push(vec![kernel_way("fentry", spec, &values, ret, Frame::Context, &functions)]);
         }
         let ret = Fetch::context(regs::RET, 8, true);
         let kind = if single { "kprobe" } else { "kprobe-multi" };
-        ways.push(vec![kernel_way(kind, spec, &in_registers, ret, Some(regs::STACK), &functions)]);
+        ways.push(vec![kernel_way(kind, spec, &in_registers, ret, Frame::Pointer(regs::STACK), &functions)]);
         Ok(Place { values: in_registers, ret: None, functions, ways })
     }
 }
@@ -257,7 +259,7 @@ fn kernel_way(
     spec: &Spec,
     values: &[Value],
     ret: Fetch,
-    stack: Option<i32>,
+    stack: Frame,
     functions: &[String],
 ) -> Way {
     let programs: &[&str] = match (kind, spec.calls) {

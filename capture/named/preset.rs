@@ -35,7 +35,7 @@ pub const PRESETS: [Preset; 5] = [
     },
     Preset {
         name: "ssl",
-        doc: "reads and writes of OpenSSL and GnuTLS, their lengths and never their content (sslsniff)",
+        doc: "reads and writes of OpenSSL, GnuTLS and NSS, their lengths and never their content (sslsniff)",
         specs: &[
             "ur:ssl:SSL_read(ssl=arg1, size=arg3:i32) {ret=i32}",
             "ur:ssl:SSL_write(ssl=arg1, size=arg3:i32) {ret=i32}",
@@ -43,6 +43,10 @@ pub const PRESETS: [Preset; 5] = [
             "ur:ssl:SSL_write_ex(ssl=arg1, size=arg3, done=*arg4:u64) {ret=i32}",
             "ur:gnutls:gnutls_record_recv(ssl=arg1, size=arg3) {ret=i64}",
             "ur:gnutls:gnutls_record_send(ssl=arg1, size=arg3) {ret=i64}",
+            "ur:nspr4:PR_Read(ssl=arg1, size=arg3:i32) {ret=i32}",
+            "ur:nspr4:PR_Write(ssl=arg1, size=arg3:i32) {ret=i32}",
+            "ur:nspr4:PR_Recv(ssl=arg1, size=arg3:i32) {ret=i32}",
+            "ur:nspr4:PR_Send(ssl=arg1, size=arg3:i32) {ret=i32}",
         ],
         needs_filter: false,
     },

@@ -1,7 +1,7 @@
 //! Probes in programs and libraries: functions and static probes, their arguments in registers or where a note says.
 
 use super::elf::{Binary, Function, StaticProbe};
-use super::fetch::{Fetch, Program};
+use super::fetch::{Fetch, Frame, Program};
 use super::place::{FUNCTIONS, Names, Place, Target, UserPlace, Way, program};
 use super::spec::{Arg, Spec, Type, Wrong};
 use super::value::{Value, nearest};
@@ -48,7 +48,7 @@ impl Names {
             programs: &[],
             program: Program {
                 ret: if spec.calls { Fetch::context(regs::RET, 8, true) } else { Fetch::default() },
-                stack: Some(regs::STACK),
+                stack: Frame::Pointer(regs::STACK),
                 // An offset may be anywhere in a function, and a call is recorded when its frame is gone.
                 caller: if by_name && !spec.calls { regs::caller() } else { Fetch::default() },
                 ..program(&values)

@@ -9,9 +9,10 @@
 mkdir -p /out/live "$(dirname "$1")/tmp"
 ln -s /payload/live "$1"
 
-# The others (files, syscalls, named probes of user code, privileges, abuse, …) still ask for programs, or for a machine,
+# The others (files, syscalls, privileges, abuse, …) still ask for programs, or for a machine,
 # that a guest is not: they run on the host alone.
-modules="cli:: cost:: crash:: exec:: filters:: hotplug:: kernel_functions:: ledger:: made_up:: observers:: odd:: output::
+modules="cli:: cost:: crash:: exec:: filters:: hotplug:: kernel_functions:: ledger:: made_up:: named:: named_perf:: named_sums::
+  observers:: odd:: output::
   privacy:: receive:: sched:: sends:: stat:: state::"
 
 # One after the other: a recorder that comes or goes makes the kernel forget the returns of calls in flight, which the

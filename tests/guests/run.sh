@@ -63,11 +63,12 @@ pack_live() {
   strip -o "$payload/live/deps/live" "$live"
   ln -s ../capture "$payload/live/capture"
   ln -s ../../truth "$payload/live/examples/truth"
+  cc -O1 -fno-omit-frame-pointer -o "$payload/live/examples/named" tests/truth/named.c
   for program in bash ip strace zstd; do
     if program=$(command -v "$program"); then programs+=("$program"); fi
   done
   cp "${programs[@]}" "$payload/root/bin/"
-  with_libraries "$live" "${programs[@]}"
+  with_libraries "$live" "$payload/live/examples/named" "${programs[@]}"
   grep -E '^(root|nobody):' /etc/passwd >"$payload/root/etc/passwd"
 }
 

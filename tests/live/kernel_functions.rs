@@ -2,8 +2,10 @@
 //!
 //! Where the kernel has kprobes it has all that these tests need; elsewhere they skip, aloud.
 
-use super::support::{CAPTURE, aloud, has, kernel_is, live, scratch, text};
-use super::trace::{Row, bytes, known, number, rows};
+use super::support::{CAPTURE, Watch, aloud, has, kernel_is, live, scratch, text};
+use super::trace::{Row, bytes, known, number, rows, total};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -97,4 +99,33 @@ fn a_pattern_of_kernel_functions_says_which_it_was() {
     let is_it = |row: &&Row| bytes(row, "name") == b"reads.function" && known(row, "value") == Some(function);
     let names = rows(&trace, "enum");
     assert_eq!(bytes(names.iter().find(is_it).expect("its name"), "label"), b"vfs_read");
+}
+
+/// See `ledger::a_receive_that_waits_…`: the same is true of calls of a function that the user names.
+#[test]
+fn a_call_that_waits_while_another_tracer_comes_and_goes_is_recorded_or_counted() {
+    if !able() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let watch =
+        Watch::start("kernel-second", &["-a", "-e", "call=fx:tcp_recvmsg", "--attach", "call=fentry"]);
+    let mut client =
+        TcpStream::connect(listener.local_addr().expect("an address")).expect("our own listener");
+    let (mut server, _) = listener.accept().expect("our own client");
+    let reader = std::thread::spawn(move || {
+        let mut byte = [0];
+        (0..4).all(|_| server.read_exact(&mut byte).is_ok())
+    });
+    for byte in [b"1", b"2"] {
+        Watch::start("kernel-other", &["-a", "-e", "other=fx:tcp_recvmsg"]).finish();
+        client.write_all(byte).expect("a server that listens");
+    }
+    client.write_all(b"34").expect("a server that listens");
+    assert!(reader.join().expect("a reader that goes well"));
+    let path = watch.path.clone();
+    let said = watch.finish();
+    let received = rows(&path, "call").len() as i128;
+    assert_eq!(received + total(&path, "call", "state_full"), 4, "{received} recorded: {said}");
+    println!("{received} of 4 calls recorded, the others counted");
 }

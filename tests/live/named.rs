@@ -2,21 +2,30 @@
 //! recursion, durations, calls that never return, static probes; and on tracepoints that bpftrace counts too.
 
 use super::profile::analyze;
-use super::support::{CAPTURE, has, live, scratch, text};
+use super::support::{CAPTURE, has, kernel_is, live, scratch, text};
 use super::trace::{Row, by_time, bytes, known, number, total};
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// Whether the program can be made: where there is no compiler, `cc`, it is not there.
+/// Whether the program is there, or can be made.
 pub(super) fn able() -> bool {
-    live() && has("cc")
+    live() && (packed().exists() || has("cc"))
+}
+
+/// Where a guest, which has no compiler, has the program.
+fn packed() -> PathBuf {
+    Path::new(CAPTURE).with_file_name("examples/named")
 }
 
 /// The program, compiled.
 pub(super) fn program(name: &str) -> (PathBuf, PathBuf) {
     let directory = scratch(name);
     let program = directory.join("named");
+    if packed().exists() {
+        std::fs::copy(packed(), &program).expect("a copy of the program to be probed");
+        return (program, directory.join("trace.bin"));
+    }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/named.c");
     let built =
         Command::new("cc").args(["-O1", "-fno-omit-frame-pointer", "-o"]).arg(&program).arg(source).status();
@@ -99,7 +108,7 @@ fn time_in_a_call_is_measured_and_short_calls_can_be_left_out() {
     assert_eq!(column(&all, "ms"), [5, 30]);
     for row in &all {
         let (asked, took) = (number(row, "ms") * 1_000_000, number(row, "latency"));
-        assert!((asked..asked + 50_000_000).contains(&took), "{asked} ns asked for, {took} taken");
+        assert!((asked..asked + 1_000_000_000).contains(&took), "{asked} ns asked for, {took} taken");
     }
     // On a busy machine the short one may take as long: then it is a slow one too.
     let slow = column(&rows(&trace, "slow"), "ms");
@@ -116,6 +125,15 @@ fn calls_that_never_return_do_not_disturb_the_others() {
     assert_eq!(column(&rows(&trace, "leave"), "how"), [0]);
 }
 
+/// Whether probes of programs can have the kernel load a page that a text lies in.
+fn loads_pages() -> bool {
+    let able = kernel_is(6, 0);
+    if !able {
+        super::support::aloud("texts that are not in memory yet are empty before Linux 6.0");
+    }
+    able
+}
+
 #[test]
 fn text_is_read_at_entry_and_return_also_where_the_page_was_not_there_yet() {
     if !able() {
@@ -124,7 +142,10 @@ fn text_is_read_at_entry_and_return_also_where_the_page_was_not_there_yet() {
     let trace = record("named-text", &["ur:@:greet(whom=arg1:str) {ret=str[32]}"], 1);
     let rows = rows(&trace, "greet");
     assert_eq!(rows.len(), 1);
-    assert_eq!((bytes(&rows[0], "whom"), bytes(&rows[0], "ret")), (&b"world"[..], &b"hello world"[..]));
+    assert_eq!(bytes(&rows[0], "ret"), b"hello world");
+    if loads_pages() {
+        assert_eq!(bytes(&rows[0], "whom"), b"world");
+    }
 }
 
 #[test]
@@ -136,6 +157,9 @@ fn static_probes_have_their_arguments() {
     let trace = record("named-static", &["usdt:@:tapedeck:tick(n=arg1, text=arg2:str[16])"], 40);
     let rows = rows(&trace, "tick");
     assert_eq!(column(&rows, "n"), (-5..35).collect::<Vec<_>>());
+    if !loads_pages() {
+        return;
+    }
     let texts: Vec<&[u8]> = rows.iter().map(|row| bytes(row, "text")).collect();
     assert!(
         texts.iter().enumerate().all(|(i, text)| *text == if i % 2 == 0 { &b"even"[..] } else { b"odd" })
@@ -146,6 +170,9 @@ fn static_probes_have_their_arguments() {
 fn a_pattern_says_which_function_it_was() {
     if !able() {
         return;
+    }
+    if !kernel_is(5, 15) {
+        return super::support::aloud("several functions at once need Linux 5.15 (attach cookies)");
     }
     let trace = record("named-pattern", &["functions=u:@:*a*"], 30);
     let label = |number: i128| {
@@ -237,9 +264,15 @@ fn user_stacks_lead_from_main_to_the_function_and_of_calls_to_the_caller() {
     let probes = ["u:@:add {ustack}", "ur:@:factorial {ustack}"];
     let trace = record("named-ustack", &probes, 300);
     let folded = |probe| analyze(&trace, &["stackcount", "--folded", "--probe", probe, "--by", "none"]);
-    let inside_main = |line: &str| line.split_once(";main").expect("in main").1.to_owned();
+    let inside_main =
+        |line: &str| line.split_once(";main").unwrap_or_else(|| panic!("not in main: {line}")).1.to_owned();
     let entries: Vec<String> = folded("add").lines().map(inside_main).collect();
     assert_eq!(entries, [";add 300"]);
+    if !kernel_is(6, 11) {
+        return super::support::aloud(
+            "callers of calls in flight have no name before Linux 6.11: the kernel hides their addresses",
+        );
+    }
     // The stack of a return begins with the caller: of the outermost that is main.
     let returns: Vec<String> = folded("factorial").lines().map(inside_main).collect();
     let depths = (0..10).map(|depth| format!("{} 1", ";factorial".repeat(depth))).collect::<Vec<_>>();
@@ -320,10 +353,12 @@ fn what_the_recorder_does_before_it_runs_the_command_is_not_the_command_s() {
     assert!(lines.len() == 1 && lines[0].starts_with("named,"), "{by_comm}");
     // All that strace sees after execve itself, exit_group included.
     let program = trace.with_file_name("named");
-    let mut strace = Command::new("strace");
-    let Ok(output) = strace.args(["-qqf", "-e", "signal=none"]).arg(program).arg("10").output() else {
+    if !has("strace") {
         return;
-    };
+    }
+    let mut strace = Command::new("strace");
+    strace.args(["-qqf", "-e", "signal=none"]).arg(program).arg("10");
+    let output = strace.output().expect("strace runs");
     let calls = text(&output).lines().filter(|line| line.contains('(')).count() - 1;
     assert!(lines[0].contains(&format!(",{calls},")), "strace sees {calls}: {by_comm}");
 }
@@ -339,8 +374,101 @@ fn what_a_bound_leaves_out_is_counted() {
         let stored = rows(&trace, table).len() as i128;
         // A run takes less than two ticks of 2^30 ns, on a machine that has time.
         assert!((107..=108 * 8).contains(&stored), "{table}: {stored}");
-        assert_eq!(stored + total(&trace, table, "left_out"), 4000, "{table}");
+        let left_out = total(&trace, table, "left_out");
+        assert_eq!(stored + left_out, 4000, "{table}");
+        let line = format!("{table}: {stored} rows, {left_out} left out by a bound, events, group named: ");
+        assert!(analyze(&trace, &["info"]).contains(&line), "{line}");
     }
+}
+
+/// A library that only the process's own file system has, under a path that here is another file or none.
+#[test]
+fn a_library_inside_a_container_is_found_by_pid() {
+    if !able() || !has("unshare") || !has("chroot") || !has("cc") {
+        return;
+    }
+    let directory = scratch("named-container");
+    let root = directory.join("root");
+    std::fs::create_dir_all(root.join("inside")).expect("our own folder");
+    std::fs::write(directory.join("library.c"), "long twice(long n) { return 2 * n; }")
+        .expect("our own file");
+    let source = "#include <stdio.h>\n#include <unistd.h>\nlong twice(long);\n\
+        int main(void) { char c; puts(\"ready\"); fflush(stdout); if (read(0, &c, 1) < 0) return 1;\n\
+        long sum = 0; for (long n = 0; n < 250; n++) sum += twice(n); return sum != 249 * 250; }";
+    std::fs::write(directory.join("program.c"), source).expect("our own file");
+    let cc = |words: &[&str]| {
+        let built = Command::new("cc").args(words).current_dir(&directory).status();
+        assert!(built.is_ok_and(|status| status.success()), "cc {words:?}");
+    };
+    cc(&["-O1", "-shared", "-fPIC", "-o", "root/inside/libours.so", "library.c"]);
+    cc(&["-O1", "-o", "root/program", "program.c", "-Lroot/inside", "-lours", "-Wl,-rpath,/inside"]);
+    let mounts = "mount --bind \"$0\" \"$0\" && mkdir -p \"$0/usr\" \"$0/lib\" \"$0/lib64\" && \
+        for d in usr lib lib64; do mount --bind /$d \"$0/$d\" || exit 1; done; exec chroot \"$0\" /program";
+    let mut process = Command::new("unshare")
+        .args(["--mount", "sh", "-c", mounts])
+        .arg(&root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare runs");
+    let mut lines = BufReader::new(process.stdout.take().expect("a pipe"));
+    assert!(super::support::line(&mut lines).contains("ready"));
+    let trace = directory.join("trace.bin");
+    let pid = process.id().to_string();
+    let record = |options: &[&str]| {
+        let mut capture = Command::new(CAPTURE);
+        capture.arg("-o").arg(&trace).args([
+            "--force",
+            "-d",
+            "3s",
+            "-e",
+            "u:/inside/libours.so:twice(n=arg1)",
+        ]);
+        capture.args(options).stderr(Stdio::piped()).spawn().expect("capture runs")
+    };
+    let outside = record(&[]).wait_with_output().expect("it ends");
+    assert!(!outside.status.success() && text(&outside).contains("/inside/libours.so"), "{}", text(&outside));
+    let inside = record(&["-p", &pid]);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    std::io::Write::write_all(&mut process.stdin.take().expect("a pipe"), b"\n").expect("it reads");
+    assert!(process.wait().is_ok_and(|status| status.success()));
+    let output = inside.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(column(&rows(&trace, "twice"), "n"), (0..250).collect::<Vec<_>>());
+}
+
+/// perf's own probe on the same function, and `perf stat`, which counts it, in the same run.
+#[test]
+fn perf_counts_the_same_calls() {
+    if !able() || !has("perf") {
+        return;
+    }
+    let (program, trace) = program("named-perf-probe");
+    let path = program.to_str().expect("plain");
+    let perf = |words: &[&str]| Command::new("perf").args(words).output().expect("perf runs");
+    let event = format!("tapedeck_live_{}:add", std::process::id());
+    let made = perf(&["probe", "-q", "-x", path, "--add", &format!("{event}=add")]);
+    if !made.status.success() {
+        super::support::skip(&format!("perf probe does not work here: {}", text(&made)));
+        return;
+    }
+    let _remove = super::support::Undo(|| drop(perf(&["probe", "-q", "--del", &event])));
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&trace).args([
+        "-e",
+        &format!("u:{path}:add"),
+        "-e",
+        &format!("sums=u:{path}:add {{count}}"),
+    ]);
+    let output = capture
+        .args(["--", "perf", "stat", "-x,", "-e", &event, path, "777"])
+        .output()
+        .expect("capture runs");
+    let said = text(&output);
+    assert!(output.status.success() && said.contains(" 0 lost"), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("777,") && line.contains(&event)), "{said}");
+    assert_eq!(rows(&trace, "add").len(), 777);
+    assert_eq!(column(&rows(&trace, "sums"), "hits").iter().sum::<i128>(), 777);
 }
 
 #[test]
@@ -386,17 +514,18 @@ fn memory_that_is_not_released_is_found_with_where_it_came_from() {
     assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
     let page =
         analyze(&trace, &["memleak", "--by", "comm", "--format", "csv", "--having", "stack LIKE '%;main%'"]);
-    let lines: Vec<&str> = page.lines().skip(1).collect();
-    let expected = [
-        "named,false,50000,50,__libc_start_call_main;main;take",
-        "named,false,15000,50,__libc_start_call_main;main",
-    ];
-    assert_eq!(lines, expected, "{page}");
+    // What calls main has no name where the C library is stripped.
+    let lines: Vec<(&str, &str)> = page.lines().skip(1).filter_map(|line| line.split_once(";main")).collect();
+    let numbers =
+        |line: &(&str, &str)| (line.0.rsplit_once(',').map(|before| before.0.to_owned()), line.1.to_owned());
+    let expected = [("named,false,50000,50", ";take"), ("named,false,15000,50", "")];
+    let expected = expected.map(|(before, after)| (Some(before.to_owned()), after.to_owned()));
+    assert_eq!(lines.iter().map(numbers).collect::<Vec<_>>(), expected, "{page}");
 }
 
 #[test]
 fn preset_ssl_has_the_lengths_of_what_was_sent() {
-    if !live() || !has("openssl") {
+    if !live() || !has("openssl") || !has("python3") {
         return;
     }
     let directory = scratch("named-ssl-keys");
@@ -427,6 +556,47 @@ fn preset_ssl_has_the_lengths_of_what_was_sent() {
     );
 }
 
+#[test]
+fn preset_ssl_has_what_goes_through_nss_and_gnutls() {
+    if !live() || !has("python3") {
+        return;
+    }
+    let file = scratch("named-nss-file").join("file");
+    let nss = "import ctypes, sys\n\
+        n = ctypes.CDLL('libnspr4.so'); n.PR_Open.restype = ctypes.c_void_p; n.PR_Open.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int]\n\
+        for call in (n.PR_Write, n.PR_Read): call.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]\n\
+        f = n.PR_Open(sys.argv[1].encode(), 0x2a, 0o600)\n\
+        for size in (10, 1000): n.PR_Write(f, b'x' * size, size)\n\
+        f = n.PR_Open(sys.argv[1].encode(), 1, 0)\n\
+        n.PR_Read(f, ctypes.create_string_buffer(5000), 5000)";
+    let gnutls = "import ctypes\n\
+        g = ctypes.CDLL('libgnutls.so.30'); s = ctypes.c_void_p(); g.gnutls_init(ctypes.byref(s), 2)\n\
+        g.gnutls_record_send.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]; g.gnutls_record_send(s, b'x' * 77, 77)";
+    let there = |library: &str| {
+        let load = Command::new("python3")
+            .args(["-c", &format!("import ctypes; ctypes.CDLL('{library}')")])
+            .output();
+        load.is_ok_and(|output| output.status.success())
+            || super::support::skip(&format!("{library} is not installed"))
+    };
+    if there("libnspr4.so") {
+        let trace = preset("named-nss", "ssl", &["python3", "-c", nss, file.to_str().expect("plain")]);
+        let page = analyze(&trace, &["sslsniff", "--format", "csv"]);
+        let calls: Vec<String> = page
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').skip(3).take(3).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(calls, ["PR_Write 10 10", "PR_Write 1000 1000", "PR_Read 5000 1010"], "{page}");
+    }
+    if there("libgnutls.so.30") {
+        // Without a handshake nothing goes through: a call that fails.
+        let trace = preset("named-gnutls", "ssl", &["python3", "-c", gnutls]);
+        let page = analyze(&trace, &["sslsniff", "--format", "csv"]);
+        assert!(page.contains(",gnutls_record_send,77,,"), "{page}");
+    }
+}
+
 /// Records a command with one preset.
 fn preset(name: &str, preset: &str, command: &[&str]) -> PathBuf {
     let trace = scratch(name).join("trace.bin");
@@ -440,7 +610,7 @@ fn preset(name: &str, preset: &str, command: &[&str]) -> PathBuf {
 
 #[test]
 fn preset_dns_has_the_names_that_were_looked_up() {
-    if !live() {
+    if !live() || !has("python3") {
         return;
     }
     let look_up = "import socket\nfor n in range(20): socket.getaddrinfo('127.0.0.%d' % n, 80)";
@@ -467,7 +637,7 @@ fn preset_bash_has_the_lines_that_were_typed() {
 
 #[test]
 fn preset_malloc_has_each_allocation_and_release() {
-    if !live() {
+    if !live() || !has("python3") {
         return;
     }
     let calls = "import ctypes\n\

@@ -29,7 +29,7 @@ fn faults_and_time_are_what_getrusage_says() {
     let probes = [
         "pe:minor-faults(addr, ip) {period=1}",
         "all=pe:software:page-faults:1 {count}",
-        "ms=pe:task-clock {period=1000000, count}",
+        "slices=pe:task-clock {period=10000000, count}",
     ];
     let (said, trace) = record("perf-faults", &probes, &[], &["700", "touch"]);
     let line = said.lines().find(|line| line.split(' ').count() == 5).expect("what the program says");
@@ -42,8 +42,9 @@ fn faults_and_time_are_what_getrusage_says() {
     pages.retain(|page| (0..700).contains(page));
     assert_eq!(pages, (0..700).collect::<Vec<_>>(), "each page once, in order");
     assert!(sum(&rows(&trace, "all")) >= all.len() as i128);
-    let ms = sum(&rows(&trace, "ms"));
-    assert!((cpu_us * 7 / 10..cpu_us * 13 / 10).contains(&(ms * 1000)), "{ms} ms of {cpu_us} us");
+    let us = sum(&rows(&trace, "slices")) * 10_000;
+    // An emulated processor has fewer timer interrupts than it should.
+    assert!((cpu_us / 3..cpu_us * 13 / 10).contains(&us), "{us} us of {cpu_us} us");
 }
 
 #[test]
