@@ -69,7 +69,7 @@ def reports(trace):
 
     def named(table):
         for row in rows_of(trace, table):
-            task = tasks.at(row.get("tid"), row["ts"])
+            task = tasks.at(row.get("tid", row.get("tgid")), row["ts"])
             sock = socks.last(row.get("sock"))
             names = {"pid": task.get("tgid"), "comm": task.get("comm")}
             yield row | names | {side: sock.get(side) for side in ("lport", "rport", "laddr", "raddr")}
@@ -94,9 +94,13 @@ def reports(trace):
     started = [row for row in named("process_exec") if row["ret"] >= 0]
     yield "execsnoop", ["comm"], grouped(started, ["comm"], one("execs"))
     probes = [table["name"] for table in trace.tables if table.get("group") == "named"]
-    hits = [row for probe in probes for row in named(probe)]
-    for keys in (["comm"], ["pid", "tid"]):
-        yield "funccount", keys, grouped(hits, keys, one("hits"))
+    hits = {probe: list(named(probe)) for probe in probes}
+    weight = {"hits": lambda row: row["hits"] if "since" in row else 1}  # a row of sums stands for many
+    yield "funccount", ["comm"], grouped((row for rows in hits.values() for row in rows), ["comm"], weight)
+    single = [probe for probe in probes if hits[probe] and "since" not in hits[probe][0]]
+    if single:
+        rows = [row for probe in single for row in hits[probe]]
+        yield f"funccount --probe {','.join(single)}", ["pid", "tid"], grouped(rows, ["pid", "tid"], weight)
     yield "exitsnoop --per-thread", ["code"], grouped(named("process_exit"), ["code"], one("exits"))
 
 
