@@ -3,7 +3,7 @@
  * Whether the current task is at work, or only what an interrupt found.
  *
  * The kernel counts what this processor is in the middle of: on x86 in a variable of the processor, which has had two
- * homes, on arm64 in the task. A kernel that tells of none of the three refuses a program that asks.
+ * homes, on arm64 in the task. Where none of the three is known, as on Linux 5.10, neither is the answer.
  */
 #ifndef TAPEDECK_INTERRUPT_H
 #define TAPEDECK_INTERRUPT_H
@@ -35,10 +35,11 @@ static __always_inline enum wake_context context_now(void)
 		count = *(int *)bpf_this_cpu_ptr(&__preempt_count);
 	else if (&pcpu_hot)
 		count = ((struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count;
-	else {
+	else if (bpf_core_field_exists(struct thread_info___arm64, preempt_count)) {
 		task = (struct task_struct___arm64 *)bpf_get_current_task();
 		count = BPF_CORE_READ(task, thread_info.preempt_count);
-	}
+	} else
+		return 0;
 	if (count & IN_INTERRUPT)
 		return WAKE_irq;
 	return count & SERVING_SOFTIRQ ? WAKE_softirq : WAKE_task;

@@ -317,7 +317,7 @@ int sched_waking__tp(__u64 *ctx)
 	return wake(ctx, true);
 }
 
-/* Kernels without names or types of their variables (CONFIG_KALLSYMS_ALL, Linux 5.10) do not lead a program to one. */
+/* Kernels without names of their variables (CONFIG_KALLSYMS_ALL) refuse to lead a program to one. */
 SEC("tp_btf/sched_waking") __probe(sched_wake, 2, "tracepoint") __lacks("sched_wake.context")
 int sched_waking_bare__tp(__u64 *ctx)
 {

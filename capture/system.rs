@@ -4,7 +4,7 @@ use super::host::now;
 use super::record::{Own, Row};
 use std::fs;
 
-/// USER_HZ: the unit of /proc/stat is a hundredth of a second in every kernel, whatever its own tick is.
+/// The unit of /proc/stat is a hundredth of a second in every kernel, whatever its own tick is.
 const TICK: u64 = 10_000_000;
 const SECTOR: u64 = 512;
 const MS: u64 = 1_000_000;

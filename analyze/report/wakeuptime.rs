@@ -42,11 +42,11 @@ const SUBJECT: Subject = Subject { title: "Time until woken", unit: "us", own: "
 
 fn run(context: &Context) -> Result<Answer> {
     let default = if flame::wants_lines(context) { "comm,waker_comm" } else { "none" };
-    let (grouping, groups) = gather(context, default)?;
+    let (grouping, groups, named) = gather(context, default)?;
     let answer = Flame::new(context, &groups)?.without_probes().answer(&grouping, &SUBJECT)?;
     let answer = spread::threshold(context.trace).into_iter().fold(answer, Answer::note);
     let def = context.table("sched_wake")?;
-    let untold = def.column(CONTEXT).is_none_or(|at| !def.columns[at].absent.is_empty());
+    let untold = !named || def.column(CONTEXT).is_none_or(|at| !def.columns[at].absent.is_empty());
     Ok(if untold {
         answer.note("in interrupts, wakers are the tasks that were interrupted: the recording does not tell which those are")
     } else {
@@ -54,7 +54,8 @@ fn run(context: &Context) -> Result<Answer> {
     })
 }
 
-fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec<Group<Weights>>)> {
+/// The weights by what is asked for, and whether each waker is known to be one.
+fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec<Group<Weights>>, bool)> {
     let mut scan = context.scan("sched_wake")?;
     let (blocked, kernel, user) = (scan.column("blocked")?, scan.column("kstack")?, scan.column("ustack")?);
     let known = |at: usize| scan.def.columns[at].absent.is_empty();
@@ -69,8 +70,12 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
         let pair = (rows.raw(kernel, row) as u32, rows.raw(user, row) as u32);
         weights.add(pair, rows.raw(blocked, row) / 1000);
     });
-    let groups = if named { name_interrupts(&mut grouping, groups) } else { groups };
-    Ok((grouping, groups))
+    if !named {
+        return Ok((grouping, groups, true));
+    }
+    let told = groups.iter().all(|group| group.keys.last() != Some(&Value::Null));
+    let groups = name_interrupts(&mut grouping, groups);
+    Ok((grouping, groups, told))
 }
 
 const WAKER: &str = "waker_comm";
@@ -98,7 +103,7 @@ fn name_interrupts(grouping: &mut Grouping, groups: Vec<Group<Weights>>) -> Vec<
 
 /// The layout of bcc's stack tools: the stack of the waker, then whom it woke, and who it is.
 fn compat(context: &Context, _: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
-    let (_, groups) = gather(context, "comm,waker_comm").map_err(io::Error::other)?;
+    let (_, groups, _) = gather(context, "comm,waker_comm").map_err(io::Error::other)?;
     Flame::new(context, &groups).map_err(io::Error::other)?.without_probes().print(out)
 }
 

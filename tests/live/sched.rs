@@ -157,6 +157,9 @@ fn an_interrupt_wakes_in_its_own_name() {
         return aloud("this kernel does not lead programs to its count of interrupts (CONFIG_KALLSYMS_ALL)");
     }
     let wakes = rows(&path, "sched_wake");
+    if wakes.iter().all(|row| known(row, "context").is_none()) {
+        return aloud("this kernel does not list the variables of its processors");
+    }
     let tids = [0, 1].map(|at| told(&recording.truth["threads"][at]["tid"]));
     let (mut naps, mut handed) = (0, 0);
     for row in wakes.iter().filter(|row| tids.contains(&number(row, "tid"))) {
