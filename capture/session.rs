@@ -73,8 +73,19 @@ pub fn record(args: &Args) -> Result<u8> {
         return Ok(code);
     }
     let (reason, status) = session.run(args, &signals, command.as_mut())?;
-    session.finish(reason)?;
+    session.finish(reason).map_err(|error| early_end(&error, args))?;
     Ok(status)
+}
+
+/// Which file ends early, and what to do about it.
+fn early_end(error: &anyhow::Error, args: &Args) -> anyhow::Error {
+    let file = args.output.as_deref().unwrap_or(Path::new("-")).display();
+    let full = if error.to_string().contains("No space left") {
+        "; --max-size and --min-free end a recording before that, --rotate with --keep makes room"
+    } else {
+        ""
+    };
+    anyhow::anyhow!("{file}: {error}; what is in it can be read{full}")
 }
 
 pub(super) fn require_linux_with_btf() -> Result<()> {

@@ -115,6 +115,8 @@ fn a_full_disk_ends_the_recording_and_says_what_is_lost() {
     let stderr = text(&output);
     assert_eq!(output.status.code(), Some(125), "{stderr}");
     assert!(stderr.contains("No space left on device"), "{stderr}");
+    // Where, and what to do.
+    assert!(stderr.contains(&path.display().to_string()) && stderr.contains("--min-free"), "{stderr}");
     let trace = TraceReader::open(&path).expect("what was written opens");
     check_tail(&trace);
     assert!(trace.footer.is_none());
