@@ -262,6 +262,7 @@ mod tests {
         spare.keep(Column::U64(values));
         spare.keep(Column::U64(Vec::with_capacity(KEPT)));
         assert_eq!(spare.u64s.len(), 1);
-        assert_eq!(spare.room::<u64>(900).as_ptr(), place);
+        let again: Vec<u64> = spare.room(900);
+        assert_eq!(again.as_ptr(), place);
     }
 }
