@@ -41,7 +41,7 @@ pub(crate) struct List {
     sum: Option<&'static str>,
     /// Several ids may be one line, as the threads of a process are.
     shared: bool,
-    outputs: &'static [(&'static Output, fn(&Sum) -> u64)],
+    outputs: &'static [Shown],
 }
 
 const EVENTS: Output = Output::new("events", "", "events that it caused");
@@ -84,12 +84,15 @@ impl Merge for Sum {
     }
 }
 
+/// A column, and where its value is.
+type Shown = (&'static Output, fn(&Sum) -> u64);
+
 /// Who, and how much.
 type Line = (Vec<Value>, Sum);
 
 impl List {
     /// Adds the list from the footer's totals; false where they cannot tell it for certain.
-    pub fn from_totals(&self, trace: &Trace, window: Window, answer: &mut Answer) -> Result<bool> {
+    pub fn by_totals(&self, trace: &Trace, window: Window, answer: &mut Answer) -> Result<bool> {
         let totals = trace.reader.footer.as_ref().filter(|_| window == trace.span);
         let Some((def, top)) = totals.and_then(|footer| self.totals(trace, footer)) else {
             return Ok(self.tables(trace).is_empty());
@@ -114,7 +117,7 @@ impl List {
     }
 
     /// Adds the list by counting events.
-    pub fn from_events(&self, trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
+    pub fn by_events(&self, trace: &Trace, window: Window, answer: &mut Answer) -> Result<()> {
         let mut all: BTreeMap<Vec<Value>, Sum> = BTreeMap::new();
         for def in self.tables(trace) {
             let mut scan = Scan::new(trace, def, window);
@@ -125,7 +128,9 @@ impl List {
                 Some(column) => grouping.sum(&scan, [column], |sum, [value]| count(sum, moved(value))),
                 None => grouping.sum(&scan, [], |sum, []| count(sum, 1)),
             };
-            groups.into_iter().for_each(|group| all.entry(group.keys).or_default().merge(group.state));
+            for group in groups {
+                all.entry(group.keys).or_default().merge(group.state);
+            }
         }
         self.show(all.into_iter().collect(), answer)
     }
@@ -224,9 +229,9 @@ mod tests {
         let (mut answer, mut certain) = (Answer::default(), true);
         for list in &LISTS {
             if events {
-                list.from_events(trace, trace.span, &mut answer).expect("counts");
+                list.by_events(trace, trace.span, &mut answer).expect("counts");
             } else {
-                certain &= list.from_totals(trace, trace.span, &mut answer).expect("reads the footer");
+                certain &= list.by_totals(trace, trace.span, &mut answer).expect("reads the footer");
             }
         }
         (certain, crate::analyze::print::sections(&answer, &trace.clock))
@@ -248,7 +253,7 @@ mod tests {
         assert!(!lists(&Tape::open_bytes(bytes, 1), false).0);
         let trace = tape().open();
         let part = Window { from: trace.span.from + 1, ..trace.span };
-        assert!(!LISTS[0].from_totals(&trace, part, &mut Answer::default()).expect("looks"));
+        assert!(!LISTS[0].by_totals(&trace, part, &mut Answer::default()).expect("looks"));
     }
 
     #[test]

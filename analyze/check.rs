@@ -99,7 +99,7 @@ fn ledger(trace: &Trace) -> Vec<String> {
     lines
 }
 
-/// CLOCK_BOOTTIME goes on while the host is suspended, the trace's clock does not: nothing happens in that time, and no
+/// `CLOCK_BOOTTIME` goes on while the host is suspended, the trace's clock does not: nothing happens in that time, and no
 /// duration has it.
 fn suspended(trace: &Trace) -> Vec<String> {
     let Some(rows) = trace.gather("clock") else { return Vec::new() };

@@ -52,7 +52,7 @@ pub(crate) fn instant(trace: &Trace, window: Window) -> Result<(Answer, Rest)> {
     }
     let mut rest = Vec::new();
     for list in &LISTS {
-        if !list.from_totals(trace, window, &mut answer)? {
+        if !list.by_totals(trace, window, &mut answer)? {
             rest.push(list);
         }
     }
@@ -67,7 +67,7 @@ pub(crate) fn rest(trace: &Trace, window: Window, rest: &Rest, quick: bool) -> R
         let left_out: Vec<String> = lists.chain(["TCP response latency".into()]).collect();
         answer = answer.note(format!("left out by --quick: {}", left_out.join(", ")));
     } else {
-        rest.0.iter().try_for_each(|list| list.from_events(trace, window, &mut answer))?;
+        rest.0.iter().try_for_each(|list| list.by_events(trace, window, &mut answer))?;
         if let Some(responses) = responses(trace, window)? {
             answer.section("responses", "TCP response latency", Body::Table(responses));
         }

@@ -147,7 +147,8 @@ mod tests {
         for _ in 0..400_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let random = (state >> 33) as u32;
-            let (id, weight) = if random % 4 == 0 { (random % 7, 1000) } else { (random % 100_000, 1) };
+            let (id, weight) =
+                if random.is_multiple_of(4) { (random % 7, 1000) } else { (random % 100_000, 1) };
             top.add(id, one(weight));
             *truth.entry(id).or_default() += weight;
         }

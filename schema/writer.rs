@@ -139,7 +139,9 @@ impl<W: Write> TraceWriter<W> {
         }
         for (column, ids) in packed.totals {
             let top = self.tops.entry((table, column)).or_default();
-            ids.into_iter().for_each(|(id, total)| top.add(id, total));
+            for (id, total) in ids {
+                top.add(id, total);
+            }
         }
         let stored = self.write_frame(header, &packed.payload)?;
         let totals = &mut self.totals[usize::from(table)];

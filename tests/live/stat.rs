@@ -155,7 +155,9 @@ fn check_processors(trace: &Path, moments: [&str; 4]) {
     let moments = moments.map(|text| proc(text, 0));
     let ours = rows(trace, "cpu_time");
     let mut each: BTreeMap<i128, Vec<&Row>> = BTreeMap::new();
-    ours.iter().for_each(|row| each.entry(number(row, "cpu")).or_default().push(row));
+    for row in &ours {
+        each.entry(number(row, "cpu")).or_default().push(row);
+    }
     assert!(!each.is_empty());
     let (mut user, mut all) = (0, 0);
     for (cpu, rows) in each {

@@ -23,7 +23,7 @@ pub fn uses(options: &Options) -> io::Result<Object> {
     }
     let memory = black_box(vec![1_u8; 40 * MIB]);
     let path = options.dir.as_ref().map_or_else(PathBuf::new, PathBuf::from).join("uses.data");
-    let mut file = OpenOptions::new().create(true).write(true).mode(0o600).open(&path)?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
     file.write_all(&memory[..6 * MIB])?;
     file.sync_all()?;
     let held = (0..20).map(|_| File::open("/dev/null")).collect::<io::Result<Vec<_>>>()?;
