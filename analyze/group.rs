@@ -127,31 +127,37 @@ impl<'a> Grouping<'a> {
 
     /// Groups by name, in the order of interval and names.
     fn named<A: Merge>(&self, states: States<A>) -> Vec<Group<A>> {
-        let (keys, states) = states.into_parts();
+        let (mut keys, mut states) = states.into_parts();
         let met: Vec<Met> = (0..self.ids.len()).map(|id| Met::of(&keys, id)).collect();
         let names: Vec<Names> =
             (0..self.by.len()).map(|at| self.names(at, &met[self.ids.of[at]].list)).collect();
-        let ranks = |key: &Key| -> Vec<u32> {
-            let rank = |(names, &id): (&Names, &usize)| names.rank(met[id].position(key.ids[id]));
-            names.iter().zip(&self.ids.of).map(rank).collect()
-        };
-        let mut keyed: Vec<((u32, Vec<u32>), A)> =
-            keys.iter().zip(states).map(|(key, state)| ((key.bin, ranks(key)), state)).collect();
+        let rank = |key: &Key, (names, &id): (&Names, &usize)| names.rank(met[id].position(key.ids[id]));
+        // A row of ranks for each key, end to end.
+        let ranks: Vec<u32> = keys
+            .iter()
+            .flat_map(|key| names.iter().zip(&self.ids.of).map(|named| rank(key, named)))
+            .collect();
         if self.by.is_empty() {
             // An interval without events is a row of zeros.
-            keyed.extend((0..self.bins.len() as u32).map(|bin| ((bin, Vec::new()), A::default())));
+            keys.extend((0..self.bins.len() as u32).map(|bin| Key { bin, ..Key::default() }));
+            states.resize_with(keys.len(), A::default);
         }
-        // Stable: equal names are merged in the order of the file.
-        self.trace.install(|| keyed.par_sort_by(|a, b| a.0.cmp(&b.0)));
+        let width = self.by.len();
+        let group = |at: u32| (keys[at as usize].bin, &ranks[at as usize * width..][..width]);
+        // Positions are sorted, since states are large. Equal names are merged in the order of the file.
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        self.trace.install(|| order.par_sort_unstable_by(|&a, &b| (group(a), a).cmp(&(group(b), b))));
         let mut named: Vec<Group<A>> = Vec::new();
         let mut last = None;
-        for (key, state) in keyed {
+        for at in order {
+            let state = std::mem::take(&mut states[at as usize]);
+            let (bin, ranks) = group(at);
             match named.last_mut() {
-                Some(group) if last.as_ref() == Some(&key) => group.state.merge(state),
+                Some(group) if last == Some((bin, ranks)) => group.state.merge(state),
                 _ => {
-                    let keys = names.iter().zip(&key.1).map(|(names, &rank)| names.value(rank)).collect();
-                    named.push(Group { bin: key.0, keys, state });
-                    last = Some(key);
+                    let keys = names.iter().zip(ranks).map(|(names, &rank)| names.value(rank)).collect();
+                    named.push(Group { bin, keys, state });
+                    last = Some((bin, ranks));
                 }
             }
         }

@@ -2,14 +2,15 @@
 //!
 //! A [`Scan`] names a table and its columns. [`Scan::fold`] hands decoded rows, a frame at a time, to
 //! a native fold: its memory is that of the state, not of the events. Neighbouring frames share a
-//! state, some pieces of the file for each thread, and states are merged in file order: as long as
-//! merging is associative, the result does not depend on how many pieces there were.
+//! state, one for each thread and few more ([`super::shares`]), and states are merged in file order: as
+//! long as merging is associative, the result does not depend on how many there were.
 
 use super::bins::Bins;
 use super::error::Failure;
 use super::mask::Mask;
 use super::progress::Pass;
 use super::rows::Rows;
+use super::shares::Shares;
 use super::strip::{Selection, Strip};
 use super::trace::Trace;
 use super::window::Window;
@@ -17,10 +18,6 @@ use crate::schema::TableDef;
 use crate::schema::reader::{Frame, Scratch};
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// Pieces of the file for each thread: enough that none waits long for the last, and few, since every
-/// piece has a state that must be merged.
-const PIECES: usize = 4;
 
 /// A condition that a report has of its own: it leaves out rows of a frame.
 type Condition<'a> = dyn Fn(&Rows, &mut Selection) + Send + Sync + 'a;
@@ -215,24 +212,20 @@ impl<'a> Scan<'a> {
     ) -> S {
         let frames = self.frames();
         let pass = Pass::over(&self.def.name, frames.len());
-        let piece = |scratch: &mut Scratch, frames: &[&Frame]| {
-            let mut state = init();
-            for frame in frames {
-                self.visit(frame, scratch, |chunk| each(&mut state, chunk));
+        let piece = |first: usize, shares: &Shares| {
+            let (mut scratch, mut state) = (Scratch::new(), init());
+            shares.run(first, |at| {
+                self.visit(frames[at], &mut scratch, |chunk| each(&mut state, chunk));
                 pass.step();
-            }
+            });
             state
         };
         let join = |mut a: S, b: S| {
             merge(&mut a, b);
             a
         };
-        self.trace.install(|| {
-            let threads = rayon::current_num_threads();
-            let pieces = if threads == 1 { 1 } else { PIECES * threads };
-            let length = frames.len().div_ceil(pieces).max(1);
-            frames.par_chunks(length).map_init(Scratch::new, piece).reduce(&init, join)
-        })
+        let pieces = || Shares::each(frames.len(), piece).into_par_iter();
+        self.trace.install(|| pieces().reduce_with(join)).unwrap_or_else(&init)
     }
 
     /// Something from each frame, in file order.

@@ -81,6 +81,7 @@ mod rows;
 mod run;
 mod sampled;
 mod shape;
+mod shares;
 mod spread;
 mod sql;
 mod stacks;

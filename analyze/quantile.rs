@@ -198,9 +198,14 @@ impl Merge for Samples {
         }
         match &mut self.buckets {
             Some(buckets) => later.values.into_iter().for_each(|value| buckets.add(value)),
-            // Most states have seen nothing when the first values come.
-            None if self.values.is_empty() => self.values = later.values,
-            None => self.values.extend(later.values),
+            // In no order, so the fewer ones are copied. Most states have seen nothing when the first values come.
+            None => {
+                let mut fewer = later.values;
+                if fewer.len() > self.values.len() {
+                    std::mem::swap(&mut fewer, &mut self.values);
+                }
+                self.values.append(&mut fewer);
+            }
         }
     }
 }
