@@ -266,11 +266,19 @@ impl Args {
         let mut probes = self.probes.clone();
         for path in &self.probe_files {
             let text = std::fs::read_to_string(path).with_context(|| format!("-f {}", path.display()))?;
-            let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(line, _)| line).trim());
-            probes.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+            probes
+                .extend(text.lines().map(without_comment).filter(|line| !line.is_empty()).map(str::to_owned));
         }
         Ok(probes)
     }
+}
+
+/// A comment begins with `#`, at the begin of a line or behind a space: a format may have `%#x`.
+fn without_comment(line: &str) -> &str {
+    let comment = line
+        .match_indices('#')
+        .find(|(at, _)| line[..*at].chars().next_back().is_none_or(char::is_whitespace));
+    comment.map_or(line, |(at, _)| &line[..at]).trim()
 }
 
 /// When to do something that suits a terminal.

@@ -4,7 +4,9 @@ use super::filter::User;
 use anyhow::{Context as _, Result, bail};
 use std::ffi::{CString, OsString};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::time::Duration;
 
 /// The child that runs the command.
 pub struct Command {
@@ -12,7 +14,12 @@ pub struct Command {
     gate: Option<io::PipeWriter>,
     report: io::PipeReader,
     name: String,
+    /// Becomes readable when it ends; none before Linux 5.3.
+    ended: Option<OwnedFd>,
 }
+
+/// Without a descriptor of the command, its end is looked for this often.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Why a command did not start; the exit status is what `env` would return.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +64,7 @@ impl Command {
                 }
                 child(wait, tell, &argv, user)
             }
-            pid => Ok(Self { pid, gate: Some(gate), report, name }),
+            pid => Ok(Self { pid, gate: Some(gate), report, name, ended: pidfd(pid) }),
         }
     }
 
@@ -96,6 +103,18 @@ impl Command {
         (done == self.pid).then(|| exit_code(status))
     }
 
+    /// Sleeps until the command may have ended, and no longer than that.
+    pub fn sleep(&self, longest: Duration) {
+        let Some(ended) = &self.ended else { return std::thread::sleep(longest.min(POLL)) };
+        let mut poll = libc::pollfd { fd: ended.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(longest.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: longest.subsec_nanos().into(),
+        };
+        // SAFETY: one valid descriptor and a valid time. A signal or an error only ends the sleep.
+        unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
+    }
+
     fn wait(&self) {
         // SAFETY: our own child.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
@@ -105,6 +124,14 @@ impl Command {
     pub fn terminate(&self) {
         // SAFETY: our own child, which has not been waited for.
         unsafe { libc::kill(self.pid, libc::SIGTERM) };
+    }
+}
+
+fn pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: plain system call; the descriptor is nobody else's.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        i32::try_from(fd).ok().filter(|fd| *fd >= 0).map(|fd| OwnedFd::from_raw_fd(fd))
     }
 }
 

@@ -39,10 +39,8 @@ use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
 const CLOCK_EVERY: u64 = 10 * SECOND;
-/// Signals and triggers are looked for this often,
+/// Signals and triggers are looked for this often.
 const POLL: Duration = Duration::from_millis(100);
-/// and the end of COMMAND.
-const COMMAND_POLL: Duration = Duration::from_millis(20);
 
 /// Records as the command line says and returns the exit status.
 ///
@@ -230,8 +228,11 @@ impl Session {
             }
             let next_deed =
                 next.min(self.aggregates.due()).min(self.ticks.due()).min(end.unwrap_or(u64::MAX));
-            let pause = if command.is_some() { COMMAND_POLL } else { POLL };
-            std::thread::sleep(Duration::from_nanos(next_deed.saturating_sub(now())).min(pause));
+            let pause = Duration::from_nanos(next_deed.saturating_sub(now())).min(POLL);
+            match &command {
+                Some(command) => command.sleep(pause),
+                None => std::thread::sleep(pause),
+            }
             if now() >= self.aggregates.due() {
                 self.close_interval()?;
             }

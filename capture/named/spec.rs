@@ -24,7 +24,7 @@
 //!               hist, hist=LABEL              … and by power of two of a call's latency, or of an argument or ret
 //! ```
 //!
-//! The spellings of bcc's `trace` (`p::f`, `r::f`, `p:lib:f`) mean the same. Limits, which are errors and not
+//! The spellings of bcc's `trace` (`p::f`, `r::f`, `p:lib:f`, `"%s %d", arg1, arg2`) mean the same. Limits, which are errors and not
 //! silent cuts: 8 arguments, 4 pointers in one path, 4 conditions, 512 bytes of text in one record.
 
 use std::fmt;

@@ -83,6 +83,32 @@ fn a_condition_is_evaluated_in_the_kernel() {
 }
 
 #[test]
+fn probes_come_from_a_file_in_the_spelling_of_bcc_too() {
+    if !able() {
+        return;
+    }
+    let (program, trace) = program("named-file");
+    let probes =
+        "# as bcc's trace has them\n\nbcc=p:@:add \"%lld and %#x\", arg1, arg2 /arg1 < 5/ # a comment\n";
+    let file = trace.with_file_name("probes");
+    std::fs::write(&file, probes.replace('@', program.to_str().expect("a plain path"))).expect("a file");
+    let mut capture = Command::new(CAPTURE);
+    capture
+        .arg("-o")
+        .arg(&trace)
+        .arg("-f")
+        .arg(&file)
+        .args(["-e", "t:sched:sched_process_exit \"%d\", args->pid"]);
+    let output = capture.arg("--").arg(&program).arg("9").output().expect("capture runs");
+    assert!(output.status.success(), "{}", text(&output));
+    let bcc = rows(&trace, "bcc");
+    assert_eq!(column(&bcc, "arg1"), (0..5).collect::<Vec<_>>());
+    assert_eq!(column(&bcc, "arg2"), vec![i128::from(u32::MAX); 5], "-1, as %x has it");
+    let exits = rows(&trace, "sched_process_exit");
+    assert!(exits.iter().any(|row| number(row, "pid") == number(row, "tid")), "{exits:?}");
+}
+
+#[test]
 fn recursion_pairs_each_return_with_its_own_entry() {
     if !able() {
         return;

