@@ -196,16 +196,15 @@ impl Merge for Samples {
         if let Some(buckets) = &later.buckets {
             self.pour(&buckets.zoom).merge(buckets);
         }
-        match &mut self.buckets {
-            Some(buckets) => later.values.into_iter().for_each(|value| buckets.add(value)),
+        if let Some(buckets) = &mut self.buckets {
+            later.values.into_iter().for_each(|value| buckets.add(value));
+        } else {
             // In no order, so the fewer ones are copied. Most states have seen nothing when the first values come.
-            None => {
-                let mut fewer = later.values;
-                if fewer.len() > self.values.len() {
-                    std::mem::swap(&mut fewer, &mut self.values);
-                }
-                self.values.append(&mut fewer);
+            let mut fewer = later.values;
+            if fewer.len() > self.values.len() {
+                std::mem::swap(&mut fewer, &mut self.values);
             }
+            self.values.append(&mut fewer);
         }
     }
 }
