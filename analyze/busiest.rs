@@ -97,23 +97,22 @@ impl List {
         let Some((def, top)) = totals.and_then(|footer| self.totals(trace, footer)) else {
             return Ok(self.tables(trace).is_empty());
         };
+        if top.error > 0 {
+            return Ok(false); // too many ids to say for certain: nothing need be named
+        }
         let mut ids: Vec<(u32, Total)> = top.list();
         ids.sort_by_key(|&(id, total)| (Reverse(total.weight), id));
         if !self.shared {
             ids.truncate(LINES);
         }
         let epochs: BTreeSet<u32> = ids.iter().map(|(_, total)| total.epoch).collect();
-        // The last epochs name most, and what has fewer rows than the list's end may stay unnamed.
+        // The last epochs name most. What they do not name may add to a line, unless each id is one of its own.
         let epochs: BTreeSet<u32> = epochs.into_iter().rev().take(EPOCHS).collect();
-        let (named, unnamed): (Vec<_>, Vec<_>) =
-            ids.into_iter().partition(|(_, total)| epochs.contains(&total.epoch));
-        let unnamed = unnamed.iter().fold(top.error, |sum, (_, total)| sum.saturating_add(total.weight));
-        let lines = self.named(trace, &def, &epochs, &named)?;
-        let certain = unnamed == 0 || (!self.shared && top.error == 0);
-        if certain {
-            self.show(lines, answer)?;
+        if self.shared && !ids.iter().all(|(_, total)| epochs.contains(&total.epoch)) {
+            return Ok(false);
         }
-        Ok(certain)
+        self.show(self.named(trace, &def, &epochs, &ids)?, answer)?;
+        Ok(true)
     }
 
     /// Adds the list by counting events.
