@@ -118,10 +118,10 @@ static __always_inline bool wanted_part(struct request *rq, enum block_part part
 	return true;
 }
 
-static __always_inline void emit(struct request *rq, enum block_part part, __u32 done, __s32 error)
+static __always_inline void emit(struct request *rq, enum block_part part, __u64 now, __u32 done, __s32 error)
 {
 	__u32 dev = dev_of(rq), size = BPF_CORE_READ(rq, __data_len), flags = BPF_CORE_READ(rq, cmd_flags);
-	struct block_rq *e = RESERVE(block_rq);
+	struct block_rq *e = RESERVE_AT(block_rq, now);
 
 	if (!e)
 		return;
@@ -171,20 +171,21 @@ static __always_inline struct request *request_of(__u64 *ctx)
 static __always_inline int handle(struct request *rq, enum block_part part)
 {
 	if (wanted_part(rq, part, part == PART_merge))
-		emit(rq, part, 0, 0);
+		emit(rq, part, bpf_ktime_get_ns(), 0, 0);
 	return 0;
 }
 
-static __always_inline void watch_issue(struct request *rq)
+/* The rows have the moments that the limit is compared with, so that a slow request's latency is their difference. */
+static __always_inline void watch_issue(struct request *rq, __u64 now)
 {
-	__u64 key = (__u64)rq, now = bpf_ktime_get_ns();
+	__u64 key = (__u64)rq;
 
 	if (bpf_map_update_elem(&issued, &key, &now, BPF_ANY))
 		STATE_FULL(block_slow);
 }
 
 /* Its last part is done. */
-static __always_inline void watch_end(struct request *rq)
+static __always_inline void watch_end(struct request *rq, __u64 now)
 {
 	__u64 key = (__u64)rq, *since = bpf_map_lookup_elem(&issued, &key), latency;
 	struct block_slow *e;
@@ -192,12 +193,12 @@ static __always_inline void watch_end(struct request *rq)
 
 	if (!since)
 		return;
-	latency = bpf_ktime_get_ns() - *since;
+	latency = now - *since;
 	bpf_map_delete_elem(&issued, &key);
 	if (latency < limit_block)
 		return;
 	dev = dev_of(rq);
-	e = RESERVE(block_slow);
+	e = RESERVE_AT(block_slow, now);
 	if (!e)
 		return;
 	e->rq = key << 8 >> 8;
@@ -224,12 +225,13 @@ SEC("raw_tp/block_rq_issue") __probe(block_rq, 1, "tracepoint")
 int block_issue__tp(__u64 *ctx)
 {
 	struct request *rq = request_of(ctx);
+	__u64 now = bpf_ktime_get_ns();
 
 	if (!wanted_part(rq, PART_issue, false))
 		return 0;
 	if (limit_block)
-		watch_issue(rq);
-	emit(rq, PART_issue, 0, 0);
+		watch_issue(rq, now);
+	emit(rq, PART_issue, now, 0, 0);
 	return 0;
 }
 
@@ -237,14 +239,15 @@ SEC("raw_tp/block_rq_complete") __probe(block_rq, 1, "tracepoint")
 int block_complete__tp(__u64 *ctx)
 {
 	struct request *rq = (struct request *)ctx[0];
+	__u64 now = bpf_ktime_get_ns();
 	__u32 done = ctx[2];
 	bool last = done >= BPF_CORE_READ(rq, __data_len);
 
 	if (!wanted_part(rq, PART_complete, last))
 		return 0;
 	if (limit_block && last)
-		watch_end(rq);
-	emit(rq, PART_complete, done, error_of(ctx[1]));
+		watch_end(rq, now);
+	emit(rq, PART_complete, now, done, error_of(ctx[1]));
 	return 0;
 }
 

@@ -282,12 +282,11 @@ static __always_inline void fill_header(struct header *h, __u32 table, __u64 ts)
 	h->cpu = bpf_get_smp_processor_id();
 }
 
-/* Space for one record, its header filled; or null, and the loss is counted. */
-static __always_inline void *reserve(__u32 table, __u32 size)
+/* Space for one record of the moment `ts`, its header filled; or null, and the loss is counted. */
+static __always_inline void *reserve_at(__u32 table, __u32 size, __u64 ts)
 {
 	struct cpu_state *state = this_cpu();
 	void *ring = this_ring();
-	__u64 ts = bpf_ktime_get_ns();
 	struct header *h;
 
 	if (!state)
@@ -303,6 +302,11 @@ static __always_inline void *reserve(__u32 table, __u32 size)
 	}
 	fill_header(h, table, ts);
 	return h;
+}
+
+static __always_inline void *reserve(__u32 table, __u32 size)
+{
+	return reserve_at(table, size, bpf_ktime_get_ns());
 }
 
 static __always_inline void submit(void *record, __u32 table, __u32 size)
@@ -345,6 +349,7 @@ static __always_inline void output(void *record, __u32 table, __u32 size)
  * to 6.1 at least the verifier takes the second one for undecided, and the record for leaked.
  */
 #define RESERVE(name)        reserve(TABLE(name), sizeof(struct name))
+#define RESERVE_AT(name, ts) reserve_at(TABLE(name), sizeof(struct name), ts)
 #define SUBMIT(name, record) submit(record, TABLE(name), sizeof(struct name))
 #define FILTERED(name)       count_filtered(TABLE(name))
 #define STATE_FULL(name)     count_state_full(TABLE(name))

@@ -20,8 +20,8 @@ pub struct Dumps {
 /// A dump that is to come.
 pub struct Next {
     due: Instant,
-    /// Why.
-    pub why: String,
+    /// Why: the causes that came before it was made, each once.
+    pub why: Vec<String>,
     /// Who waits for it.
     pub waiting: Vec<Sender<Dumped>>,
 }
@@ -39,7 +39,11 @@ impl Dumps {
         if !by_hand && self.quiet_until.is_some_and(|until| now < until) {
             return;
         }
-        let next = self.next.get_or_insert_with(|| Next { due: now + self.post, why, waiting: Vec::new() });
+        let due = now + self.post;
+        let next = self.next.get_or_insert_with(|| Next { due, why: Vec::new(), waiting: Vec::new() });
+        if !next.why.contains(&why) {
+            next.why.push(why);
+        }
         next.waiting.extend(done);
     }
 
@@ -67,13 +71,14 @@ mod tests {
         assert!(dumps.take(true).is_none());
         dumps.ask("first".into(), false, None);
         let (done, _waits) = std::sync::mpsc::channel();
+        dumps.ask("first".into(), false, None);
         dumps.ask("second".into(), true, Some(done));
         assert!(dumps.take(false).is_none(), "what follows the cause is still to come");
         let next = dumps.take(true).expect("one dump for both");
-        assert_eq!((next.why.as_str(), next.waiting.len()), ("first", 1));
+        assert_eq!((next.why, next.waiting.len()), (vec!["first".to_owned(), "second".to_owned()], 1));
         dumps.ask("third".into(), false, None);
         assert!(dumps.due().is_none(), "the cool-down");
         dumps.ask("fourth".into(), true, None);
-        assert_eq!(dumps.take(true).expect("asked for by hand").why, "fourth");
+        assert_eq!(dumps.take(true).expect("asked for by hand").why, ["fourth"]);
     }
 }

@@ -218,7 +218,7 @@ impl Work {
         self.close_epoch();
         let Some(medium) = &mut self.medium else { return };
         let waiting = next.waiting.clone();
-        if let Err(error) = medium.dump(&next.why, next.waiting) {
+        if let Err(error) = medium.dump(&next.why.join(" and "), next.waiting) {
             let fault = format!("{error:#}");
             for done in waiting {
                 let _ = done.send(Err(fault.clone()));

@@ -3,7 +3,8 @@
 
 use super::bounds::check_books;
 use super::support::{
-    CAPTURE, Undo, Watch, account, free_port, live, record, scratch, signal, skip, text, truth, workload,
+    CAPTURE, Undo, Watch, account, free_port, live, patiently, record, scratch, signal, skip, text, truth,
+    workload,
 };
 use super::trace::{number, open, rows, rows_of, total};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -334,23 +335,27 @@ fn a_kill_costs_at_most_a_second() {
     if !live() {
         return;
     }
-    let mut worst = 0;
-    for moment in [1300, 1700, 2100, 2500, 2900] {
-        let port = free_port().to_string();
-        let watch = Watch::start("abuse-second", &["-a", "-g", "net", "--port", &port]);
-        let words = ["pingpong", "--count", "1000000", "--size", "50", "--delay-ms", "5", "--port", &port];
-        let mut talk = workload(truth(), &words).stdout(Stdio::null()).spawn().expect("the workload runs");
-        std::thread::sleep(Duration::from_millis(moment));
-        let path = watch.path.clone();
-        let killed = super::support::now();
-        watch.kill();
-        talk.kill().expect("our own child");
-        talk.wait().expect("our own child");
-        let trace = tapedeck::schema::TraceReader::open(&path).expect("a killed recording opens");
-        let newest = super::trace::rows_of(&trace, "sock_send").iter().map(|row| number(row, "ts")).max();
-        worst = worst.max(killed - newest.expect("rows of the first second"));
-    }
-    println!("at most {} ms were lost", worst / 1_000_000);
-    // The writer still has to pack the batch, and this machine has other work.
-    assert!(worst < 1_150_000_000, "{} ms are missing", worst / 1_000_000);
+    patiently(|| {
+        let mut worst = 0;
+        for moment in [1300, 1700, 2100, 2500, 2900] {
+            let port = free_port().to_string();
+            let watch = Watch::start("abuse-second", &["-a", "-g", "net", "--port", &port]);
+            let words =
+                ["pingpong", "--count", "1000000", "--size", "50", "--delay-ms", "5", "--port", &port];
+            let mut talk =
+                workload(truth(), &words).stdout(Stdio::null()).spawn().expect("the workload runs");
+            std::thread::sleep(Duration::from_millis(moment));
+            let path = watch.path.clone();
+            let killed = super::support::now();
+            watch.kill();
+            talk.kill().expect("our own child");
+            talk.wait().expect("our own child");
+            let trace = tapedeck::schema::TraceReader::open(&path).expect("a killed recording opens");
+            let newest = super::trace::rows_of(&trace, "sock_send").iter().map(|row| number(row, "ts")).max();
+            worst = worst.max(killed - newest.expect("rows of the first second"));
+        }
+        println!("at most {} ms were lost", worst / 1_000_000);
+        // The writer still has to pack the batch, and this machine has other work.
+        assert!(worst < 1_150_000_000, "{} ms are missing", worst / 1_000_000);
+    });
 }

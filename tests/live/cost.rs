@@ -1,6 +1,6 @@
 //! What the recording does to its host.
 
-use super::support::{Watch, account, free_port, live, truth, workload};
+use super::support::{Watch, account, free_port, live, patiently, truth, workload};
 use super::trace::{events, rows};
 use std::time::{Duration, Instant};
 
@@ -30,22 +30,26 @@ fn no_event_wakes_the_recorder() {
     if !live() {
         return;
     }
-    let port = free_port().to_string();
-    let watch =
-        Watch::start("cost-switches", &["-a", "-g", "net,net-rx", "--rings", "65536", "--port", &port]);
-    // Clocks wake it too: so many times a second, whatever happens.
-    let (idle, _) = rate(watch.pid(), || std::thread::sleep(Duration::from_secs(1)));
-    let storm =
-        || _ = account(workload(truth(), &["sends", "--count", "100000", "--size", "64", "--port", &port]));
-    let (busy, seconds) = rate(watch.pid(), storm);
-    let path = watch.path.clone();
-    watch.finish();
-    assert_eq!(rows(&path, "sock_send").len(), 100_000);
-    let events = events(&path).len();
-    let figures = format!("{busy:.0} switches/s in {seconds:.1} s with {events} events, {idle:.0} without");
-    assert!((busy - idle) * seconds < events as f64 / 1000.0, "{figures}");
-    assert!(
-        idle < 20.0 * (10.0 + std::thread::available_parallelism().map_or(1, usize::from) as f64),
-        "{figures}"
-    );
+    patiently(|| {
+        let port = free_port().to_string();
+        let watch =
+            Watch::start("cost-switches", &["-a", "-g", "net,net-rx", "--rings", "65536", "--port", &port]);
+        // Clocks wake it too: so many times a second, whatever happens.
+        let (idle, _) = rate(watch.pid(), || std::thread::sleep(Duration::from_secs(1)));
+        let storm = || {
+            _ = account(workload(truth(), &["sends", "--count", "100000", "--size", "64", "--port", &port]))
+        };
+        let (busy, seconds) = rate(watch.pid(), storm);
+        let path = watch.path.clone();
+        watch.finish();
+        assert_eq!(rows(&path, "sock_send").len(), 100_000);
+        let events = events(&path).len();
+        let figures =
+            format!("{busy:.0} switches/s in {seconds:.1} s with {events} events, {idle:.0} without");
+        assert!((busy - idle) * seconds < events as f64 / 1000.0, "{figures}");
+        assert!(
+            idle < 20.0 * (10.0 + std::thread::available_parallelism().map_or(1, usize::from) as f64),
+            "{figures}"
+        );
+    });
 }

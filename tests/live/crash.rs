@@ -1,6 +1,8 @@
 //! Recordings that end badly: killed, or with no space left.
 
-use super::support::{CAPTURE, Undo, Watch, free_port, live, now, scratch, skip, text, truth, workload};
+use super::support::{
+    CAPTURE, Undo, Watch, free_port, live, now, patiently, scratch, skip, text, truth, workload,
+};
 use super::trace::{Row, distance, number, of_thread, rows_of};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -64,21 +66,25 @@ fn a_killed_recording_lacks_its_last_second_and_no_more() {
     if !live() {
         return;
     }
-    let mut found = 0;
-    // "Random" and yet the same each time: moments spread over three seconds by the golden ratio.
-    for step in 1..=10_u64 {
-        found += kill_after(Duration::from_millis(100 + step * 1854 % 3000), &["sends"]);
-    }
-    assert!(found > 10_000, "{found} sends in ten recordings: hardly a storm");
+    patiently(|| {
+        let mut found = 0;
+        // "Random" and yet the same each time: moments spread over three seconds by the golden ratio.
+        for step in 1..=10_u64 {
+            found += kill_after(Duration::from_millis(100 + step * 1854 % 3000), &["sends"]);
+        }
+        assert!(found > 10_000, "{found} sends in ten recordings: hardly a storm");
+    });
 }
 
 #[test]
 fn so_does_one_in_which_little_happens() {
     if live() {
         // Too little to fill anything: what is written is written because it is old.
-        for moment in [2600, 3400] {
-            kill_after(Duration::from_millis(moment), &["pingpong", "--delay-ms", "5"]);
-        }
+        patiently(|| {
+            for moment in [2600, 3400] {
+                kill_after(Duration::from_millis(moment), &["pingpong", "--delay-ms", "5"]);
+            }
+        });
     }
 }
 

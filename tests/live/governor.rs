@@ -1,6 +1,6 @@
 //! A recording within its bounds: less is recorded, all is counted, and the trace says so.
 
-use super::support::{CAPTURE, live, record, scratch, text, truth};
+use super::support::{CAPTURE, live, patiently, record, scratch, text, truth};
 use super::trace::{Row, bytes, number, processes, rows, total};
 use std::process::Command;
 
@@ -11,42 +11,48 @@ fn what_a_rate_does_not_allow_is_left_out_counted_and_said() {
     if !live() {
         return;
     }
-    let words = ["pingpong", "--count", "2000", "--size", "50", "--delay-ms", "2"];
-    let recording = record("governor-rate", &["-g", "net", "--max-rate", "net=300"], &words);
-    let called = |end: &str| i128::from(recording.truth[end]["send"]["calls"].as_i64().expect("a number"));
-    let counter = |counter| total(&recording.path, "sock_send", counter);
-    assert_eq!(counter("stored") + counter("left_out"), called("client") + called("server"));
-    assert!(counter("left_out") > 500, "{}", recording.stderr);
-    assert_eq!(rows(&recording.path, "sock_send").len() as i128, counter("stored"));
-    let steps = rows(&recording.path, "governor");
-    assert!(
-        steps.iter().any(|step| bytes(step, "group") == b"net" && number(step, "one_of") != 1),
-        "{steps:?}"
-    );
-    assert!(recording.stderr.contains("300 are allowed"), "{}", recording.stderr);
-    let output = Command::new(ANALYZE)
-        .arg(&recording.path)
-        .args(["tcpsend", "--interval", "all"])
-        .output()
-        .expect("analyze runs");
-    assert_eq!(
-        output.status.code(),
-        Some(3),
-        "counts of a recording that left something out are lower bounds"
-    );
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("left_out") && said.contains("flows, tasks or requests of group net"), "{said}");
-    // What was left out is counted, so the sum of all is scaled to what the workload says it did.
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(printed.contains(&format!("≈{}", called("client") + called("server"))), "{printed}");
-    let check = Command::new(ANALYZE).arg(&recording.path).arg("check").output().expect("analyze runs");
-    let check = String::from_utf8_lossy(&check.stdout).into_owned();
-    assert!(
-        check.contains("the ledger closes")
-            && check.contains("of group net was recorded (")
-            && check.contains("+ left_out"),
-        "{check}"
-    );
+    patiently(|| {
+        let words = ["pingpong", "--count", "2000", "--size", "50", "--delay-ms", "2"];
+        let recording = record("governor-rate", &["-g", "net", "--max-rate", "net=300"], &words);
+        let called =
+            |end: &str| i128::from(recording.truth[end]["send"]["calls"].as_i64().expect("a number"));
+        let counter = |counter| total(&recording.path, "sock_send", counter);
+        assert_eq!(counter("stored") + counter("left_out"), called("client") + called("server"));
+        assert!(counter("left_out") > 500, "{}", recording.stderr);
+        assert_eq!(rows(&recording.path, "sock_send").len() as i128, counter("stored"));
+        let steps = rows(&recording.path, "governor");
+        assert!(
+            steps.iter().any(|step| bytes(step, "group") == b"net" && number(step, "one_of") != 1),
+            "{steps:?}"
+        );
+        assert!(recording.stderr.contains("300 are allowed"), "{}", recording.stderr);
+        let output = Command::new(ANALYZE)
+            .arg(&recording.path)
+            .args(["tcpsend", "--interval", "all"])
+            .output()
+            .expect("analyze runs");
+        assert_eq!(
+            output.status.code(),
+            Some(3),
+            "counts of a recording that left something out are lower bounds"
+        );
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("left_out") && said.contains("flows, tasks or requests of group net"),
+            "{said}"
+        );
+        // What was left out is counted, so the sum of all is scaled to what the workload says it did.
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(printed.contains(&format!("≈{}", called("client") + called("server"))), "{printed}");
+        let check = Command::new(ANALYZE).arg(&recording.path).arg("check").output().expect("analyze runs");
+        let check = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(
+            check.contains("the ledger closes")
+                && check.contains("of group net was recorded (")
+                && check.contains("+ left_out"),
+            "{check}"
+        );
+    });
 }
 
 #[test]
@@ -54,14 +60,16 @@ fn too_small_a_budget_leaves_out_whole_flows_and_no_lifecycle() {
     if !live() {
         return;
     }
-    let words = ["sends", "--count", "400000", "--size", "50"];
-    let recording = record("governor-budget", &["-g", "net,proc", "--max-overhead", "0.01%"], &words);
-    let counter = |counter| total(&recording.path, "sock_send", counter);
-    let lost = counter("ring_full") + counter("state_full");
-    assert_eq!(counter("stored") + counter("left_out") + lost, 400_000, "{}", recording.stderr);
-    // What says that there was a flow at all stays.
-    assert_eq!(total(&recording.path, "tcp_state", "left_out"), 0);
-    assert!(!rows(&recording.path, "tcp_state").is_empty());
+    patiently(|| {
+        let words = ["sends", "--count", "400000", "--size", "50"];
+        let recording = record("governor-budget", &["-g", "net,proc", "--max-overhead", "0.01%"], &words);
+        let counter = |counter| total(&recording.path, "sock_send", counter);
+        let lost = counter("ring_full") + counter("state_full");
+        assert_eq!(counter("stored") + counter("left_out") + lost, 400_000, "{}", recording.stderr);
+        // What says that there was a flow at all stays.
+        assert_eq!(total(&recording.path, "tcp_state", "left_out"), 0);
+        assert!(!rows(&recording.path, "tcp_state").is_empty());
+    });
 }
 
 /// What `bpf/sample.bpf.h` says of an id, said again.
@@ -110,12 +118,14 @@ fn of_the_scheduler_whole_tasks_are_left_out() {
     if !live() {
         return;
     }
-    let path = bounded("governor-sched", "sched", &[], "sched_run", false);
-    let of_command = rows(&path, "clock").iter().map(|row| number(row, "ts")).collect::<Vec<_>>();
-    let span = of_command[of_command.len() - 1] - of_command[0];
-    // A task that is taken in again begins anew: what it did unseen is no run of it.
-    let longest = rows(&path, "sched_run").iter().map(|row| number(row, "ran")).max().expect("rows");
-    assert!(longest < span, "{longest} of {span}");
+    patiently(|| {
+        let path = bounded("governor-sched", "sched", &[], "sched_run", false);
+        let of_command = rows(&path, "clock").iter().map(|row| number(row, "ts")).collect::<Vec<_>>();
+        let span = of_command[of_command.len() - 1] - of_command[0];
+        // A task that is taken in again begins anew: what it did unseen is no run of it.
+        let longest = rows(&path, "sched_run").iter().map(|row| number(row, "ran")).max().expect("rows");
+        assert!(longest < span, "{longest} of {span}");
+    });
 }
 
 #[test]
@@ -123,26 +133,28 @@ fn of_system_calls_whole_processes_are_left_out() {
     if !live() {
         return;
     }
-    let path = bounded(
-        "governor-syscalls",
-        "syscalls",
-        &["--syscalls", "each", "--memory", "64MiB"],
-        "syscall",
-        true,
-    );
-    let attempted = total(&path, "syscall", "stored") + total(&path, "syscall", "left_out");
-    let answer =
-        Command::new(ANALYZE).arg(&path).args(["syscount", "--interval", "all", "--by", "none"]).output();
-    let answer = answer.expect("analyze runs");
-    let printed = String::from_utf8_lossy(&answer.stdout).into_owned();
-    let calls = printed
-        .split('≈')
-        .nth(1)
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|n| n.parse().ok());
-    let calls: i128 = calls.unwrap_or_else(|| panic!("a scaled count: {printed}"));
-    // Calls that never returned are no calls to the report: a few.
-    assert!((attempted - calls).abs() * 100 < attempted, "{attempted}: {printed}");
+    patiently(|| {
+        let path = bounded(
+            "governor-syscalls",
+            "syscalls",
+            &["--syscalls", "each", "--memory", "64MiB"],
+            "syscall",
+            true,
+        );
+        let attempted = total(&path, "syscall", "stored") + total(&path, "syscall", "left_out");
+        let answer =
+            Command::new(ANALYZE).arg(&path).args(["syscount", "--interval", "all", "--by", "none"]).output();
+        let answer = answer.expect("analyze runs");
+        let printed = String::from_utf8_lossy(&answer.stdout).into_owned();
+        let calls = printed
+            .split('≈')
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|n| n.parse().ok());
+        let calls: i128 = calls.unwrap_or_else(|| panic!("a scaled count: {printed}"));
+        // Calls that never returned are no calls to the report: a few.
+        assert!((attempted - calls).abs() * 100 < attempted, "{attempted}: {printed}");
+    });
 }
 
 #[test]
@@ -150,21 +162,36 @@ fn of_disks_whole_requests_are_left_out() {
     if !live() {
         return;
     }
-    let Some(disk) = super::block::Loop::new("governor-disk") else { return };
-    let path = scratch("governor-block").join("trace.bin");
-    // Rates are of seconds, so it goes on for some; how often it ran is said at the end.
-    let work = disk.workload(200, 4000);
-    let script = format!(
-        "n=0; end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do {work}; n=$((n+1)); done; echo $n"
-    );
-    let mut command = Command::new(CAPTURE);
-    command.arg("-o").arg(&path).args(["-g", "block", "--max-rate", "block=300", "--", "sh", "-c", &script]);
-    let output = command.output().expect("capture runs");
-    assert!(output.status.success(), "{}", text(&output));
-    let count = |counter| total(&path, "block_rq", counter);
-    assert_eq!(rows(&path, "block_rq").len() as i128, count("stored"), "{}", text(&output));
-    // Each of the 4200 reads and writes has at least an issue and a completion.
-    let runs: i128 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("how often it ran");
-    assert!(runs > 0 && count("stored") + count("left_out") >= runs * 2 * 4200, "{runs}: {}", text(&output));
-    assert!(count("left_out") > 0, "{}", text(&output));
+    patiently(|| {
+        let Some(disk) = super::block::Loop::new("governor-disk") else { return };
+        let path = scratch("governor-block").join("trace.bin");
+        // Rates are of seconds, so it goes on for some; how often it ran is said at the end.
+        let work = disk.workload(200, 4000);
+        let script = format!(
+            "n=0; end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do {work}; n=$((n+1)); done; echo $n"
+        );
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).args([
+            "-g",
+            "block",
+            "--max-rate",
+            "block=300",
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ]);
+        let output = command.output().expect("capture runs");
+        assert!(output.status.success(), "{}", text(&output));
+        let count = |counter| total(&path, "block_rq", counter);
+        assert_eq!(rows(&path, "block_rq").len() as i128, count("stored"), "{}", text(&output));
+        // Each of the 4200 reads and writes has at least an issue and a completion.
+        let runs: i128 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("how often it ran");
+        assert!(
+            runs > 0 && count("stored") + count("left_out") >= runs * 2 * 4200,
+            "{runs}: {}",
+            text(&output)
+        );
+        assert!(count("left_out") > 0, "{}", text(&output));
+    });
 }

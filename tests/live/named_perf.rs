@@ -1,7 +1,7 @@
 //! Perf events as probes: page faults beside what getrusage says, time on the processor, switches beside `perf stat`.
 
 use super::named::{able, program, rows};
-use super::support::{CAPTURE, has, text};
+use super::support::{CAPTURE, has, patiently, text};
 use super::trace::{Row, bytes, number};
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,25 +26,28 @@ fn faults_and_time_are_what_getrusage_says() {
     if !able() {
         return;
     }
-    let probes = [
-        "pe:minor-faults(addr, ip) {period=1}",
-        "all=pe:software:page-faults:1 {count}",
-        "slices=pe:task-clock {period=10000000, count}",
-    ];
-    let (said, trace) = record("perf-faults", &probes, &[], &["700", "touch"]);
-    let line = said.lines().find(|line| line.split(' ').count() == 5).expect("what the program says");
-    let said: Vec<i128> = line.split(' ').map(|word| word.parse().expect("a number")).collect();
-    let [at, from, to, faults, cpu_us] = said[..] else { panic!("{line}") };
-    let all = rows(&trace, "minor_faults");
-    let meanwhile = all.iter().filter(|row| (from..to).contains(&number(row, "ts"))).count() as i128;
-    assert_eq!(meanwhile, faults, "{line}");
-    let mut pages: Vec<i128> = all.iter().map(|row| (number(row, "addr") - at).div_euclid(4096)).collect();
-    pages.retain(|page| (0..700).contains(page));
-    assert_eq!(pages, (0..700).collect::<Vec<_>>(), "each page once, in order");
-    assert!(sum(&rows(&trace, "all")) >= all.len() as i128);
-    let us = sum(&rows(&trace, "slices")) * 10_000;
-    // An emulated processor has fewer timer interrupts than it should.
-    assert!((cpu_us / 3..cpu_us * 13 / 10).contains(&us), "{us} us of {cpu_us} us");
+    patiently(|| {
+        let probes = [
+            "pe:minor-faults(addr, ip) {period=1}",
+            "all=pe:software:page-faults:1 {count}",
+            "slices=pe:task-clock {period=10000000, count}",
+        ];
+        let (said, trace) = record("perf-faults", &probes, &[], &["700", "touch"]);
+        let line = said.lines().find(|line| line.split(' ').count() == 5).expect("what the program says");
+        let said: Vec<i128> = line.split(' ').map(|word| word.parse().expect("a number")).collect();
+        let [at, from, to, faults, cpu_us] = said[..] else { panic!("{line}") };
+        let all = rows(&trace, "minor_faults");
+        let meanwhile = all.iter().filter(|row| (from..to).contains(&number(row, "ts"))).count() as i128;
+        assert_eq!(meanwhile, faults, "{line}");
+        let mut pages: Vec<i128> =
+            all.iter().map(|row| (number(row, "addr") - at).div_euclid(4096)).collect();
+        pages.retain(|page| (0..700).contains(page));
+        assert_eq!(pages, (0..700).collect::<Vec<_>>(), "each page once, in order");
+        assert!(sum(&rows(&trace, "all")) >= all.len() as i128);
+        let us = sum(&rows(&trace, "slices")) * 10_000;
+        // An emulated processor has fewer timer interrupts than it should.
+        assert!((cpu_us / 3..cpu_us * 13 / 10).contains(&us), "{us} us of {cpu_us} us");
+    });
 }
 
 #[test]
@@ -78,8 +81,9 @@ fn a_running_process_has_its_threads_counted_and_nobody_else() {
     if !able() || !has("python3") {
         return;
     }
-    let trace = super::support::scratch("perf-pid").join("trace.bin");
-    let threads = "import threading, time, mmap\n\
+    patiently(|| {
+        let trace = super::support::scratch("perf-pid").join("trace.bin");
+        let threads = "import threading, time, mmap\n\
         def work():\n\
         \x20 input_read.wait()\n\
         \x20 m = mmap.mmap(-1, 4096 * 500)\n\
@@ -88,31 +92,32 @@ fn a_running_process_has_its_threads_counted_and_nobody_else() {
         all = [threading.Thread(target=work) for n in range(4)]\n\
         [t.start() for t in all]\n\
         print('ready', flush=True); input(); input_read.set(); [t.join() for t in all]";
-    let mut python = Command::new("timeout")
-        .args(["60", "python3", "-c", threads])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("python3 runs");
-    let mut lines = std::io::BufReader::new(python.stdout.take().expect("a pipe"));
-    assert!(super::support::line(&mut lines).contains("ready"));
-    let children =
-        std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", python.id())).expect("proc");
-    let pid = children.trim().to_owned();
-    let mut capture = Command::new(CAPTURE);
-    capture.arg("-o").arg(&trace).args(["-p", &pid, "-d", "3s", "-e", "pe:minor-faults"]);
-    let mut capture = capture.stderr(std::process::Stdio::null()).spawn().expect("capture runs");
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    std::io::Write::write_all(&mut python.stdin.take().expect("a pipe"), b"\n").expect("it reads");
-    assert!(
-        python.wait().is_ok_and(|status| status.success())
-            && capture.wait().is_ok_and(|status| status.success())
-    );
-    let rows = rows(&trace, "minor_faults");
-    let threads: std::collections::BTreeSet<i128> = rows.iter().map(|row| number(row, "tid")).collect();
-    assert!(
-        rows.len() >= 4 * 500 && rows.len() < 4 * 500 + 400 && threads.len() >= 4,
-        "{} {threads:?}",
-        rows.len()
-    );
+        let mut python = Command::new("timeout")
+            .args(["60", "python3", "-c", threads])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut lines = std::io::BufReader::new(python.stdout.take().expect("a pipe"));
+        assert!(super::support::line(&mut lines).contains("ready"));
+        let children =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", python.id())).expect("proc");
+        let pid = children.trim().to_owned();
+        let mut capture = Command::new(CAPTURE);
+        capture.arg("-o").arg(&trace).args(["-p", &pid, "-d", "3s", "-e", "pe:minor-faults"]);
+        let mut capture = capture.stderr(std::process::Stdio::null()).spawn().expect("capture runs");
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        std::io::Write::write_all(&mut python.stdin.take().expect("a pipe"), b"\n").expect("it reads");
+        assert!(
+            python.wait().is_ok_and(|status| status.success())
+                && capture.wait().is_ok_and(|status| status.success())
+        );
+        let rows = rows(&trace, "minor_faults");
+        let threads: std::collections::BTreeSet<i128> = rows.iter().map(|row| number(row, "tid")).collect();
+        assert!(
+            rows.len() >= 4 * 500 && rows.len() < 4 * 500 + 400 && threads.len() >= 4,
+            "{} {threads:?}",
+            rows.len()
+        );
+    });
 }

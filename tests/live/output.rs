@@ -1,6 +1,6 @@
 //! The trace file on disk: whose it is, who may read it, and what stands in its way.
 
-use super::support::{CAPTURE, Installed, live, scratch, skip, text, truth};
+use super::support::{CAPTURE, Installed, live, patiently, scratch, skip, text, truth};
 use super::trace::{open, rows};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -157,18 +157,20 @@ fn a_reader_that_goes_away_ends_the_recording() {
     if !live() {
         return;
     }
-    let mut child = Command::new("sleep").arg("20").spawn().expect("sleep");
-    let script = format!(
-        "{CAPTURE} -o - -d 10s --pid {} | head -c 100 >/dev/null; echo ${{PIPESTATUS[0]}}",
-        child.id()
-    );
-    let began = std::time::Instant::now();
-    let output = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
-    child.kill().expect("our own child");
-    child.wait().expect("our own child");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "1", "{}", text(&output));
-    assert!(text(&output).contains("Broken pipe"), "{}", text(&output));
-    assert!(began.elapsed() < std::time::Duration::from_secs(9), "it did not notice");
+    patiently(|| {
+        let mut child = Command::new("sleep").arg("20").spawn().expect("sleep");
+        let script = format!(
+            "{CAPTURE} -o - -d 10s --pid {} | head -c 100 >/dev/null; echo ${{PIPESTATUS[0]}}",
+            child.id()
+        );
+        let began = std::time::Instant::now();
+        let output = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "1", "{}", text(&output));
+        assert!(text(&output).contains("Broken pipe"), "{}", text(&output));
+        assert!(began.elapsed() < std::time::Duration::from_secs(9), "it did not notice");
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Samples of a program that knows where its time goes, against its own clock, getrusage, and perf.
 
-use super::support::{CAPTURE, aloud, has, live, scratch};
+use super::support::{CAPTURE, aloud, has, live, patiently, scratch};
 use super::trace::{bytes, known, number, rows};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -65,36 +65,41 @@ fn samples_divide_time_as_the_program_s_own_clock_does() {
     if !live() || !has("cc") {
         return;
     }
-    let directory = scratch("profile-c");
-    for (name, compiler) in [("burn", WITH), ("bare", WITHOUT)] {
-        let program = burner(&directory, name, compiler, "burn.c");
-        let (trace, said) = record(&directory, "997", &[], &[program.to_str().expect("UTF-8"), "1.5"]);
-        let truth: Value = serde_json::from_str(&said).expect("JSON");
-        let ns = |key: &str| truth[key].as_f64().expect("a time");
-        let where_ours = ["--where", &format!("comm = '{name}'")];
-        let (functions, sum) = profile(&trace, &where_ours);
-        // A sample is lost where the machine is stolen from us for longer than a period.
-        let stands_for = sum as f64 * 1e9 / 997.0;
-        let share = stands_for / ns("cpu_ns");
-        assert!((0.9..1.05).contains(&share), "{name}: samples are {share} of what getrusage says");
-        for (function, key) in [("burn_hot", "hot_ns"), ("burn_cold", "cold_ns")] {
-            let (_, total) = functions[function];
-            let share = ns(key) / ns("cpu_ns");
-            assert!(
-                close(total, sum, share),
-                "{name}: {function} has {total} of {sum}, its clock says {share}"
-            );
+    patiently(|| {
+        let directory = scratch("profile-c");
+        for (name, compiler) in [("burn", WITH), ("bare", WITHOUT)] {
+            let program = burner(&directory, name, compiler, "burn.c");
+            let (trace, said) = record(&directory, "997", &[], &[program.to_str().expect("UTF-8"), "1.5"]);
+            let truth: Value = serde_json::from_str(&said).expect("JSON");
+            let ns = |key: &str| truth[key].as_f64().expect("a time");
+            let where_ours = ["--where", &format!("comm = '{name}'")];
+            let (functions, sum) = profile(&trace, &where_ours);
+            // A sample is lost where the machine is stolen from us for longer than a period.
+            let stands_for = sum as f64 * 1e9 / 997.0;
+            let share = stands_for / ns("cpu_ns");
+            assert!((0.9..1.05).contains(&share), "{name}: samples are {share} of what getrusage says");
+            for (function, key) in [("burn_hot", "hot_ns"), ("burn_cold", "cold_ns")] {
+                let (_, total) = functions[function];
+                let share = ns(key) / ns("cpu_ns");
+                assert!(
+                    close(total, sum, share),
+                    "{name}: {function} has {total} of {sum}, its clock says {share}"
+                );
+            }
+            let under = |function: &str| functions.get(function).map_or(0, |count| count.1);
+            let folded = analyze(&trace, &[&["profile", "--folded"], &where_ours[..]].concat());
+            if name == "burn" {
+                assert!(
+                    under("burn_inner") * 100 > sum * 98 && under("main") * 100 > sum * 98,
+                    "{functions:?}"
+                );
+                assert!(folded.contains(";main;burn_outer;burn_inner;burn_hot "), "{folded}");
+            } else {
+                assert_eq!(under("burn_inner"), 0, "nobody can follow stacks of this program");
+                assert!(folded.contains("[incomplete];"), "and that is said: {folded}");
+            }
         }
-        let under = |function: &str| functions.get(function).map_or(0, |count| count.1);
-        let folded = analyze(&trace, &[&["profile", "--folded"], &where_ours[..]].concat());
-        if name == "burn" {
-            assert!(under("burn_inner") * 100 > sum * 98 && under("main") * 100 > sum * 98, "{functions:?}");
-            assert!(folded.contains(";main;burn_outer;burn_inner;burn_hot "), "{folded}");
-        } else {
-            assert_eq!(under("burn_inner"), 0, "nobody can follow stacks of this program");
-            assert!(folded.contains("[incomplete];"), "and that is said: {folded}");
-        }
-    }
+    });
 }
 
 #[test]
@@ -102,32 +107,34 @@ fn perf_sees_the_same_shares_of_the_same_run() {
     if !live() || !has("cc") {
         return;
     }
-    // Not a failure, and not installed by contrib/setup.sh: each distribution has it in another package, of its own kernel.
-    if !Command::new("perf").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        return aloud("perf is not installed");
-    }
-    let directory = scratch("profile-perf");
-    let program = burner(&directory, "burn", WITH, "burn.c");
-    let data = directory.join("perf.data");
-    let [data, program] = [&data, &program].map(|path| path.to_str().expect("UTF-8"));
-    let perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "499", "-o", data, "--", program, "2"];
-    let (trace, _) = record(&directory, "499", &[], &perf);
-    let report = ["report", "-i", data, "--stdio", "-q", "--comm", "burn", "-F", "sample,sym", "-t", ","];
-    let output = Command::new("perf").args(report).output().expect("perf runs");
-    let theirs = String::from_utf8(output.stdout).expect("UTF-8");
-    let theirs = |function: &str| {
-        let line = theirs.lines().find(|line| line.ends_with(&format!("] {function}")));
-        let line = line.unwrap_or_else(|| panic!("no {function}: {theirs}"));
-        line.split(',').next().expect("a count").trim().parse::<f64>().expect("a number")
-    };
-    let (functions, _) = profile(&trace, &["--where", "comm = 'burn'"]);
-    let ours = |function: &str| functions[function].0 as f64;
-    for function in ["burn_hot", "burn_cold"] {
-        // Two samplers of one run: each count is off by at most four times its root.
-        let (ours, theirs) = (ours(function), theirs(function));
-        let tolerance = 4.0 * (ours + theirs).sqrt();
-        assert!((ours - theirs).abs() <= tolerance, "{function}: {ours} samples, perf has {theirs}");
-    }
+    patiently(|| {
+        // Not a failure, and not installed by contrib/setup.sh: each distribution has it in another package, of its own kernel.
+        if !Command::new("perf").arg("--version").output().is_ok_and(|output| output.status.success()) {
+            return aloud("perf is not installed");
+        }
+        let directory = scratch("profile-perf");
+        let program = burner(&directory, "burn", WITH, "burn.c");
+        let data = directory.join("perf.data");
+        let [data, program] = [&data, &program].map(|path| path.to_str().expect("UTF-8"));
+        let perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "499", "-o", data, "--", program, "2"];
+        let (trace, _) = record(&directory, "499", &[], &perf);
+        let report = ["report", "-i", data, "--stdio", "-q", "--comm", "burn", "-F", "sample,sym", "-t", ","];
+        let output = Command::new("perf").args(report).output().expect("perf runs");
+        let theirs = String::from_utf8(output.stdout).expect("UTF-8");
+        let theirs = |function: &str| {
+            let line = theirs.lines().find(|line| line.ends_with(&format!("] {function}")));
+            let line = line.unwrap_or_else(|| panic!("no {function}: {theirs}"));
+            line.split(',').next().expect("a count").trim().parse::<f64>().expect("a number")
+        };
+        let (functions, _) = profile(&trace, &["--where", "comm = 'burn'"]);
+        let ours = |function: &str| functions[function].0 as f64;
+        for function in ["burn_hot", "burn_cold"] {
+            // Two samplers of one run: each count is off by at most four times its root.
+            let (ours, theirs) = (ours(function), theirs(function));
+            let tolerance = 4.0 * (ours + theirs).sqrt();
+            assert!((ours - theirs).abs() <= tolerance, "{function}: {ours} samples, perf has {theirs}");
+        }
+    });
 }
 
 #[test]

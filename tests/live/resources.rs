@@ -1,7 +1,7 @@
 //! What the recorder may take, and what it says that it will take.
 
 use super::bounds::check_books;
-use super::support::{CAPTURE, account, free_port, live, record, text, truth, workload};
+use super::support::{CAPTURE, account, free_port, live, patiently, record, text, truth, workload};
 use super::trace::total;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,21 +11,23 @@ fn a_dry_run_counts_what_a_recording_would_record() {
     if !live() {
         return;
     }
-    let port = free_port().to_string();
-    let mut dry = Command::new(CAPTURE);
-    dry.args(["--dry-run", "4s", "-g", "net", "--port", &port]).stdout(Stdio::piped());
-    let dry = dry.spawn().expect("capture runs");
-    std::thread::sleep(Duration::from_millis(1500)); // it attaches, and then counts for longer than this takes
-    account(workload(truth(), &["sends", "--count", "20000", "--size", "64", "--port", &port]));
-    let output = dry.wait_with_output().expect("its output");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let rate = said.lines().find_map(|line| line.strip_prefix("sock_send")?.split_whitespace().next());
-    let rate: f64 = rate.expect("sends were counted").replace(',', "").parse().expect("a number");
-    // The length is printed with one digit after the point, the rate without.
-    assert!((rate * 4.0 - 20_000.0).abs() < 600.0, "{said}");
-    for line in ["file ", "rings ", "probes ", "recorder "] {
-        assert!(said.lines().any(|said| said.starts_with(line)), "{line}:\n{said}");
-    }
+    patiently(|| {
+        let port = free_port().to_string();
+        let mut dry = Command::new(CAPTURE);
+        dry.args(["--dry-run", "4s", "-g", "net", "--port", &port]).stdout(Stdio::piped());
+        let dry = dry.spawn().expect("capture runs");
+        std::thread::sleep(Duration::from_millis(1500)); // it attaches, and then counts for longer than this takes
+        account(workload(truth(), &["sends", "--count", "20000", "--size", "64", "--port", &port]));
+        let output = dry.wait_with_output().expect("its output");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let rate = said.lines().find_map(|line| line.strip_prefix("sock_send")?.split_whitespace().next());
+        let rate: f64 = rate.expect("sends were counted").replace(',', "").parse().expect("a number");
+        // The length is printed with one digit after the point, the rate without.
+        assert!((rate * 4.0 - 20_000.0).abs() < 600.0, "{said}");
+        for line in ["file ", "rings ", "probes ", "recorder "] {
+            assert!(said.lines().any(|said| said.starts_with(line)), "{line}:\n{said}");
+        }
+    });
 }
 
 const SENDS: &[&str] = &["sends", "--count", "150000", "--size", "32"];
@@ -54,10 +56,12 @@ fn the_bound_on_memory_is_felt() {
     if !live() {
         return;
     }
-    let peak =
-        |name: &str, bound: &str| memory(&record(name, &["-g", "net", "--memory", bound], SENDS).stderr);
-    let (small, usual) = (peak("resources-small", "4MiB"), peak("resources-usual", "16MiB"));
-    assert!(small + 3.0 < usual, "{small} MiB within 4, {usual} MiB within 16");
+    patiently(|| {
+        let peak =
+            |name: &str, bound: &str| memory(&record(name, &["-g", "net", "--memory", bound], SENDS).stderr);
+        let (small, usual) = (peak("resources-small", "4MiB"), peak("resources-usual", "16MiB"));
+        assert!(small + 3.0 < usual, "{small} MiB within 4, {usual} MiB within 16");
+    });
 }
 
 #[test]

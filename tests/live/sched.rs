@@ -1,9 +1,17 @@
 //! The scheduler's figures, against the kernel's own accounts of a storm of ours.
 
-use super::support::{CAPTURE, Installed, aloud, live, record, report, scratch};
-use super::trace::{Row, by_time, known, mentions, number, open, rows, told, total};
+use super::support::{CAPTURE, Installed, aloud, live, patiently, record, report, scratch};
+use super::trace::{Row, by_time, bytes, known, mentions, number, open, rows, told, total};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The threads that had this name.
+fn threads_named(path: &Path, name: &str) -> BTreeSet<i128> {
+    let tasks = rows(path, "task");
+    let named = tasks.iter().filter(|row| bytes(row, "comm") == name.as_bytes());
+    named.map(|row| number(row, "tid")).collect()
+}
 
 fn of(rows: &[Row], tid: i128) -> impl Iterator<Item = &Row> {
     rows.iter().filter(move |row| number(row, "tid") == tid)
@@ -14,8 +22,16 @@ fn emulated() -> bool {
     std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("TCG"))
 }
 
+/// A machine that is busy elsewhere stops a guest's processor between the two readings of its clock: so not each time.
+#[test]
+fn waits_and_runs_add_up_to_the_kernel_s_own_account() {
+    if live() {
+        patiently(compare_with_schedstat);
+    }
+}
+
 /// How often each thread of the storm came, which must be right, and whether it ran and waited as long as /proc says.
-fn agrees_with_schedstat() -> bool {
+fn compare_with_schedstat() {
     let words = ["storm", "--count", "5000", "--ms", "5"];
     let recording = record("sched-storm", &["-g", "sched,proc", "--rings", "32768"], &words);
     let path = recording.path;
@@ -40,13 +56,7 @@ fn agrees_with_schedstat() -> bool {
         agree &= near(queued, waited) && near(on, ran);
     }
     assert!(missing <= unseen, "{unseen} counted as lost, but {missing} are");
-    agree
-}
-
-/// A machine that is busy elsewhere stops a guest's processor between the two readings of its clock: so not each time.
-#[test]
-fn waits_and_runs_add_up_to_the_kernel_s_own_account() {
-    assert!(!live() || (0..3).any(|_| agrees_with_schedstat()), "see the sums above");
+    assert!(agree, "see the sums above");
 }
 
 /// Sleeps of a known length, recorded with a threshold.
@@ -73,13 +83,19 @@ fn a_threshold_keeps_the_long_waits_alone_and_gives_them_stacks() {
     };
     assert!(waits.iter().all(long), "shorter ones are filtered");
     let asleep: Vec<&Row> = waits.iter().filter(|row| number(row, "state") != 0).collect();
-    // Each sleep, and the shell's wait for it; a switch that the kernel does not tell of is counted.
-    let unseen = total(&path, "sched_wait", "state_full") as usize;
-    let expected = 40 - unseen.min(4)..=44;
-    assert!(expected.contains(&asleep.len()), "{} sleeps, {unseen} unseen", asleep.len());
     assert!(asleep.iter().all(|row| known(row, "kstack").is_some()), "each has a kernel stack");
-    let wakes = rows(&path, "sched_wake");
-    assert!(expected.contains(&wakes.len()), "{} wakeups, {unseen} switches unseen", wakes.len());
+    // Each sleep takes 60 ms at least. How long the shell waits for it depends on when the shell gets to run.
+    let unseen = total(&path, "sched_wait", "state_full");
+    let sleepers = threads_named(&path, "sleep");
+    let slept = asleep.iter().filter(|row| {
+        known(row, "off").is_some_and(|ns| ns >= 60_000_000) && sleepers.contains(&number(row, "tid"))
+    });
+    let slept: BTreeSet<i128> = slept.map(|row| number(row, "tid")).collect();
+    assert!(slept.len() as i128 >= 20 - unseen, "{} of 20 slept, {unseen} switches unseen", slept.len());
+    assert!(sleepers.len() == 20 && asleep.len() > slept.len(), "the shell waits for some");
+    // Who slept so long was woken, and that is told of too.
+    let woken: BTreeSet<i128> = rows(&path, "sched_wake").iter().map(|row| number(row, "tid")).collect();
+    assert!(slept.is_subset(&woken), "{slept:?} slept, {woken:?} were woken");
     let trace = path.to_str().expect("UTF-8");
     let line = ["analyze", trace, "offcputime", "--folded"].map(str::to_owned);
     let mut out = Vec::new();
@@ -147,41 +163,45 @@ fn an_interrupt_wakes_in_its_own_name() {
     if !live() {
         return;
     }
-    let recording =
-        record("sched-context", &["-g", "sched,proc"], &["storm", "--count", "500", "--ms", "20"]);
-    let path = recording.path;
-    let def = open(&path);
-    let def = def.table("sched_wake").expect("the table");
-    let context = &def.columns[def.column("context").expect("the column")];
-    if !context.absent.is_empty() {
-        return aloud("this kernel does not lead programs to its count of interrupts (CONFIG_KALLSYMS_ALL)");
-    }
-    let wakes = rows(&path, "sched_wake");
-    if wakes.iter().all(|row| known(row, "context").is_none()) {
-        return aloud("this kernel does not list the variables of its processors");
-    }
-    let tids = [0, 1].map(|at| told(&recording.truth["threads"][at]["tid"]));
-    let (mut naps, mut handed) = (0, 0);
-    for row in wakes.iter().filter(|row| tids.contains(&number(row, "tid"))) {
-        let waker = known(row, "waker");
-        match known(row, "context") {
-            // 3: an interrupt. What a nap takes, nothing else here does.
-            Some(3) if number(row, "blocked") >= 19_000_000 => {
-                naps += 1;
-                assert_eq!(waker, None, "nobody is blamed");
-            }
-            Some(1) if waker.is_some_and(|waker| tids.contains(&waker)) => handed += 1,
-            _ => {}
+    patiently(|| {
+        let recording =
+            record("sched-context", &["-g", "sched,proc"], &["storm", "--count", "500", "--ms", "20"]);
+        let path = recording.path;
+        let def = open(&path);
+        let def = def.table("sched_wake").expect("the table");
+        let context = &def.columns[def.column("context").expect("the column")];
+        if !context.absent.is_empty() {
+            return aloud(
+                "this kernel does not lead programs to its count of interrupts (CONFIG_KALLSYMS_ALL)",
+            );
         }
-    }
-    // Few of them may be hidden by a switch that the kernel does not tell of.
-    assert!(
-        (18..=20).contains(&naps) && handed >= 500,
-        "{naps} naps of 20, {handed} bytes of 1000 handed over"
-    );
-    // The report is about functions, and only waits above a threshold have those.
-    let options = ["-g", "sched,proc", "--min-wait", "15ms"];
-    let path = record("sched-irq", &options, &["storm", "--count", "5", "--ms", "20"]).path;
-    let wakers = report(&path, &["wakeuptime", "--by", "waker_comm", "--top", "100"]);
-    assert!(wakers.iter().any(|row| row["waker_comm"] == "[irq]"), "{wakers:?}");
+        let wakes = rows(&path, "sched_wake");
+        if wakes.iter().all(|row| known(row, "context").is_none()) {
+            return aloud("this kernel does not list the variables of its processors");
+        }
+        let tids = [0, 1].map(|at| told(&recording.truth["threads"][at]["tid"]));
+        let (mut naps, mut handed) = (0, 0);
+        for row in wakes.iter().filter(|row| tids.contains(&number(row, "tid"))) {
+            let waker = known(row, "waker");
+            match known(row, "context") {
+                // 3: an interrupt. What a nap takes, nothing else here does.
+                Some(3) if number(row, "blocked") >= 19_000_000 => {
+                    naps += 1;
+                    assert_eq!(waker, None, "nobody is blamed");
+                }
+                Some(1) if waker.is_some_and(|waker| tids.contains(&waker)) => handed += 1,
+                _ => {}
+            }
+        }
+        // Few of them may be hidden by a switch that the kernel does not tell of.
+        assert!(
+            (18..=20).contains(&naps) && handed >= 500,
+            "{naps} naps of 20, {handed} bytes of 1000 handed over"
+        );
+        // The report is about functions, and only waits above a threshold have those.
+        let options = ["-g", "sched,proc", "--min-wait", "15ms"];
+        let path = record("sched-irq", &options, &["storm", "--count", "5", "--ms", "20"]).path;
+        let wakers = report(&path, &["wakeuptime", "--by", "waker_comm", "--top", "100"]);
+        assert!(wakers.iter().any(|row| row["waker_comm"] == "[irq]"), "{wakers:?}");
+    });
 }

@@ -1,7 +1,7 @@
 //! What processes use: counters against `getrusage` and /proc of the same process.
 
 use super::block::Loop;
-use super::support::{CAPTURE, live, record, report, scratch, text};
+use super::support::{CAPTURE, live, patiently, record, report, scratch, text};
 use super::trace::{Row, bytes, known, number, rows};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,42 +39,45 @@ fn counters_are_those_of_getrusage_and_proc() {
     if !live() {
         return;
     }
-    let directory = scratch("stat-files");
-    let directory = directory.to_str().expect("UTF-8");
-    let options = ["-g", "stat,proc", "--stat-interval", "250ms"];
-    let recording = record("stat", &options, &["uses", "--dir", directory]);
-    let (trace, said) = (recording.path, recording.truth);
-    let told = |name: &str| said[name].as_f64().expect("a number");
-    let mut ours = rows(&trace, "task_stat");
-    ours.retain(|row| number(row, "tgid") == told("pid") as i128);
-    let before = last_rows(&ours, told("at"));
-    let (ends, during): (Vec<Row>, Vec<Row>) = ours.into_iter().partition(|row| number(row, "exited") == 1);
-    assert_eq!(ends.len(), 3, "two workers and the first thread");
-    let both = |column: &str| (sum(&before, column), sum(&ends, column));
-    let seconds = |(before, after): (f64, f64)| (before / 1e9, after / 1e9);
-    // getrusage adds up CPU time as of the last tick.
-    between("CPU seconds", seconds(both("runtime")), told("cpu"), 0.01);
-    between("minor faults", both("minor_faults"), told("minor"), 0.0);
-    // Each worker may be switched once more between its last row and the moment when its process takes over its counts.
-    between("waits", both("voluntary"), told("voluntary"), 2.0);
-    between("preemptions", both("involuntary"), told("involuntary"), 2.0);
-    between("bytes written", both("written"), told("written"), 0.0);
-    between("bytes read", both("read"), told("read"), 0.0);
-    assert!(both("voluntary").1 >= 100.0 && both("minor_faults").1 >= 50.0, "the rows say enough");
-    // On a file system in memory, as guests have, nothing is written to a disk.
-    assert!(
-        told("written") >= f64::from(6 << 20) || told("written") < 1.0,
-        "the workload did what it was told"
-    );
-    // Not one of the process's end, when it has begun to give back what it had.
-    let during = during.iter().filter(|row| number(row, "ts") as f64 <= told("at"));
-    let last = during.max_by_key(|row| number(row, "ts")).expect("a snapshot");
-    let level = |column: &str| known(last, column).expect("known") as f64;
-    near("descriptors", level("fds"), told("fds"), 1.0);
-    // The kernel keeps counts of pages per processor and adds them up now and then.
-    near("resident memory", level("rss"), told("rss"), 2e6);
-    near("address space", level("vsz"), told("vsz"), 1e6);
-    check_report(&trace, &ends);
+    patiently(|| {
+        let directory = scratch("stat-files");
+        let directory = directory.to_str().expect("UTF-8");
+        let options = ["-g", "stat,proc", "--stat-interval", "250ms"];
+        let recording = record("stat", &options, &["uses", "--dir", directory]);
+        let (trace, said) = (recording.path, recording.truth);
+        let told = |name: &str| said[name].as_f64().expect("a number");
+        let mut ours = rows(&trace, "task_stat");
+        ours.retain(|row| number(row, "tgid") == told("pid") as i128);
+        let before = last_rows(&ours, told("at"));
+        let (ends, during): (Vec<Row>, Vec<Row>) =
+            ours.into_iter().partition(|row| number(row, "exited") == 1);
+        assert_eq!(ends.len(), 3, "two workers and the first thread");
+        let both = |column: &str| (sum(&before, column), sum(&ends, column));
+        let seconds = |(before, after): (f64, f64)| (before / 1e9, after / 1e9);
+        // getrusage adds up CPU time as of the last tick.
+        between("CPU seconds", seconds(both("runtime")), told("cpu"), 0.01);
+        between("minor faults", both("minor_faults"), told("minor"), 0.0);
+        // Each worker may be switched once more between its last row and the moment when its process takes over its counts.
+        between("waits", both("voluntary"), told("voluntary"), 2.0);
+        between("preemptions", both("involuntary"), told("involuntary"), 2.0);
+        between("bytes written", both("written"), told("written"), 0.0);
+        between("bytes read", both("read"), told("read"), 0.0);
+        assert!(both("voluntary").1 >= 100.0 && both("minor_faults").1 >= 50.0, "the rows say enough");
+        // On a file system in memory, as guests have, nothing is written to a disk.
+        assert!(
+            told("written") >= f64::from(6 << 20) || told("written") < 1.0,
+            "the workload did what it was told"
+        );
+        // Not one of the process's end, when it has begun to give back what it had.
+        let during = during.iter().filter(|row| number(row, "ts") as f64 <= told("at"));
+        let last = during.max_by_key(|row| number(row, "ts")).expect("a snapshot");
+        let level = |column: &str| known(last, column).expect("known") as f64;
+        near("descriptors", level("fds"), told("fds"), 1.0);
+        // The kernel keeps counts of pages per processor and adds them up now and then.
+        near("resident memory", level("rss"), told("rss"), 2e6);
+        near("address space", level("vsz"), told("vsz"), 1e6);
+        check_report(&trace, &ends);
+    });
 }
 
 /// Shares times the length of the recording are what the threads' last rows say.
@@ -121,12 +124,14 @@ fn processors_are_those_of_proc() {
     if !live() {
         return;
     }
-    let outer = read("/proc/stat");
-    let count = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
-    let script = format!("cat /proc/stat; {count}; sleep 0.5; echo =; cat /proc/stat");
-    let (trace, said) = record_script("stat-processors", &script);
-    let (first, last) = said.split_once("=\n").expect("two readings");
-    check_processors(&trace, [&outer, first, last, &read("/proc/stat")]);
+    patiently(|| {
+        let outer = read("/proc/stat");
+        let count = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let script = format!("cat /proc/stat; {count}; sleep 0.5; echo =; cat /proc/stat");
+        let (trace, said) = record_script("stat-processors", &script);
+        let (first, last) = said.split_once("=\n").expect("two readings");
+        check_processors(&trace, [&outer, first, last, &read("/proc/stat")]);
+    });
 }
 
 /// What is done to a disk of our own.

@@ -47,6 +47,21 @@ pub fn skip(why: &str) -> bool {
     false
 }
 
+/// Three attempts at what compares with a clock or with somebody else's rate: a machine whose processors are taken away
+/// meanwhile may spoil one. Each attempt that fails is told aloud. Nothing that only counts has more than one attempt.
+pub fn patiently(attempt: impl Fn()) {
+    const ATTEMPTS: u32 = 3;
+    for number in 1..ATTEMPTS {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(&attempt)).is_ok() {
+            return;
+        }
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("a test");
+        let _ = writeln!(std::io::stderr(), "AGAIN {name}: attempt {number} of {ATTEMPTS} failed");
+    }
+    attempt();
+}
+
 /// Says what a test leaves out on this kernel, and why. Not by the macro: the output of tests that pass is kept
 /// back, and this one passes.
 pub fn aloud(why: &str) {

@@ -1,6 +1,6 @@
 //! System calls: as many as strace and bpftrace count, and as slow as the workload's own clock says.
 
-use super::support::{CAPTURE, has, live, report, scratch, text, truth};
+use super::support::{CAPTURE, has, live, patiently, report, scratch, text, truth};
 use super::trace::told;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -121,28 +121,31 @@ fn a_call_in_flight_at_the_end_is_open_and_one_from_before_has_no_latency() {
     if !live() {
         return;
     }
-    let trace = scratch("syscalls-ends").join("trace.bin");
-    let mut shell = Command::new("sh").args(["-c", "sleep 1; sleep 30; true"]).spawn().expect("a shell");
-    let pid = shell.id().to_string();
-    let mut capture = Command::new(CAPTURE);
-    let output = capture.arg("-o").arg(&trace).args(["-g", "syscalls", "-d", "2s", "--pid", &pid]).output();
-    let output = output.expect("capture runs");
-    let _ = Command::new("pkill").args(["-P", &pid]).status();
-    shell.wait().expect("our own child");
-    assert!(output.status.success(), "{}", text(&output));
-    let calls = |condition| {
-        let rows = report(&trace, &["syscount", "--where", condition, "--by", "comm,syscall"]);
-        let call = |row: &Value| {
-            let word = |column: &str| row[column].as_str().expect("a name").to_owned();
-            (word("comm"), word("syscall"), told(&row["calls"]), told(&row["open"]))
+    patiently(|| {
+        let trace = scratch("syscalls-ends").join("trace.bin");
+        let mut shell = Command::new("sh").args(["-c", "sleep 1; sleep 30; true"]).spawn().expect("a shell");
+        let pid = shell.id().to_string();
+        let mut capture = Command::new(CAPTURE);
+        let output =
+            capture.arg("-o").arg(&trace).args(["-g", "syscalls", "-d", "2s", "--pid", &pid]).output();
+        let output = output.expect("capture runs");
+        let _ = Command::new("pkill").args(["-P", &pid]).status();
+        shell.wait().expect("our own child");
+        assert!(output.status.success(), "{}", text(&output));
+        let calls = |condition| {
+            let rows = report(&trace, &["syscount", "--where", condition, "--by", "comm,syscall"]);
+            let call = |row: &Value| {
+                let word = |column: &str| row[column].as_str().expect("a name").to_owned();
+                (word("comm"), word("syscall"), told(&row["calls"]), told(&row["open"]))
+            };
+            rows.iter().map(call).collect::<Vec<_>>()
         };
-        rows.iter().map(call).collect::<Vec<_>>()
-    };
-    let call = |comm: &str, name: &str, calls, open| (comm.to_owned(), name.to_owned(), calls, open);
-    assert_eq!(calls("open = 1"), [call("sh", "wait4", 0, 1), call("sleep", "clock_nanosleep", 0, 1)]);
-    assert_eq!(
-        calls("latency IS NULL"),
-        [call("sh", "wait4", 1, 0), call("sleep", "clock_nanosleep", 1, 0)],
-        "both were waiting when the recording began"
-    );
+        let call = |comm: &str, name: &str, calls, open| (comm.to_owned(), name.to_owned(), calls, open);
+        assert_eq!(calls("open = 1"), [call("sh", "wait4", 0, 1), call("sleep", "clock_nanosleep", 0, 1)]);
+        assert_eq!(
+            calls("latency IS NULL"),
+            [call("sh", "wait4", 1, 0), call("sleep", "clock_nanosleep", 1, 0)],
+            "both were waiting when the recording began"
+        );
+    });
 }

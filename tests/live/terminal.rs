@@ -1,6 +1,6 @@
 //! What a person sees: progress on a terminal, a replay's keys, and the demo.
 
-use super::support::{CAPTURE, has, live, scratch, text, wait_for};
+use super::support::{CAPTURE, has, live, patiently, scratch, text, wait_for};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -69,51 +69,54 @@ fn keys_stop_a_replay_lead_it_on_and_end_it() {
     if !has("script") {
         return;
     }
-    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pingpong.bin");
-    let line = format!(
-        "{} {} replay tcptop --interval 500ms --speed 0.5",
-        env!("CARGO_BIN_EXE_analyze"),
-        trace.display()
-    );
-    let mut script = Command::new("script");
-    script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut script = script.spawn().expect("script runs");
-    let (mut keys, mut out) = (script.stdin.take().expect("a pipe"), script.stdout.take().expect("a pipe"));
-    let screen = Arc::new(Mutex::new(String::new()));
-    let filling = Arc::clone(&screen);
-    let reader = std::thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(count @ 1..) = out.read(&mut bytes) {
-            filling.lock().expect("whole").push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
+    patiently(|| {
+        let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pingpong.bin");
+        let line = format!(
+            "{} {} replay tcptop --interval 500ms --speed 0.5",
+            env!("CARGO_BIN_EXE_analyze"),
+            trace.display()
+        );
+        let mut script = Command::new("script");
+        script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = script.spawn().expect("script runs");
+        let (mut keys, mut out) =
+            (script.stdin.take().expect("a pipe"), script.stdout.take().expect("a pipe"));
+        let screen = Arc::new(Mutex::new(String::new()));
+        let filling = Arc::clone(&screen);
+        let reader = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = out.read(&mut bytes) {
+                filling.lock().expect("whole").push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        });
+        let mut press =
+            |key: &str| keys.write_all(key.as_bytes()).and_then(|()| keys.flush()).expect("it listens");
+        let first = shown(&screen, 0, "tcptop 1/");
+        press("n");
+        let second = shown(&screen, first, " stopped");
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(screen.lock().expect("whole").len(), second, "stopped is stopped");
+        press("n");
+        let third = shown(&screen, second, " stopped");
+        press(" ");
+        let fourth = shown(&screen, third, " ×0.5 ");
+        press("+");
+        shown(&screen, fourth, " ×1 ");
+        press("q");
+        let status = script.wait().expect("our own child");
+        reader.join().expect("it reads on to the end");
+        assert!(status.success(), "{status}");
+        let text = screen.lock().expect("whole");
+        let screens: Vec<&str> = text.split("\x1b[H\x1b[2J").skip(1).collect();
+        let numbers: Vec<&str> =
+            screens.iter().filter_map(|screen| screen.strip_prefix("tcptop ")?.split('/').next()).collect();
+        let expected: Vec<String> = (1..=screens.len()).map(|number| number.to_string()).collect();
+        assert_eq!(numbers, expected, "each screen once, in order, and drawn over the one before");
+        let last =
+            screens[0].split('/').nth(1).and_then(|rest| rest.split(' ').next()).expect("how many there are");
+        assert!(
+            (5..8).contains(&screens.len()) && numbers.last() != Some(&last),
+            "ended by its key: {numbers:?} of {last}"
+        );
     });
-    let mut press =
-        |key: &str| keys.write_all(key.as_bytes()).and_then(|()| keys.flush()).expect("it listens");
-    let first = shown(&screen, 0, "tcptop 1/");
-    press("n");
-    let second = shown(&screen, first, " stopped");
-    std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!(screen.lock().expect("whole").len(), second, "stopped is stopped");
-    press("n");
-    let third = shown(&screen, second, " stopped");
-    press(" ");
-    let fourth = shown(&screen, third, " ×0.5 ");
-    press("+");
-    shown(&screen, fourth, " ×1 ");
-    press("q");
-    let status = script.wait().expect("our own child");
-    reader.join().expect("it reads on to the end");
-    assert!(status.success(), "{status}");
-    let text = screen.lock().expect("whole");
-    let screens: Vec<&str> = text.split("\x1b[H\x1b[2J").skip(1).collect();
-    let numbers: Vec<&str> =
-        screens.iter().filter_map(|screen| screen.strip_prefix("tcptop ")?.split('/').next()).collect();
-    let expected: Vec<String> = (1..=screens.len()).map(|number| number.to_string()).collect();
-    assert_eq!(numbers, expected, "each screen once, in order, and drawn over the one before");
-    let last =
-        screens[0].split('/').nth(1).and_then(|rest| rest.split(' ').next()).expect("how many there are");
-    assert!(
-        (5..8).contains(&screens.len()) && numbers.last() != Some(&last),
-        "ended by its key: {numbers:?} of {last}"
-    );
 }
