@@ -30,6 +30,7 @@ bpftrace                   bpftrace         bpftrace               bpftrace     
 ip                         iproute2         iproute                iproute2         -
 ping                       iputils-ping     iputils                iputils          -
 strace                     strace           strace                 strace           -
+pidstat                    sysstat          sysstat                sysstat          -
 pkill                      procps           procps-ng              procps-ng        -
 redis-server               redis-server     redis                  redis            -
 redis-cli                  redis-tools      redis                  redis            -

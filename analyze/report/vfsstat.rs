@@ -7,9 +7,13 @@
 //! ```
 //!
 //! System calls about files, whatever they returned: reads and writes on sockets and pipes too, as the live
-//! tool counts them; opens that failed too. Creates are opens that made their file. Rates are by the true
-//! length of an interval. The live tool counts calls of `vfs_` functions: there a vectored read is none, and
-//! the kernel's own I/O is.
+//! tool counts them; opens that failed too. Creates are opens that made their file. `unlinkat(…, AT_REMOVEDIR)`
+//! removes a directory and is no unlink, though strace shows one name for both. Rates are by the true length of an
+//! interval.
+//!
+//! The live tool counts calls of `vfs_read`, `vfs_write`, `vfs_fsync`, `vfs_open` and `vfs_create` (with options
+//! `vfs_unlink`, `vfs_mkdir`, `vfs_rmdir`). There the kernel's own I/O counts; a vectored read does not; nor does an
+//! open, unlink or mkdir whose path leads nowhere; and most files are made without `vfs_create`.
 //!
 //! ```text
 //! $ analyze trace.bin vfsstat --interval 10s

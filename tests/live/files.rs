@@ -1,6 +1,6 @@
 //! Files: opens, reads, writes and paths as the workload, strace and /proc count them.
 
-use super::support::{CAPTURE, has, live, record, scratch, text, truth};
+use super::support::{CAPTURE, has, live, record, report, scratch, text, truth};
 use super::trace::{Row, bytes, known, number, rows, sum, told, total};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -143,6 +143,91 @@ fn strace_counts_as_many_calls_of_every_kind() {
         assert!(theirs > 0, "{calls:?} in {table}");
         assert_eq!(ours as i128, theirs, "{name} {labels:?}:\n{table}");
     }
+}
+
+/// What the columns of `vfsstat` count, in strace's words: calls, and what their line must say or must not.
+const VFS_CALLS: [(&str, &[&str]); 8] = [
+    ("reads_per_s", &["read(", "pread64(", "readv(", "preadv(", "preadv2("]),
+    ("writes_per_s", &["write(", "pwrite64(", "writev(", "pwritev(", "pwritev2("]),
+    ("fsyncs_per_s", &["fsync(", "fdatasync("]),
+    ("opens_per_s", &["open(", "openat(", "openat2(", "creat("]),
+    ("creates_per_s", &["O_EXCL"]),
+    ("unlinks_per_s", &["unlink(", "unlinkat("]),
+    ("mkdirs_per_s", &["mkdir(", "mkdirat("]),
+    ("rmdirs_per_s", &["rmdir(", "AT_REMOVEDIR"]),
+];
+
+/// How many lines of strace's are of a column; a call that says AT_REMOVEDIR removes a directory and unlinks nothing.
+fn strace_lines(log: &str, (column, words): (&str, &[&str])) -> usize {
+    let is = |line: &&str| {
+        words.iter().any(|word| line.starts_with(word) || (!word.ends_with('(') && line.contains(word)))
+    };
+    let apart = |line: &&str| column != "unlinks_per_s" || !line.contains("AT_REMOVEDIR");
+    log.lines().filter(is).filter(apart).count()
+}
+
+/// What bpftrace counts in the same run: by the tracepoints of the calls, of processes that descend from ours.
+const VFS_PROBES: &str = r#"
+tracepoint:sched:sched_process_fork /@ours[(uint64)args->parent_pid] || args->parent_pid == cpid/
+{ @ours[(uint64)args->child_pid] = 1; }
+tracepoint:syscalls:sys_exit_read, tracepoint:syscalls:sys_exit_pread64, tracepoint:syscalls:sys_exit_readv
+/@ours[tid] && comm == "truth"/ { @reads_per_s = count(); }
+tracepoint:syscalls:sys_exit_write, tracepoint:syscalls:sys_exit_pwrite64, tracepoint:syscalls:sys_exit_writev
+/@ours[tid] && comm == "truth"/ { @writes_per_s = count(); }
+tracepoint:syscalls:sys_exit_fsync, tracepoint:syscalls:sys_exit_fdatasync
+/@ours[tid] && comm == "truth"/ { @fsyncs_per_s = count(); }
+tracepoint:syscalls:sys_exit_openat /@ours[tid] && comm == "truth"/ { @opens_per_s = count(); }
+tracepoint:syscalls:sys_enter_unlink /@ours[tid] && comm == "truth"/ { @unlinks_per_s = count(); }
+tracepoint:syscalls:sys_enter_unlinkat /@ours[tid] && comm == "truth"/
+{ if (args->flag == 512) { @rmdirs_per_s = count(); } else { @unlinks_per_s = count(); } }
+tracepoint:syscalls:sys_exit_mkdir /@ours[tid] && comm == "truth"/ { @mkdirs_per_s = count(); }
+END { clear(@ours); }
+"#;
+
+/// Rates say no counts; but they are all of one span, so they are to each other as counts are.
+fn check_vfsstat(path: &Path, counts: &[(&str, f64)]) {
+    let row = &report(path, &["vfsstat", "--interval", "all", "--where", "comm = 'truth'"])[0];
+    let rate = |column: &str| row[column].as_f64().expect("a number");
+    let seconds = counts[0].1 / rate(counts[0].0);
+    for (column, count) in counts {
+        assert!((rate(column) * seconds - count).abs() < 1e-6, "{column}: {count} of {counts:?} in {row}");
+    }
+}
+
+#[test]
+fn vfsstat_adds_up_what_strace_and_bpftrace_count() {
+    if !live() || !has("strace") || !has("bpftrace") {
+        return;
+    }
+    let directory = scratch("files-vfsstat");
+    let (path, log) = (directory.join("trace.bin"), directory.join("log"));
+    let recorder = ["-q", "-g", "file,proc", "--comm", "truth", "-o"];
+    let mut capture = Command::new(CAPTURE);
+    capture.args(recorder).arg(&path).args(["--", "strace", "-o"]).arg(&log).arg(truth()).args(WORDS);
+    let output = capture.output().expect("capture runs");
+    assert!(output.status.success(), "{}", text(&output));
+    let lines = std::fs::read_to_string(log).expect("strace's lines");
+    let counts = VFS_CALLS.map(|of| (of.0, strace_lines(&lines, of) as f64));
+    assert!(counts.iter().all(|(_, count)| *count > 0.0), "{counts:?}");
+    check_vfsstat(&path, &counts);
+
+    let path = directory.join("again.bin");
+    let words = WORDS.join(" ");
+    let inner =
+        format!("{CAPTURE} {} {} -- {} {words}", recorder.join(" "), path.display(), truth().display());
+    let output = Command::new("bpftrace").args(["-q", "-e", VFS_PROBES, "-c", &inner]).output();
+    let output = output.expect("bpftrace runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", text(&output));
+    let of = |name: &str| -> f64 {
+        let line =
+            said.lines().find_map(|line| line.strip_prefix('@')?.strip_prefix(name)?.strip_prefix(": "));
+        line.and_then(|count| count.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {said}"))
+    };
+    // Whether a call made its file, only the kernel knows.
+    let counts =
+        VFS_CALLS.iter().filter(|(name, _)| *name != "creates_per_s").map(|(name, _)| (*name, of(name)));
+    check_vfsstat(&path, &counts.collect::<Vec<_>>());
 }
 
 #[test]

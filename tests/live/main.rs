@@ -36,5 +36,6 @@ mod stat;
 mod state;
 mod support;
 mod syscalls;
+mod sysstat;
 mod terminal;
 mod trace;
