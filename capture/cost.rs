@@ -20,6 +20,7 @@ pub struct Cost {
     /// Where drain threads wait when the writer is slower than they.
     queue: Arc<Gauge>,
     slice: Option<Slice>,
+    refused: bool,
     next: u64,
     between: u64,
     /// (ns, events) of the last slice that saw events.
@@ -47,6 +48,7 @@ impl Cost {
         Self {
             queue,
             slice: None,
+            refused: false,
             next: start + FIRST,
             between: BETWEEN,
             recent: None,
@@ -78,6 +80,12 @@ impl Cost {
         self.queue.waits()
     }
 
+    /// Whether the kernel did not let the run time be measured.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Whether [`Cost::tick`] has something to do, for which the counts of events must be fresh.
     #[must_use]
     pub fn is_due(&self) -> bool {
@@ -92,6 +100,7 @@ impl Cost {
             None if time >= self.next => {
                 self.slice =
                     statistics_on().map(|on| Slice { _on: on, began: time, before: run_time(), events });
+                self.refused = self.slice.is_none();
                 self.next = time + self.between;
             }
             Some(slice) if time >= slice.began + SLICE => {

@@ -51,6 +51,29 @@ fn effective() -> u64 {
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
+/// What a recording lacks for want of a capability, for its summary; `symbols`: functions are to be named.
+#[must_use]
+pub fn lacking(symbols: bool) -> Vec<&'static str> {
+    let has = |capability: u32| effective() & (1 << capability) != 0;
+    let mut lacking = Vec::new();
+    if symbols && !kernel_names_are_told() {
+        lacking.push("CAP_SYSLOG: functions of the kernel have no names");
+    }
+    if symbols && !has(CAP_SYS_PTRACE) {
+        lacking.push("CAP_SYS_PTRACE: functions of other users' processes may have no names");
+    }
+    lacking
+}
+
+/// Who may not know them reads zeros, by the kernel's own rule of capabilities and settings.
+fn kernel_names_are_told() -> bool {
+    use std::io::{BufRead as _, BufReader};
+    let Ok(file) = fs::File::open("/proc/kallsyms") else { return false };
+    let address =
+        |line: String| line.split(' ').next().is_some_and(|word| word.bytes().any(|byte| byte != b'0'));
+    BufReader::new(file).lines().take(100).flatten().any(address)
+}
+
 /// What the rest of a recording needs once all is attached.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Needs {

@@ -405,6 +405,7 @@ impl Session {
             cost: &self.cost,
             hits: self.ledger.hits(),
             span: now() - self.started,
+            lacking: super::privilege::lacking(self.stacks.is_some()),
         };
         self.progress.finish(&summary);
         match &written.error {

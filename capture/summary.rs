@@ -97,6 +97,8 @@ pub struct Summary<'a> {
     pub hits: u64,
     /// Length in ns.
     pub span: u64,
+    /// What is missing for want of a capability.
+    pub lacking: Vec<&'static str>,
 }
 
 impl Summary<'_> {
@@ -147,6 +149,9 @@ impl Summary<'_> {
         for (outcome, _) in self.outcomes.iter().filter(|(outcome, _)| outcome.got.is_none() && !outcome.off)
         {
             let _ = writeln!(text, "not attached: {}: {}", outcome.probe, outcome.reasons.join("; "));
+        }
+        for what in &self.lacking {
+            let _ = writeln!(text, "without {what}");
         }
         text
     }
@@ -201,6 +206,9 @@ impl Summary<'_> {
                 ns as f64 / 1e9,
                 ns as f64 / self.hits.max(1) as f64
             ),
+            None if self.cost.is_refused() => {
+                writeln!(text, "; probes: not estimated, which takes CAP_SYS_ADMIN")
+            }
             None => writeln!(text, "; probes: not estimated, since nothing happened while it was measured"),
         };
     }

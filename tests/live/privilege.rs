@@ -1,12 +1,16 @@
 //! With how little privilege it works, and what it says when that is too little.
 
 use super::support::{CAPTURE, Installed, has, live, scratch, text};
-use super::trace::{open, rows};
-use std::path::Path;
+use super::trace::{bytes, open, rows};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Runs `capture` as nobody with these capabilities and no others, and returns where the trace should be.
-fn with(name: &str, capabilities: &str, installed: &Installed) -> (Output, std::path::PathBuf) {
+fn with(name: &str, capabilities: &str, installed: &Installed) -> (Output, PathBuf) {
+    recorded(name, capabilities, installed, &["-g", "proc,net", "--", "/bin/true"])
+}
+
+fn recorded(name: &str, capabilities: &str, installed: &Installed, words: &[&str]) -> (Output, PathBuf) {
     let capture = installed.add(Path::new(CAPTURE), "capture");
     let path = capture.with_file_name(format!("{name}.bin"));
     let directory = capture.parent().expect("a directory");
@@ -15,14 +19,7 @@ fn with(name: &str, capabilities: &str, installed: &Installed) -> (Output, std::
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
     command.arg(format!("--inh-caps=-all{capabilities}")).arg(format!("--ambient-caps=-all{capabilities}"));
-    command.arg(&capture).arg("-o").arg(&path).args([
-        "-g",
-        "proc,net",
-        "--min-free",
-        "0B",
-        "--",
-        "/bin/true",
-    ]);
+    command.arg(&capture).arg("-o").arg(&path).args(["--min-free", "0B", "--force"]).args(words);
     (command.output().expect("setpriv runs"), path)
 }
 
@@ -58,6 +55,41 @@ fn a_capability_that_is_missing_is_named() {
         assert_eq!(output.status.code(), Some(125), "{}", text(&output));
         assert!(text(&output).contains(missing), "{}", text(&output));
         assert!(!path.exists());
+    }
+}
+
+/// Of all that add something, one after the other is left out: what is missing then is said, and that alone is missing.
+#[test]
+fn each_capability_adds_what_is_said_of_it() {
+    const ALL: [&str; 6] = ["bpf", "perfmon", "dac_read_search", "sys_admin", "sys_ptrace", "syslog"];
+    if !live() || !has("setpriv") {
+        return;
+    }
+    let restricted = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").expect("procfs");
+    let installed = Installed::new("privilege-each");
+    // The command works in the kernel, and long enough for a slice of the estimate.
+    let copy = ["timeout", "1", "dd", "if=/dev/zero", "of=/dev/null", "bs=64k"];
+    let words = [&["-g", "proc,net,cpu,syscalls", "-F", "199", "--"], &copy[..]].concat();
+    for (missing, said) in [
+        ("nothing", ""),
+        ("dac_read_search", "not attached: descendants"),
+        ("sys_admin", "not estimated, which takes CAP_SYS_ADMIN"),
+        ("sys_ptrace", "without CAP_SYS_PTRACE"),
+        ("syslog", "without CAP_SYSLOG"),
+    ] {
+        let given = ALL.iter().filter(|one| **one != missing).map(|one| format!(",+{one}"));
+        let (output, path) = recorded(missing, &given.collect::<String>(), &installed, &words);
+        let text = text(&output);
+        assert!(path.exists() && text.contains("events captured"), "without {missing}: {text}");
+        // Where the kernel tells its addresses to everybody, nothing is missing.
+        let told = missing == "syslog" && restricted.trim().parse::<i32>().is_ok_and(|level| level <= 1);
+        for words in ["not attached: descendants", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_SYSLOG"] {
+            assert_eq!(text.contains(words), said.contains(words) && !told, "without {missing}: {text}");
+        }
+        let kernel =
+            |name: &[u8]| name == b"read_zero" || name.starts_with(b"ksys_") || name.starts_with(b"vfs_");
+        let named = rows(&path, "symbol").iter().any(|row| kernel(bytes(row, "function")));
+        assert_eq!(named, missing != "syslog" || told, "without {missing}: names of the kernel's functions");
     }
 }
 
