@@ -39,3 +39,4 @@ mod syscalls;
 mod sysstat;
 mod terminal;
 mod trace;
+mod triggers;
