@@ -62,7 +62,7 @@
 
 /* Set before load; the verifier then drops the branches that a filter not in use would take. */
 const volatile __u8 table_number[1024] = {};  /* BTF id of the struct -> number of its table + 1 */
-const volatile __u32 ring_mask = 0;           /* rings are a power of two, chosen by processor */
+const volatile __u8 ring_of[4096] = {};       /* processor -> its ring; neighbours share where there are few */
 const volatile __u32 ring_first = 0;          /* families that sample have a set of rings of their own */
 const volatile __u64 wake_mask = 0xfffff;     /* a forced wakeup each time this many bytes went in */
 const volatile __u32 self_tgid = 0;           /* the recorder does not record itself */
@@ -258,7 +258,7 @@ struct header {
 
 static __always_inline void *this_ring(void)
 {
-	__u32 index = ring_first + (bpf_get_smp_processor_id() & ring_mask);
+	__u32 index = ring_first + ring_of[bpf_get_smp_processor_id() & (sizeof(ring_of) - 1)];
 
 	return bpf_map_lookup_elem(&rings, &index);
 }

@@ -77,7 +77,7 @@ pub(super) fn load(
 /// What every object is told; those that sample have rings of their own.
 fn common_knobs(filter: &Filter, rings: &Rings, sampling: bool) -> Knobs {
     let mut knobs = filter.knobs.clone();
-    knobs.insert("ring_mask", (rings.count - 1).to_ne_bytes().to_vec());
+    knobs.insert("ring_of", rings.of_each.clone());
     let first = if sampling { rings.count } else { 0 };
     knobs.insert("ring_first", first.to_ne_bytes().to_vec());
     knobs.insert("wake_mask", u64::from(rings.size_of(first) / 4 - 1).to_ne_bytes().to_vec());

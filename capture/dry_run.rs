@@ -148,10 +148,10 @@ impl Counted {
 
     /// Whether they are large enough: identity goes through them too.
     fn rings(&self, rings: &Rings, size: &dyn Fn(usize) -> u64) -> String {
-        let mut filling: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut filling: BTreeMap<u8, u64> = BTreeMap::new();
         for (&(cpu, table), &stored) in &self.processors {
-            *filling.entry(cpu % u16::try_from(rings.count).unwrap_or(u16::MAX)).or_default() +=
-                stored * size(table);
+            let ring = rings.of_each[usize::from(cpu) % rings.of_each.len()];
+            *filling.entry(ring).or_default() += stored * size(table);
         }
         let total = u64::from(rings.size) * u64::from(rings.count) / 1024;
         let busiest = filling.values().max().copied().unwrap_or(0) as f64 / self.seconds;

@@ -60,4 +60,5 @@ pub mod stacks;
 pub mod summary;
 pub mod system;
 pub mod target;
+pub mod topology;
 pub mod trigger;

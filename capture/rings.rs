@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::recorder::Message;
 use super::source::{EventSource, Ring};
 use super::stacks::Stacks;
+use super::topology::ring_of_each;
 use anyhow::{Context as _, Result};
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -25,8 +26,10 @@ const IDLE_POLL: Duration = Duration::from_millis(400);
 
 /// How many rings there are and how large each is.
 pub struct Rings {
-    /// A power of two.
+    /// Without those for samples.
     pub count: u32,
+    /// Which one each processor writes to.
+    pub of_each: Vec<u8>,
     /// Bytes of each, a power of two.
     pub size: u32,
     /// As many again, for programs that sample.
@@ -43,7 +46,7 @@ pub struct Rings {
 const SAMPLING_SIZE: u32 = 256 << 10;
 
 impl Rings {
-    /// One per processor, up to 64; both numbers are powers of two, as the kernel wants them.
+    /// One per processor, up to 64, which neighbours share then. A size is a power of two, as the kernel wants it.
     #[must_use]
     pub fn plan(budget: &Budget, sampling: bool) -> Self {
         let count = u32::try_from(possible_cpus()).unwrap_or(1).next_power_of_two().min(64);
@@ -51,6 +54,7 @@ impl Rings {
         let room = budget.filling / if sampling { 2 * count } else { count } as usize;
         Self {
             count,
+            of_each: ring_of_each(count),
             size: 1 << size.ilog2(),
             sampling,
             made: Vec::new(),
