@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Ids mean something in one recording only, so each is answered by itself, and the rows stand side by side
-//! in one table, told apart by `host` (by `file` where hosts are the same, or where `--by` names it). Sorting,
-//! cutting and `--having` are then for the whole. Times are wall clock time by each recording's own clock rows, so
+//! in one table, told apart by `host`; by `file` where hosts are the same, or where `--by` names it; by both where
+//! `--by host` does not tell all apart. Sorting, cutting and `--having` are then for the whole. `--where` can name both as
+//! well; a recording of which such a condition leaves nothing has no rows, not even empty intervals. Times are wall clock time by each recording's own clock rows, so
 //! that intervals of different hosts are the same intervals; offsets (`--from 10s`) count from the earliest start.
 
 use super::answer::{Answer, Body, Page};
@@ -35,12 +36,19 @@ enum Label {
 
 impl Label {
     /// As `--by` asks, else by host where that tells them apart.
-    fn choose(traces: &[Trace], by: &[&str]) -> Self {
+    fn choose(traces: &[Trace], by: &[&str]) -> &'static [Self] {
         let hosts: HashSet<&str> = traces.iter().map(|trace| trace.reader.host.hostname.as_str()).collect();
+        let distinct = hosts.len() == traces.len();
         match (by.contains(&"host"), by.contains(&"file")) {
-            (true, false) => Self::Host,
-            (false, false) if hosts.len() == traces.len() => Self::Host,
-            _ => Self::File,
+            (asked, false) if asked || distinct => {
+                if distinct {
+                    &[Self::Host]
+                } else {
+                    &[Self::Host, Self::File]
+                }
+            }
+            (true, _) => &[Self::Host, Self::File],
+            (false, _) => &[Self::File],
         }
     }
 
@@ -70,18 +78,14 @@ pub(crate) fn answer(
     if call.options.compat {
         return Err(Failure::usage("--compat prints one trace at a time").into());
     }
-    let Side { label, each } = Side::new(traces, call);
+    let side = Side::new(traces, call);
     let base = base(traces);
     let window = run::window(union(traces, base), &base.clock, Some(report), call)?;
-    let (mut all, mut losses, mut failure) = (None, Losses::default(), None);
+    let (mut found, mut failure) = (Vec::new(), None);
     for trace in traces {
-        let name = label.of(trace);
-        match one(trace, report, &each, translate(window, base, trace)) {
-            Ok((answer, lost)) => {
-                losses.add(name, lost);
-                all =
-                    Some(beside(all, answer, label, trace, call.options.format()).context(name.to_owned())?);
-            }
+        let name = side.name(trace);
+        match one(trace, report, &side.each, translate(window, base, trace)) {
+            Ok(one) => found.push((trace, one)),
             Err(error)
                 if error.downcast_ref().is_some_and(|why: &Failure| why.exit == Exit::CannotAnswer) =>
             {
@@ -90,6 +94,15 @@ pub(crate) fn answer(
             }
             Err(error) => return Err(error),
         }
+    }
+    if found.iter().any(|(_, one)| one.is_meant) {
+        found.retain(|(_, one)| one.is_meant);
+    }
+    let (mut all, mut losses) = (None, Losses::default());
+    for (trace, one) in found {
+        let name = side.name(trace);
+        losses.add(name, one.losses);
+        all = Some(side.add(all, one.answer, trace).context(name.to_owned())?);
     }
     let Some(mut answer) = all else {
         return Err(failure.unwrap_or_else(|| Failure::usage("no trace is named").into()));
@@ -104,7 +117,8 @@ pub(crate) fn answer(
 
 /// How recordings stand side by side.
 pub(crate) struct Side {
-    label: Label,
+    /// The last of them tells any two apart.
+    labels: &'static [Label],
     /// What is asked of each of them.
     pub each: Call,
 }
@@ -117,39 +131,42 @@ impl Side {
         let rest: Vec<&str> = by.iter().copied().filter(|&word| word != "host" && word != "file").collect();
         each.options.by =
             each.options.by.map(|_| if rest.is_empty() { "none".into() } else { rest.join(",") });
-        Self { label: Label::choose(traces, &by), each }
+        Self { labels: Label::choose(traces, &by), each }
     }
 
     /// What tells a recording apart.
     pub fn name<'t>(&self, trace: &'t Trace) -> &'t str {
-        self.label.of(trace)
+        self.labels.last().map_or("", |label| label.of(trace))
     }
 
     /// Adds the answer of a recording to those of the ones before.
     pub fn add(&self, all: Option<Answer>, more: Answer, trace: &Trace) -> Result<Answer> {
-        beside(all, more, self.label, trace, self.each.options.format())
+        beside(all, more, self, trace)
     }
 }
 
-/// A report on one of them, not yet sorted or cut.
-fn one(trace: &Trace, report: &Report, call: &Call, window: Window) -> Result<(Answer, Losses)> {
+/// What a report says of one of them, not yet sorted or cut.
+struct One {
+    answer: Answer,
+    losses: Losses,
+    /// `--where` does not name other recordings than this.
+    is_meant: bool,
+}
+
+fn one(trace: &Trace, report: &Report, call: &Call, window: Window) -> Result<One> {
     let context = Context::new(trace, report, call, window)?;
     let answer = run::unshaped(&context)?;
     let losses = trace.ledger().losses(trace, window, &context.tables());
-    Ok((answer, losses))
+    Ok(One { answer, losses, is_meant: context.is_meant()? })
 }
 
 /// Adds the rows of an answer under the name of its recording.
-fn beside(
-    all: Option<Answer>,
-    mut more: Answer,
-    label: Label,
-    trace: &Trace,
-    format: Format,
-) -> Result<Answer> {
-    let name = label.of(trace);
-    more.table = more.table.map(|table| labelled(table, label.name(), name)).transpose()?;
-    if format != Format::Table {
+fn beside(all: Option<Answer>, mut more: Answer, side: &Side, trace: &Trace) -> Result<Answer> {
+    let name = side.name(trace);
+    for label in side.labels.iter().rev() {
+        more.table = more.table.map(|table| labelled(table, label.name(), label.of(trace))).transpose()?;
+    }
+    if side.each.options.format() != Format::Table {
         // Programs know a section by its name, and there would be one of each recording.
         more.sections.retain(|section| matches!(section.body, Body::Table(_)) && section.name.is_empty());
     }
@@ -236,6 +253,44 @@ mod tests {
         assert!(top.contains("web,false,200") && top.lines().count() == 2, "{top}");
         let (_, pages, _) = folder.run("a.bin b.bin info");
         assert_eq!(pages.matches("kernel").count(), 2);
+    }
+
+    #[test]
+    fn a_condition_can_name_recordings() {
+        let folder = Folder::new();
+        let mut lossy = tape("db", 100);
+        lossy.ledger(0, 100, 5);
+        folder.put("a.bin", &tape("web", 200).bytes()).put("b.bin", &lossy.bytes());
+        let hosts = |words: &str, condition: &str| {
+            let line = format!("{words} --format csv --where {}", condition.replace(' ', "~"));
+            let (exit, out, messages) = folder.run(&line);
+            let rows: Vec<String> = out.lines().skip(1).map(str::to_owned).collect();
+            (exit, rows, messages)
+        };
+        let (exit, rows, messages) = hosts("a.bin b.bin tcpsend", "host = 'web'");
+        assert_eq!((exit, rows.len(), messages.as_str()), (0, 3, ""), "what db lost is of no interest");
+        assert!(rows.iter().all(|row| row.contains(",web,false,")), "{rows:?}");
+        let (exit, rows, messages) =
+            hosts("a.bin b.bin tcpsend --interval all", "file LIKE '%b.bin' AND pid = 70");
+        assert!(exit == 3 && rows.len() == 1 && rows[0].starts_with("db,true,100,"), "{rows:?}{messages}");
+        let (_, rows, _) = hosts("a.bin b.bin tcpsend --interval all", "host = 'web' OR pid = 70");
+        assert_eq!(rows.len(), 2, "all of both: {rows:?}");
+        let (_, rows, _) = hosts("a.bin b.bin events --table sock_send", "host = 'web'");
+        assert!(rows.len() == 200 && rows.iter().all(|row| row.contains(",web,")), "{}", rows.len());
+        let (_, rows, _) = hosts("a.bin b.bin tcpsend --interval all", "host = 'elsewhere'");
+        assert!(rows.len() == 2 && rows.iter().all(|row| row.contains(",0,")), "nobody is that: {rows:?}");
+        let (exit, rows, _) = hosts("a.bin tcpsend --interval all", "host = 'web'");
+        assert!(exit == 0 && rows[0].starts_with("false,200,"), "one alone has a name, too: {rows:?}");
+    }
+
+    #[test]
+    fn recordings_of_one_host_keep_their_files() {
+        let folder = Folder::new();
+        folder.put("a.bin", &tape("web", 5).bytes()).put("b.bin", &tape("web", 7).bytes());
+        let (_, out, _) = folder.run("a.bin b.bin tcpsend --interval all --by host --format csv");
+        let rows: Vec<&str> = out.lines().collect();
+        assert!(rows[0].starts_with("host,file,lower_bound,calls") && rows.len() == 3, "{out}");
+        assert!(rows[1].contains("b.bin,false,7,") && rows[2].contains("a.bin,false,5,"), "{out}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::strip::Numbers;
 use super::trace::Trace;
 use crate::schema::ColumnType;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Something that can be added up. Merging must be associative.
 pub(crate) trait Merge: Default + Send {
@@ -176,6 +177,7 @@ impl<'a> Grouping<'a> {
         let input = &self.by[at];
         match &input.source {
             _ if id == UNKNOWN => Value::Null,
+            Source::Recording(name) => Value::Text(Arc::clone(name)),
             Source::Via { link, column } => {
                 let row = if link.is_fixed() { link.find_id(id, 0) } else { Some(id as u32) };
                 match row.map_or(Value::Null, |row| link.identity.value(self.trace, *column, row)) {

@@ -58,6 +58,8 @@ enum Id {
     Whole(usize, i64),
     Text(usize),
     Row(Link),
+    /// The recording's name: all rows have it.
+    Same,
 }
 
 /// Texts in events, numbered as they are met; the numbers do not outlive the fold.
@@ -112,7 +114,7 @@ impl Ids {
     /// The scan with the columns that keys are made of.
     pub fn scan<'s>(&self, scan: &Scan<'s>) -> Scan<'s> {
         let time = scan.def.time().filter(|_| self.list.iter().any(|id| matches!(id, Id::Row(_))));
-        scan.clone().binned(&self.bins).with(self.list.iter().map(Id::column).chain(time))
+        scan.clone().binned(&self.bins).with(self.list.iter().filter_map(Id::column).chain(time))
     }
 
     /// The key of a row whose moment was decoded.
@@ -183,6 +185,7 @@ impl Ids {
                 self.texts.lock().unwrap_or_else(PoisonError::into_inner).number(rows.bytes(*column, row))
             }
             Id::Row(link) => link.find(rows, row).map_or(UNKNOWN, u64::from),
+            Id::Same => 0,
         }
     }
 
@@ -198,16 +201,18 @@ impl Id {
         match &input.source {
             Source::Via { link, .. } if link.is_fixed() => Self::Number(link.key),
             Source::Via { link, .. } => Self::Row(link.clone()),
+            Source::Recording(_) => Self::Same,
             Source::Own(column) if input.is_bytes() => Self::Text(*column),
             Source::Own(column) if input.divisor.is_some() => Self::Whole(*column, input.whole()),
             Source::Own(column) => Self::Number(*column),
         }
     }
 
-    fn column(&self) -> usize {
+    fn column(&self) -> Option<usize> {
         match self {
-            Self::Number(column) | Self::Whole(column, _) | Self::Text(column) => *column,
-            Self::Row(link) => link.key,
+            Self::Number(column) | Self::Whole(column, _) | Self::Text(column) => Some(*column),
+            Self::Row(link) => Some(link.key),
+            Self::Same => None,
         }
     }
 
@@ -216,6 +221,7 @@ impl Id {
             (Self::Number(a), Self::Number(b)) | (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Whole(a, unit), Self::Whole(b, other)) => (a, unit) == (b, other),
             (Self::Row(a), Self::Row(b)) => a.same(b),
+            (Self::Same, Self::Same) => true,
             _ => false,
         }
     }

@@ -8,6 +8,10 @@
 //! state in interrupt context do not, the plain names `comm` and `pid` are the owner's. A column in
 //! nanoseconds can be asked for in other units: `latency_us`, `latency_ms`; `--by` groups by whole ones.
 //!
+//! `host` and `file` are the recording's own, the same for all its events: what tells recordings apart that are
+//! answered side by side ([`super::beside`]). Only a text of the event's hides them (the `host` that a lookup of names
+//! asks for, the `file` that was executed); an id of that name has the table in front (`file_io_file`).
+//!
 //! An identity table is read when one of its columns is first named: most questions name none or one.
 
 use super::error::{Failure, nearest};
@@ -42,6 +46,8 @@ pub(crate) struct Input {
 pub(crate) enum Source {
     /// The event itself: position.
     Own(usize),
+    /// The recording: what it is called.
+    Recording(Arc<str>),
     /// An identity row that the event refers to.
     Via {
         /// How to find the row.
@@ -149,6 +155,9 @@ impl Through {
     }
 }
 
+/// What names a recording.
+pub(crate) const RECORDING: [&str; 2] = ["host", "file"];
+
 /// Everything that can be named for a table.
 pub(crate) struct Inputs<'a> {
     trace: &'a Trace,
@@ -173,7 +182,12 @@ impl<'a> Inputs<'a> {
     pub fn of(trace: &'a Trace, def: &TableDef) -> Self {
         let mut inputs = Self { trace, table: def.name.clone(), list: Vec::new() };
         let own = (0..def.columns.len()).filter(|&column| Some(column) != def.time());
-        own.for_each(|column| inputs.add(def, column, "", &Source::Own(column)));
+        for column in own {
+            let taken = !Rows::is_text(def, column) && RECORDING.contains(&def.columns[column].name.as_str());
+            let prefix = if taken { format!("{}_", def.name) } else { String::new() };
+            inputs.add(def, column, &prefix, &Source::Own(column));
+        }
+        inputs.name_recording();
         let refers = |null: bool| {
             let to = move |&key: &usize| def.columns[key].null.is_some() == null;
             (0..def.columns.len()).filter(to)
@@ -188,6 +202,26 @@ impl<'a> Inputs<'a> {
             inputs.refer(def, key);
         }
         inputs
+    }
+
+    /// What is the same for all events.
+    fn name_recording(&mut self) {
+        let names = [self.trace.reader.host.hostname.as_str(), self.trace.name.as_str()];
+        let docs = ["machine of the recording", "name of the trace"];
+        for ((column, name), doc) in RECORDING.into_iter().zip(names).zip(docs) {
+            if self.list.iter().any(|input| input.name == column) {
+                continue;
+            }
+            self.list.push(Input {
+                name: column.to_owned(),
+                unit: String::new(),
+                def: ColumnDef { doc: doc.to_owned(), ..ColumnDef::new(column, ColumnType::Text) },
+                source: Source::Recording(name.into()),
+                text: true,
+                divisor: None,
+                spelling: false,
+            });
+        }
     }
 
     /// What column `key` refers to. A second column with ids of the same table gives its own name to what it refers
@@ -315,6 +349,7 @@ impl Input {
     pub fn needs(&self, def: &TableDef) -> Vec<usize> {
         match &self.source {
             Source::Own(column) => vec![*column],
+            Source::Recording(_) => Vec::new(),
             Source::Via { link, .. } => std::iter::once(link.key).chain(def.time()).collect(),
         }
     }
@@ -328,6 +363,7 @@ impl Input {
     pub fn number(&self, rows: &Rows, row: usize) -> Option<i64> {
         match &self.source {
             Source::Own(column) => rows.get(*column, row),
+            Source::Recording(_) => None,
             Source::Via { link, column } => link.identity.get(*column, link.find(rows, row)?),
         }
     }
@@ -336,6 +372,7 @@ impl Input {
     pub fn value(&self, trace: &Trace, rows: &Rows, row: usize) -> Value {
         match &self.source {
             Source::Own(column) => rows.value(trace.labels(), *column, row),
+            Source::Recording(name) => Value::Text(Arc::clone(name)),
             Source::Via { link, column } => {
                 let found = link.find(rows, row);
                 found.map_or(Value::Null, |found| link.identity.value(trace, *column, found))

@@ -138,7 +138,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
                 let divisor = input.divisor.unwrap_or(1.0);
                 From::Float(Arc::new(move |rows, row| Some(input.number(rows, row)? as f64 / divisor)))
             }
-            Source::Own(_) => From::Own(Box::new(input)),
+            Source::Own(_) | Source::Recording(_) => From::Own(Box::new(input)),
             Source::Via { link, column } => {
                 let known = self.links.iter().position(|known| known.same(link));
                 let at = known.unwrap_or(self.links.len());

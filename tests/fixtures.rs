@@ -377,6 +377,45 @@ fn a_copy_says_what_its_source_says_in_every_report() {
     std::fs::remove_dir_all(&folder).expect("a folder of ours");
 }
 
+/// Side by side, each of two fixtures says what it says alone, and a condition can name one of them.
+#[test]
+fn of_two_recordings_each_says_what_it_says_alone() {
+    let path = |name: &str| fixture(name).to_str().expect("UTF-8").to_owned();
+    let rows = |trace: &str, words: &[&str]| {
+        let whole = ["--interval", "all", "--top", "1000000", "--format", "json"];
+        let (_, out, messages) = analyze(&fixture(trace), &[words, &whole].concat());
+        let said: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{words:?}: {messages}"));
+        let mut rows: Vec<String> =
+            said["rows"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let tcp = &["tcpsend", "tcptop", "flows", "tcplife", "tcplat", "tcpconnlat", "exitsnoop"][..];
+    let sched = &["cpudist", "runqlat", "runqslower"][..];
+    for (first, second, reports) in [("redis", "nginx", tcp), ("naps", "storm", sched)] {
+        let (other, only) = (path(second), format!("file = '{}'", path(second)));
+        for report in reports {
+            let both = rows(first, &[&other, report, "--by", "file"]);
+            let [one, two] = [first, second].map(|trace| rows(trace, &[report, "--by", "file"]));
+            assert!(!two.is_empty(), "{report} of {second}");
+            let mut each = [one, two.clone()].concat();
+            each.sort_unstable();
+            assert_eq!(both, each, "{report}");
+            assert_eq!(rows(first, &[&other, report, "--by", "file", "--where", &only]), two, "{report}");
+        }
+    }
+    // Events with files of their own, too.
+    let only = format!("file = '{}'", path("files"));
+    for report in ["filetop", "opensnoop", "vfsstat", "statsnoop"] {
+        assert_eq!(rows("files", &[report, "--where", &only]), rows("files", &[report]), "{report}");
+        assert_ne!(
+            rows("files", &[report, "--where", "file = 'another'"]),
+            rows("files", &[report]),
+            "{report}"
+        );
+    }
+}
+
 /// Cut in two, merged and compressed anew, every fixture still says what it said.
 #[test]
 fn what_is_cut_and_merged_again_answers_the_same() {
