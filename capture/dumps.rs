@@ -53,6 +53,12 @@ impl Dumps {
         self.next.as_ref().map(|next| next.due)
     }
 
+    /// Whether it is.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.due().is_some_and(|due| Instant::now() >= due)
+    }
+
     /// The dump to make now, if any; `all`: also one that is not due yet.
     pub fn take(&mut self, all: bool) -> Option<Next> {
         let next = self.next.take_if(|next| all || Instant::now() >= next.due)?;

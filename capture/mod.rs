@@ -5,7 +5,7 @@
 //! into columns; [`recorder`] gives them, and the [`identity`] of what they refer to, to
 //! [`crate::schema::TraceWriter`]. [`session`] starts and ends all this; [`plan`], [`probes`] and
 //! [`family`] decide what is attached and how; [`ledger`] closes the books. [`stacks`] numbers the stacks of records, with what [`mappings`] knows of address spaces;
-//! [`function_names`] names them at the end.
+//! [`function_names`] names them at the end, [`naming`] for a dump before that.
 
 pub mod aggregate;
 pub mod args;
@@ -37,6 +37,7 @@ pub mod mappings;
 pub mod medium;
 pub mod named;
 pub mod names;
+pub mod naming;
 pub mod output;
 pub mod perf_event;
 pub mod perf_ring;

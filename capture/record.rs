@@ -86,7 +86,7 @@ impl Own {
             Self::Stack => ("a list of frames, innermost first", STACK),
             Self::Frame => ("a place in code, in a file or in the kernel", FRAME),
             Self::Mapping => ("what a process had mapped as code, as first seen", MAPPING),
-            Self::Symbol => ("functions of frames, as known when the recording ended", SYMBOL),
+            Self::Symbol => ("functions of frames, as known when the recording ended or was dumped", SYMBOL),
             Self::Load => ("load average and memory of the host", LOAD),
             Self::CpuTime => {
                 ("what a processor has spent its time on since the host started, at each interval", CPU_TIME)

@@ -12,6 +12,7 @@ use super::host::now;
 use super::identity::Identity;
 use super::layout::Layout;
 use super::medium::{Border, Dumped, Medium, Progress};
+use super::naming::Naming;
 use super::record::{Own, Row};
 use super::trigger::Condition;
 use crate::schema::{Batch, Kind, Role};
@@ -27,6 +28,8 @@ const QUEUE: usize = 256;
 const EPOCH_FRAMES: usize = 16;
 /// Names of what the rows refer to follow them after at most this time.
 const IDENTITY_AGE: Duration = Duration::from_millis(500);
+/// Names that a dump waits for are asked after so often.
+const NAMES_LATER: Duration = Duration::from_millis(20);
 
 /// Below a bound on the size by this much, no further event is written: room for the end of the file.
 const ROOM_AT_END: u64 = 5 << 18;
@@ -65,6 +68,8 @@ pub struct Rules {
     pub conditions: Vec<Condition>,
     /// … and when.
     pub dumps: Option<Dumps>,
+    /// … with which names of functions.
+    pub naming: Option<Naming>,
 }
 
 /// What became of the file.
@@ -156,8 +161,7 @@ impl Work {
     fn run(mut self, from: &Receiver<Message>) -> Written {
         let mut reason = "the recorder went away".to_owned();
         loop {
-            let dump = self.rules.dumps.as_ref().and_then(Dumps::due);
-            let due = dump.map_or(self.identity_due, |due| due.min(self.identity_due));
+            let due = self.next_deed();
             match from.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Message::Sealed(sealed, _permit)) => self.take(sealed),
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
@@ -177,6 +181,14 @@ impl Work {
             }
         }
         self.finish(&reason)
+    }
+
+    fn next_deed(&self) -> Instant {
+        if self.rules.naming.as_ref().is_some_and(Naming::is_busy) {
+            return Instant::now() + NAMES_LATER;
+        }
+        let dump = self.rules.dumps.as_ref().and_then(Dumps::due);
+        dump.map_or(self.identity_due, |due| due.min(self.identity_due))
     }
 
     fn take(&mut self, sealed: Sealed) {
@@ -213,8 +225,17 @@ impl Work {
         }
     }
 
+    /// Makes the dump that is due; `all`: at the end, when all names that there are have been written.
     fn dump(&mut self, all: bool) {
+        let due = self.rules.dumps.as_ref().is_some_and(Dumps::is_due);
+        if !all && (!due || self.rules.naming.as_mut().is_some_and(Naming::goes_on)) {
+            return;
+        }
         let Some(next) = self.rules.dumps.as_mut().and_then(|dumps| dumps.take(all)) else { return };
+        let names = self.rules.naming.as_mut().map_or_else(Vec::new, Naming::take);
+        if !all && !names.is_empty() {
+            self.write_rows(Own::Symbol, &names);
+        }
         self.close_epoch();
         let Some(medium) = &mut self.medium else { return };
         let waiting = next.waiting.clone();

@@ -15,6 +15,7 @@ use super::governor::{Governor, Reading};
 use super::host::{clock, describe, now};
 use super::ledger::{self, Ledger};
 use super::named::probe::Named;
+use super::naming::Naming;
 use super::place;
 use super::plan::{FamilyPlan, Plan};
 use super::privilege::{Needs, reduce};
@@ -148,10 +149,12 @@ impl Session {
         }
         let tables = layouts.iter().map(|layout| layout.def.clone()).collect();
         let medium = target.medium(args, host_of(args, filter), tables)?;
-        let recorder = Recorder::start(medium, &layouts, rules(args, &mut triggers))?;
+        let stacks = Stacks::new(&layouts);
+        let nameable = stacks.clone().filter(|_| !args.no_symbols);
+        let rules = Rules { naming: nameable.clone().map(Naming::new), ..rules(args, &mut triggers) };
+        let recorder = Recorder::start(medium, &layouts, rules)?;
         let control = control(args, &recorder)?;
         let draining = Arc::new(AtomicBool::new(true));
-        let stacks = Stacks::new(&layouts);
         let drains = rings.drain(&layouts, stacks.as_ref(), &recorder.to, &draining, args.stall)?;
         for family in &families {
             family.run_iterators(Moment::Start)?;
@@ -173,7 +176,7 @@ impl Session {
             recorder: Some(recorder),
             drains,
             draining,
-            stacks: stacks.filter(|_| !args.no_symbols),
+            stacks: nameable,
             ledger,
             aggregates,
             ticks: Ticks::every(args.stat_interval),
@@ -423,6 +426,7 @@ impl Session {
 
 fn rules(args: &Args, triggers: &mut Triggers) -> Rules {
     Rules {
+        naming: None,
         max_size: args.max_size,
         conditions: std::mem::take(&mut triggers.conditions),
         dumps: args.flight.map(|_| Dumps::new(args.post, args.cool_down)),

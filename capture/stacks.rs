@@ -32,7 +32,7 @@ pub struct Frame {
 }
 
 /// Everything that stacks were made of, for looking names up.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Places {
     /// Number of the first is 1.
     pub frames: Vec<Frame>,
@@ -101,6 +101,11 @@ impl Stacks {
         let Some(owner) = words.next() else { return 0 };
         let cut = stack.len() / 8 > FRAMES || owner & CUT != 0;
         self.lock().number(ts, (owner as u32, cut), words, define)
+    }
+
+    /// What all stacks were made of so far.
+    pub fn places(&self) -> Places {
+        self.lock().places.clone()
     }
 
     /// What all stacks were made of.

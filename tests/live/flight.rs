@@ -2,7 +2,8 @@
 
 use super::bounds::{check_books, set_of};
 use super::support::{CAPTURE, Installed, live, patiently, scratch, signal, text, truth, wait_for};
-use super::trace::{number, open, rows};
+use super::trace::{bytes, number, open, rows};
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -188,4 +189,30 @@ fn armed_and_idle_it_costs_next_to_nothing() {
         assert!(ticks <= 10, "{ticks} ticks of 10 ms in 10 s");
         flight.end();
     });
+}
+
+/// Names of functions are looked up for each dump, and not only when the recording ends.
+#[test]
+fn each_dump_names_the_functions_of_its_stacks() {
+    if !live() {
+        return;
+    }
+    let options = ["-g", "cpu", "-F", "499", "--flight", "30s", "--post", "0s"];
+    let script = "exec $TRUTH storm --count 100000000 --ms 1 >/dev/null";
+    let flight = Flight::start("flight-names", &options, script);
+    for at in 0..2 {
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(dump(&flight.path).status.success());
+        let file = &set_of(&flight.path)[at];
+        let symbols = rows(file, "symbol");
+        let has = |column: &str, part: &str| {
+            symbols.iter().any(|row| String::from_utf8_lossy(bytes(row, column)).contains(part))
+        };
+        assert!(has("function", "pipe_"), "the kernel's, dump {at}: {symbols:?}");
+        assert!(has("file", "storm.rs"), "the workload's, dump {at}: {symbols:?}");
+        let keys: BTreeSet<_> =
+            symbols.iter().map(|row| (number(row, "frame"), number(row, "level"))).collect();
+        assert_eq!(keys.len(), symbols.len(), "each is there once");
+    }
+    flight.end();
 }
