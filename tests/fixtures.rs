@@ -108,6 +108,8 @@ const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
             &["runqlat", "--by", "comm,tid"],
             &["cpudist", "--by", "comm"],
             &["runqslower", "--min", "1ms", "--top", "5"],
+            &["migrations"],
+            &["migrations", "--by", "tid,comm,from,to"],
         ],
     ),
     (
@@ -143,6 +145,10 @@ const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
             &["pidstat", "-r"],
             &["pidstat", "-w"],
             &["pidstat", "-v"],
+            &["iostat"],
+            &["iostat", "--interval", "1s"],
+            &["mpstat"],
+            &["mpstat", "-P", "ALL", "--interval", "1s"],
         ],
     ),
     (
