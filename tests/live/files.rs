@@ -157,7 +157,7 @@ const VFS_CALLS: [(&str, &[&str]); 8] = [
     ("rmdirs_per_s", &["rmdir(", "AT_REMOVEDIR"]),
 ];
 
-/// How many lines of strace's are of a column; a call that says AT_REMOVEDIR removes a directory and unlinks nothing.
+/// How many lines of strace's are of a column; a call that says `AT_REMOVEDIR` removes a directory and unlinks nothing.
 fn strace_lines(log: &str, (column, words): (&str, &[&str])) -> usize {
     let is = |line: &&str| {
         words.iter().any(|word| line.starts_with(word) || (!word.ends_with('(') && line.contains(word)))

@@ -1,7 +1,8 @@
 //! The scheduler's figures, against the kernel's own accounts of a storm of ours.
 
-use super::support::{CAPTURE, Installed, aloud, live, patiently, record, report, scratch};
+use super::support::{CAPTURE, Installed, aloud, has, live, patiently, record, report, scratch, text, truth};
 use super::trace::{Row, by_time, bytes, known, mentions, number, open, rows, told, total};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -204,4 +205,75 @@ fn an_interrupt_wakes_in_its_own_name() {
         let wakers = report(&path, &["wakeuptime", "--by", "waker_comm", "--top", "100"]);
         assert!(wakers.iter().any(|row| row["waker_comm"] == "[irq]"), "{wakers:?}");
     });
+}
+
+/// Every switch of our threads, and of those that end a sleep of more than half a nap.
+const SWITCHES: &str = r#"
+tracepoint:sched:sched_process_fork /@ours[(uint64)args->parent_pid] || args->parent_pid == cpid/
+{ @ours[(uint64)args->child_pid] = 1; }
+tracepoint:sched:sched_switch
+{
+  if (@ours[(uint64)args->prev_pid]) {
+    @left[args->prev_pid] = count();
+    @since[args->prev_pid] = args->prev_state ? nsecs : 0;
+  }
+  if (@ours[(uint64)args->next_pid]) {
+    @came[args->next_pid] = count();
+    if (@since[args->next_pid] && nsecs - @since[args->next_pid] > 10000000) { @naps[args->next_pid] = count(); }
+  }
+}
+END { clear(@ours); clear(@since); }
+"#;
+
+/// Whether bpftrace, on the same tracepoint in the same run, counts what we record of each thread: how often it left and
+/// came, which must be right, and its long sleeps, which a delay between the two readings of the clock may shift.
+fn agrees_with_bpftrace() -> bool {
+    let directory = scratch("sched-bpftrace");
+    let (path, account) = (directory.join("trace.bin"), directory.join("truth.json"));
+    let inner = format!(
+        "{CAPTURE} -q -g sched,proc -o {} -- {} storm --count 500 --ms 20 --output {}",
+        path.display(),
+        truth().display(),
+        account.display()
+    );
+    let output = Command::new("bpftrace").args(["-q", "-e", SWITCHES, "-c", &inner]).output();
+    let output = output.expect("bpftrace runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", text(&output));
+    let counted = |map: &str, tid: i128| -> i128 {
+        let line = said.lines().find_map(|line| line.strip_prefix(&format!("@{map}[{tid}]: ")));
+        line.map_or(0, |count| count.trim().parse().expect("a count"))
+    };
+    let account = std::fs::read(account).expect("an account");
+    let account: Value = serde_json::from_slice(&account).expect("JSON");
+    let (runs, waits) = (rows(&path, "sched_run"), rows(&path, "sched_wait"));
+    // A switch that the kernel does not tell of spoils the pair that it is one of: counted, and no row.
+    let unseen = ["sched_run", "sched_wait"].map(|table| total(&path, table, "state_full"));
+    let mut agree = true;
+    for thread in account["threads"].as_array().expect("threads") {
+        let tid = told(&thread["tid"]);
+        let (left, came) = (of(&runs, tid).count() as i128, of(&waits, tid).count() as i128);
+        let (theirs_left, theirs_came) = (counted("left", tid), counted("came", tid));
+        // Its process may have ended before its last switch, which no filter selects then.
+        assert!((left..=left + unseen[0] + 1).contains(&theirs_left), "{tid} left {left} times: {said}");
+        assert!((came..=came + unseen[1] + 1).contains(&theirs_came), "{tid} came {came} times: {said}");
+        assert!(left > 500 && came > 500, "it was busy");
+        let is_nap =
+            |row: &&Row| number(row, "state") != 0 && known(row, "off").is_some_and(|off| off > 10_000_000);
+        let naps = of(&waits, tid).filter(is_nap).count() as i128;
+        println!(
+            "{tid} left {left}, came {came}, slept long {naps} times; {} by bpftrace",
+            counted("naps", tid)
+        );
+        agree &= (naps..=naps + unseen[1]).contains(&counted("naps", tid)) && naps + unseen[1] >= 10;
+    }
+    agree
+}
+
+#[test]
+fn bpftrace_counts_the_same_switches() {
+    if !live() || !has("bpftrace") {
+        return;
+    }
+    assert!((0..3).any(|_| agrees_with_bpftrace()), "see the counts above");
 }

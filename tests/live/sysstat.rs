@@ -103,8 +103,9 @@ fn pidstat_prints_the_same_of_the_same_process() {
 
 /// Since the process began: the same counters of the kernel, read in the same rest.
 fn check_totals(row: &Row, theirs: &BTreeMap<String, f64>) {
-    assert_eq!(number(row, "minor_faults") as f64, theirs["minflt-nr"], "{theirs:?}");
-    assert_eq!(number(row, "major_faults") as f64, theirs["majflt-nr"], "{theirs:?}");
+    for (column, name) in [("minor_faults", "minflt-nr"), ("major_faults", "majflt-nr")] {
+        assert_eq!(number(row, column), theirs[name] as i128, "{theirs:?}");
+    }
     let (cpu, ours) = (theirs["usr-ms"] + theirs["system-ms"], number(row, "runtime") as f64 / 1e6);
     // Each of the two is rounded down to a tick.
     assert!((cpu..=cpu + 20.0).contains(&ours), "{ours} ms here, {cpu} by pidstat");
