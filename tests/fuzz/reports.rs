@@ -142,7 +142,7 @@ fn ask(trace: &[u8], line: &[&str]) {
     // That a misleading trace is refused is an answer too.
     let _ = tapedeck::analyze::run(&args, &mut out, &mut messages, terminal);
     // A machine that does something else meanwhile proves nothing.
-    let worked = processor_time().zip(worked).map(|(now, before)| now - before);
+    let worked = processor_time().zip(worked).map(|(now, before)| now.saturating_sub(before));
     let took = worked.map_or(begin.elapsed(), |worked| worked.min(begin.elapsed()));
     assert!(took < LONGEST, "{line:?} took {took:?}");
     let commands = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\n' | b'\r');

@@ -37,7 +37,7 @@ fn no_event_wakes_the_recorder() {
         // Clocks wake it too: so many times a second, whatever happens.
         let (idle, _) = rate(watch.pid(), || std::thread::sleep(Duration::from_secs(1)));
         let storm = || {
-            _ = account(workload(truth(), &["sends", "--count", "100000", "--size", "64", "--port", &port]))
+            _ = account(workload(truth(), &["sends", "--count", "100000", "--size", "64", "--port", &port]));
         };
         let (busy, seconds) = rate(watch.pid(), storm);
         let path = watch.path.clone();

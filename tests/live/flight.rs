@@ -56,7 +56,7 @@ impl Drop for Flight {
     }
 }
 
-pub fn complete(file: &PathBuf) -> bool {
+pub fn complete(file: &Path) -> bool {
     tapedeck::schema::TraceReader::open(file).is_ok_and(|trace| trace.footer.is_some())
 }
 

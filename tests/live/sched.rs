@@ -208,7 +208,7 @@ fn an_interrupt_wakes_in_its_own_name() {
 }
 
 /// Every switch of our threads, and of those that end a sleep of more than half a nap.
-const SWITCHES: &str = r#"
+const SWITCHES: &str = r"
 tracepoint:sched:sched_process_fork /@ours[(uint64)args->parent_pid] || args->parent_pid == cpid/
 { @ours[(uint64)args->child_pid] = 1; }
 tracepoint:sched:sched_switch
@@ -223,7 +223,7 @@ tracepoint:sched:sched_switch
   }
 }
 END { clear(@ours); clear(@since); }
-"#;
+";
 
 /// Whether bpftrace, on the same tracepoint in the same run, counts what we record of each thread: how often it left and
 /// came, which must be right, and its long sleeps, which a delay between the two readings of the clock may shift.
