@@ -2,7 +2,7 @@
 
 use super::knobs::{Fact, Knobs, STATE_LIMIT, Variables, set_knobs};
 use super::probes::{Choice, Outcome};
-use super::{kretprobe, refusal, sampling};
+use super::{core_types, kretprobe, refusal, sampling};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{
     Link, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenMapMut, OpenProgramMut, ProgramMut,
@@ -186,6 +186,9 @@ fn open(
     (choice, site): (&Choice, &dyn Site),
 ) -> Result<Opened> {
     let mut builder = ObjectBuilder::default();
+    if let Some(types) = core_types::path(object) {
+        builder.btf_custom_path(types)?;
+    }
     let mut open = builder
         .name(group.replace('-', "_"))?
         .open_memory(object)

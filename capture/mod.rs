@@ -15,6 +15,7 @@ pub mod books;
 pub mod budget;
 pub mod command;
 pub mod control;
+pub mod core_types;
 pub mod cost;
 pub mod dry_run;
 pub mod dumps;
