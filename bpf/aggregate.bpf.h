@@ -20,7 +20,7 @@
 #include "common.bpf.h"
 
 /* Begin of the interval; written by the recorder. */
-__u64 interval = 0;
+__u64 interval __live = 0;
 
 struct aggregate_head {
 	AGGREGATE;

@@ -80,8 +80,11 @@ const volatile __u32 want_cgroup_level = 0;
 const volatile __u32 want_netns = 0;
 const volatile __u16 want_port = 0;
 
+/* What the recorder sets while it records: apart from what programs write, since it is written as a whole. */
+#define __live SEC(".data.live")
+
 /* The moment when the recorder, with everything attached, opened it; before that only identity is kept. */
-__u64 gate = 0;
+__u64 gate __live = 0;
 
 /* ---- maps; the same name in two families is the same map ---- */
 

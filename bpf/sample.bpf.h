@@ -13,7 +13,7 @@
 #define LEAVE_ALL 0xffffffff
 
 /* Set while recording. 0: all ids are recorded, 2^n - 1: one of 2^n, LEAVE_ALL: none. */
-__u64 sample_mask = 0;
+__u64 sample_mask __live = 0;
 
 static __always_inline bool left_out(__u32 id)
 {

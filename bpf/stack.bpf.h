@@ -22,7 +22,7 @@
 #define STACK_CUT   (1ULL << 63)
 
 /* Set while recording: the governor (capture/governor.rs) has no time for stacks. */
-__u64 drop_stacks = 0;
+__u64 drop_stacks __live = 0;
 
 /* Twice a word and the frames, in room that the verifier can bound with masks. */
 struct stacks {

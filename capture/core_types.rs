@@ -91,9 +91,9 @@ const ENUM64: u32 = 19;
 
 /// Raw type information, and where each entry begins in it; the first is number 1.
 struct Types {
-    data: Vec<u8>,
     entries: Vec<usize>,
     strings: usize,
+    data: Vec<u8>,
 }
 
 fn word(data: &[u8], at: usize) -> Option<u32> {

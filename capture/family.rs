@@ -22,6 +22,9 @@ impl SharedMaps {
     }
 }
 
+/// The section of what is set while recording. No program writes there: a write from here is one of the whole section.
+const LIVE: &str = ".data.live";
+
 /// When an iterator runs; the end of its name says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -130,9 +133,9 @@ impl Family {
         let map = self
             .object
             .maps()
-            .find(|map| map.name().to_string_lossy().ends_with(".bss"))
-            .context("a .bss map")?;
-        let mut all = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?.context(".bss has its one entry")?;
+            .find(|map| map.name().to_string_lossy().ends_with(LIVE))
+            .with_context(|| format!("a map of {LIVE}"))?;
+        let mut all = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?.context("it has its one entry")?;
         all[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
         map.update(&0u32.to_ne_bytes(), &all, MapFlags::ANY).with_context(|| format!("write {name}"))
     }

@@ -247,6 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_while_recording_is_apart_from_what_programs_count() {
+        use libbpf_rs::btf::types::{DataSec, Var};
+        for (group, object) in FAMILIES {
+            let types = libbpf_rs::btf::Btf::from_raw(group, object).expect("BTF").expect("of an object");
+            let section =
+                types.type_by_kind::<DataSec>().find(|section| section.name() == Some(".data.live".as_ref()));
+            let section = section.unwrap_or_else(|| panic!("{group} has nothing to set"));
+            let name = |number| {
+                types.type_by_id::<Var>(number).and_then(|var| Some(var.name()?.to_str()?.to_owned()))
+            };
+            let names: Vec<String> = section.iter().filter_map(|info| name(info.ty)).collect();
+            let known = ["gate", "interval", "sample_mask", "drop_stacks"];
+            assert!(
+                names.contains(&"gate".to_owned()) && names.iter().all(|name| known.contains(&name.as_str())),
+                "{names:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_refused_program_moves_its_probe_to_the_next_way() {
         let mut choice = Choice::new(net(), |_| true, &BTreeMap::new());
         assert!(choice.programs().contains(&"send__fexit"));
