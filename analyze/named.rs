@@ -184,6 +184,7 @@ fn all_hits(context: &Context, tables: &[&Arc<TableDef>], what: What) -> Result<
 
 fn hits_of(context: &Context, table: &TableDef, (pattern, least, extra): What) -> Result<Vec<Hit>> {
     let mut scan = context.scan(&table.name)?;
+    table.column("ts").into_iter().for_each(|time| scan.add(time));
     let inputs = Inputs::of(context.trace, table);
     let pattern = Pattern::new(table, &inputs, pattern)?;
     let mut input = |name: &str| {

@@ -99,6 +99,17 @@ mod tests {
         assert_eq!(lines, ["70,7,evil\x1b[2J,vfs_read,1.5,42,size=4096", "70,7,evil\x1b[2J,tick,,,n=-5"]);
     }
 
+    /// Then nothing else asks for the moment.
+    #[test]
+    fn an_event_that_brings_its_own_process_and_name_has_its_time_too() {
+        let mut tape = Tape::new();
+        tape.named("exit", &["exit"], &["pid:i32", "comm:i32"], false);
+        tape.event("exit", 3_000, [7, 0, 70, 1]).event("exit", 9_000, [7, 0, 70, 1]);
+        let (_, out, _) = tape.run(&["trace", "--format", "csv"]);
+        let times: Vec<&str> = out.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+        assert!(times.len() == 2 && times[0] < times[1], "{times:?}");
+    }
+
     #[test]
     fn the_message_is_what_print_makes_of_it() {
         let (_, out, _) =

@@ -11,6 +11,7 @@
 //! - [`catalog`] lists what there is to name (`capture --list PATTERN`);
 //! - [`table`] makes the table's layout; [`probe`] loads and attaches `bpf/named.bpf.c` for it.
 
+pub mod bcc;
 pub mod catalog;
 pub mod elf;
 pub mod fetch;

@@ -31,16 +31,13 @@ impl Spec {
             rate: None,
             sum: None,
         };
+        cursor.of_bcc(&mut spec)?;
         cursor.spaces();
-        if cursor.take("(") {
+        if spec.args.is_none() && cursor.take("(") {
             spec.args = Some(cursor.arguments(calls)?);
         }
         cursor.spaces();
-        if spec.args.is_none() && cursor.take("\"") {
-            cursor.format_of_bcc(&mut spec)?;
-        }
-        cursor.spaces();
-        if cursor.take("/") {
+        if spec.tests.is_empty() && cursor.take("/") {
             spec.tests = cursor.tests()?;
         }
         cursor.spaces();
@@ -59,25 +56,25 @@ impl Spec {
 }
 
 /// A place in the text, which moves on.
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
+pub(super) struct Cursor<'a> {
+    pub(super) text: &'a str,
+    pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn rest(&self) -> &'a str {
+    pub(super) fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
 
-    fn wrong(&self, reason: impl Into<String>) -> Wrong {
+    pub(super) fn wrong(&self, reason: impl Into<String>) -> Wrong {
         Wrong::new(self.text, self.at, reason)
     }
 
-    fn spaces(&mut self) {
+    pub(super) fn spaces(&mut self) {
         self.at += self.rest().len() - self.rest().trim_start().len();
     }
 
-    fn take(&mut self, what: &str) -> bool {
+    pub(super) fn take(&mut self, what: &str) -> bool {
         let found = self.rest().starts_with(what);
         if found {
             self.at += what.len();
@@ -85,19 +82,19 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    fn expect(&mut self, what: &str) -> Result<(), Wrong> {
+    pub(super) fn expect(&mut self, what: &str) -> Result<(), Wrong> {
         self.spaces();
         if self.take(what) { Ok(()) } else { Err(self.wrong(format!("expected '{what}'"))) }
     }
 
-    fn while_(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
+    pub(super) fn while_(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let length = rest.find(|c| !accept(c)).unwrap_or(rest.len());
         self.at += length;
         &rest[..length]
     }
 
-    fn identifier(&mut self, what: &str) -> Result<String, Wrong> {
+    pub(super) fn identifier(&mut self, what: &str) -> Result<String, Wrong> {
         self.spaces();
         let word = self.while_(|c| c.is_ascii_alphanumeric() || c == '_');
         if word.is_empty() { Err(self.wrong(format!("expected {what}"))) } else { Ok(word.to_owned()) }
@@ -137,12 +134,6 @@ impl<'a> Cursor<'a> {
         Ok(kind)
     }
 
-    /// `p::function` is the kernel's, `p:library:function` a user's.
-    fn kind_of_bcc(&mut self, calls: bool) -> Result<(Kind, bool), Wrong> {
-        self.expect(":")?;
-        Ok(if self.take(":") { (Kind::Function, calls) } else { (Kind::User, calls) })
-    }
-
     fn target(&mut self) -> Result<(String, usize), Wrong> {
         let at = self.at;
         let target = self.while_(|c| !c.is_whitespace() && c != '(' && c != '{');
@@ -180,51 +171,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What bcc's trace(8) is told: `"format", argument, …`. The format says the types of arguments that do not say them
-    /// themselves; for printing `analyze trace --print` takes one, so it can be another one each time.
-    fn format_of_bcc(&mut self, spec: &mut Spec) -> Result<(), Wrong> {
-        let start = self.at - 1;
-        let format = self.while_(|c| c != '"');
-        self.expect("\"")?;
-        let mut types = conversions(format).into_iter();
-        let mut args: Vec<Arg> = Vec::new();
-        self.spaces();
-        while self.take(",") {
-            self.spaces();
-            let at = self.at;
-            let mut arg = self.argument(at)?.of_tracepoint();
-            let none = || Wrong::new(self.text, at, "the format has no conversion for this argument");
-            let ty = types.next().ok_or_else(none)?;
-            if arg.base == "retval" && spec.calls {
-                spec.ret = ty;
-            } else if args.len() == ARGS {
-                return Err(Wrong::new(self.text, at, format!("a probe records at most {ARGS} arguments")));
-            } else {
-                // What has a type of its own keeps that, but a pointer to text is a number to the kernel.
-                let text = matches!(ty, Type::Text(..)) && spec.kind != Kind::Tracepoint;
-                let fitting = Some(ty).filter(|_| arg.is_numbered() || text);
-                arg.ty = arg.ty.or(fitting);
-                args.push(arg);
-            }
-            self.spaces();
-        }
-        if types.next().is_some() {
-            return Err(Wrong::new(
-                self.text,
-                start,
-                "the format has more conversions than there are arguments",
-            ));
-        }
-        spec.args = Some(args);
-        Ok(())
-    }
-
-    fn argument(&mut self, at: usize) -> Result<Arg, Wrong> {
+    pub(super) fn argument(&mut self, at: usize) -> Result<Arg, Wrong> {
         let mut at_return = self.take("*");
         let mut base = self.identifier("the name of an argument")?;
         self.spaces();
         let mut label = None;
-        if !at_return && self.take("=") {
+        if !at_return && !self.rest().starts_with("==") && self.take("=") {
             self.spaces();
             at_return = self.take("*");
             label = Some(std::mem::replace(&mut base, self.identifier("the name of an argument")?));
@@ -312,7 +264,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn operator(&mut self) -> Result<u8, Wrong> {
+    pub(super) fn operator(&mut self) -> Result<u8, Wrong> {
         self.spaces();
         let operators = [("==", 0), ("!=", 1), ("<=", 3), (">=", 5), ("<", 2), (">", 4)];
         let found = operators.iter().find(|(sign, _)| self.rest().starts_with(sign));
@@ -322,7 +274,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number, decimal or hexadecimal, or a time, which is then ns.
-    fn number(&mut self) -> Result<i64, Wrong> {
+    pub(super) fn number(&mut self) -> Result<i64, Wrong> {
         self.spaces();
         let at = self.at;
         let negative = self.take("-");
@@ -418,42 +370,6 @@ impl<'a> Cursor<'a> {
     }
 }
 
-impl Arg {
-    /// `arg1` and so on: what is in the register, whatever its type.
-    fn is_numbered(&self) -> bool {
-        self.base.strip_prefix("arg").is_some_and(|number| number.parse::<u8>().is_ok())
-    }
-
-    /// bcc calls a tracepoint's field `args->field`.
-    fn of_tracepoint(mut self) -> Self {
-        if self.base == "args" && self.members.first().is_some_and(|member| member.arrow) {
-            self.base = self.members.remove(0).name;
-            if self.members.is_empty() {
-                self.label.clone_from(&self.base);
-            }
-        }
-        self
-    }
-}
-
-/// The types that the conversions of a format of printf(3) stand for.
-fn conversions(format: &str) -> Vec<Type> {
-    let plain = format.replace("%%", "");
-    let one = |text: &str| {
-        let text = text.trim_start_matches(|c: char| c.is_ascii_digit() || "-+ #.".contains(c));
-        let (short, long) = (text.trim_start_matches(['l', 'h', 'z']), text.starts_with(['l', 'z']));
-        let width = if long { 8 } else { 4 };
-        match short.chars().next() {
-            Some('s') => Type::Text(128, None),
-            Some('d' | 'i') => Type::Int(width, true, false),
-            Some('p') => Type::Int(8, false, false),
-            Some('c') => Type::Int(1, false, false),
-            _ => Type::Int(width, false, false),
-        }
-    };
-    plain.split('%').skip(1).map(one).collect()
-}
-
 fn ns(word: &str) -> Option<i64> {
     let digits = word.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let value: f64 = word[..digits].parse().ok()?;
@@ -496,31 +412,6 @@ mod tests {
         assert_eq!(sum("t:a:b {count}"), Ok((Some(Sum::Count), Some(0))));
         assert_eq!(sum("fx:f(a, b) {hist}"), Ok((Some(Sum::Hist("latency".into())), Some(2))));
         assert_eq!(sum("f:f(a, b) {hist=b}"), Ok((Some(Sum::Hist("b".into())), Some(2))));
-    }
-
-    #[test]
-    fn spellings_of_bcc_mean_the_same() {
-        let of = |text: &str| Spec::parse(text).map(|spec| (spec.kind, spec.calls, spec.target.0));
-        assert_eq!(of("p::do_nanosleep"), Ok((Kind::Function, false, "do_nanosleep".into())));
-        assert_eq!(of("r::vfs_read"), Ok((Kind::Function, true, "vfs_read".into())));
-        assert_eq!(of("p:c:malloc"), Ok((Kind::User, false, "c:malloc".into())));
-        let args = |text: &str| {
-            let spec = Spec::parse(text).expect("well formed");
-            let args = spec.args.into_iter().flatten().map(|arg| (arg.label, arg.base, arg.ty));
-            (args.collect::<Vec<_>>(), spec.ret)
-        };
-        let int = |width, signed| Type::Int(width, signed, false);
-        let of = |name: &str, ty| (name.to_owned(), name.to_owned(), ty);
-        let (list, _) = args("p:c:open \"%s mode %-5d%%, %llx\", arg1, arg2, arg3");
-        let text = Some(Type::Text(128, None));
-        assert_eq!(list, [of("arg1", text), of("arg2", Some(int(4, true))), of("arg3", Some(int(8, false)))]);
-        assert_eq!(args("r:c:read \"%ld\", retval"), (vec![], int(8, true)));
-        let (list, _) = args("t:sched:sched_switch \"%s to %d\", args->next_comm, args->next_pid");
-        assert_eq!(list, [of("next_comm", None), of("next_pid", None)]);
-        let wrong = |text: &str| Spec::parse(text).expect_err("wrong").to_string();
-        assert!(wrong("p:c:open \"%d\", arg1, arg2").starts_with("the format has no conversion"));
-        assert!(wrong("p:c:open \"%d %d\", arg1").starts_with("the format has more conversions"));
-        assert!(wrong("p:c:open \"%d").contains("expected '\"'"));
     }
 
     #[test]

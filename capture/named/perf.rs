@@ -77,7 +77,8 @@ impl Event {
         let mut attributes = self.counter(self.usual()).attributes();
         attributes.set_disabled(1);
         let reason = perf_event::open(&attributes, Whose::Task(0)).err()?;
-        let guest = if self.hardware { "; virtual machines often pass no counters on" } else { "" };
+        let guest = "; virtual machines often pass no counters on, but pe:cpu-clock and other software events work everywhere";
+        let guest = if self.hardware { guest } else { "" };
         Some(format!("this machine does not count it ({reason:#}{guest})"))
     }
 

@@ -8,7 +8,7 @@
 //!               f:tcp_sendmsg                 kernel function, at its entry
 //!               fx:tcp_sendmsg                … at its return, with what it was given and how long it took
 //!               k:, kr:                       the same, by kprobe only
-//!               u:BINARY:SYMBOL, ur:…         user function: a path, or the name of a library
+//!               u:BINARY:SYMBOL, ur:…         user function: a path, or the name of a library; SYMBOL+8, 0x1234: a place in it
 //!               usdt:BINARY:[PROVIDER:]NAME   static user probe
 //!               pe:EVENT[:PERIOD]             perf event: page-faults, context-switches, cpu-clock, cycles, …
 //! ARGUMENT      [LABEL=][*]PATH[:TYPE]        sk->__sk_common.skc_dport, size, arg1, arg1+8:u32, filename:ustr;
@@ -24,7 +24,7 @@
 //!               hist, hist=LABEL              … and by power of two of a call's latency, or of an argument or ret
 //! ```
 //!
-//! The spellings of bcc's `trace` (`p::f`, `r::f`, `p:lib:f`, `"%s %d", arg1, arg2`) mean the same. Limits, which are errors and not
+//! The spellings of bcc's `trace` (`p::f`, `r:lib:f(char *name) (retval < 0) "%s", name`; [`super::bcc`]) mean the same. Limits, which are errors and not
 //! silent cuts: 8 arguments, 4 pointers in one path, 4 conditions, 512 bytes of text in one record.
 
 use std::fmt;

@@ -8,18 +8,33 @@ use super::value::{Value, nearest};
 use super::{refused, regs, sdt};
 use anyhow::{Context as _, Result};
 
+/// `function+8`, `function+0x8`: bytes behind the begin of a function. Names of C++ may have a plus sign too.
+fn inside(symbol: &str) -> Option<(&str, u64)> {
+    let (name, bytes) = symbol.rsplit_once('+')?;
+    let bytes = match bytes.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => bytes.parse().ok(),
+    };
+    Some((name, bytes?))
+}
+
 impl Names {
     /// A function of a program or library.
     pub(super) fn user(&self, spec: &Spec) -> Result<Place> {
         let (file, symbol, at) = binary_and_name(spec)?;
         let binary = Binary::open(file, self.root.as_deref())?;
-        let by_name = !symbol.starts_with("0x");
-        let mut functions = match symbol.strip_prefix("0x") {
-            Some(digits) => {
+        let inside = inside(symbol);
+        let by_name = !symbol.starts_with("0x") && inside.is_none();
+        let mut functions = match (symbol.strip_prefix("0x"), inside) {
+            (Some(digits), _) => {
                 let offset = u64::from_str_radix(digits, 16).context("an offset is hexadecimal")?;
                 vec![Function { name: symbol.to_owned(), offset }]
             }
-            None => binary.functions(symbol),
+            (None, Some((name, bytes))) => {
+                let moved = |at: Function| Function { name: symbol.to_owned(), offset: at.offset + bytes };
+                binary.functions(name).into_iter().map(moved).collect()
+            }
+            (None, None) => binary.functions(symbol),
         };
         functions.retain(|function| !spec.calls || !refused::returns_twice(&function.name));
         let refused = if spec.calls { refused::of_calls(&binary, symbol) } else { None };
@@ -28,7 +43,10 @@ impl Names {
             return Err(Wrong::new(&spec.text, at, reason).into());
         }
         if functions.is_empty() {
-            if binary.static_probes()?.iter().any(|probe| probe.name == symbol) {
+            let named = |probe: &StaticProbe| {
+                probe.name == symbol || symbol.split_once(':') == Some((&probe.provider, &probe.name))
+            };
+            if binary.static_probes()?.iter().any(named) {
                 return self.usdt(spec); // as bcc spells it
             }
             let reason =

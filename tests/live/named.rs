@@ -88,8 +88,9 @@ fn probes_come_from_a_file_in_the_spelling_of_bcc_too() {
         return;
     }
     let (program, trace) = program("named-file");
-    let probes =
-        "# as bcc's trace has them\n\nbcc=p:@:add \"%lld and %#x\", arg1, arg2 /arg1 < 5/ # a comment\n";
+    let probes = "# as bcc's trace has them\n\nbcc=p:@:add \"%lld and %#x\", arg1, arg2 /arg1 < 5/ # a comment\n\
+         sums=r:@:add(long a, int b) (retval >= 7) \"%ld and %d: %ld in %d ns\", $entry(a), b, $retval, $latency\n\
+         inside=u:@:add+0\n";
     let file = trace.with_file_name("probes");
     std::fs::write(&file, probes.replace('@', program.to_str().expect("a plain path"))).expect("a file");
     let mut capture = Command::new(CAPTURE);
@@ -98,12 +99,17 @@ fn probes_come_from_a_file_in_the_spelling_of_bcc_too() {
         .arg(&trace)
         .arg("-f")
         .arg(&file)
-        .args(["-e", "t:sched:sched_process_exit \"%d\", args->pid"]);
+        .args(["-e", "t:sched:sched_process_exit (args->pid > 0) \"%d\", args->pid"]);
     let output = capture.arg("--").arg(&program).arg("9").output().expect("capture runs");
     assert!(output.status.success(), "{}", text(&output));
     let bcc = rows(&trace, "bcc");
     assert_eq!(column(&bcc, "arg1"), (0..5).collect::<Vec<_>>());
     assert_eq!(column(&bcc, "arg2"), vec![i128::from(u32::MAX); 5], "-1, as %x has it");
+    let (all, sums) = (rows(&trace, "inside").len(), rows(&trace, "sums"));
+    assert_eq!(all, 9, "a place is hit in each call");
+    let returned = column(&sums, "ret");
+    assert!(returned.iter().all(|&ret| ret >= 7) && (1..9).contains(&returned.len()), "{returned:?}");
+    assert!(column(&sums, "b").iter().all(|&b| b == -1) && column(&sums, "a").is_sorted(), "{sums:?}");
     let exits = rows(&trace, "sched_process_exit");
     assert!(exits.iter().any(|row| number(row, "pid") == number(row, "tid")), "{exits:?}");
 }
