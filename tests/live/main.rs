@@ -25,6 +25,7 @@ mod named_sums;
 mod observers;
 mod odd;
 mod output;
+mod presets;
 mod privacy;
 mod privilege;
 mod profile;

@@ -48,7 +48,8 @@ pub fn skip(why: &str) -> bool {
 }
 
 /// Three attempts at what compares with a clock or with somebody else's rate: a machine whose processors are taken away
-/// meanwhile may spoil one. Each attempt that fails is told aloud. Nothing that only counts has more than one attempt.
+/// meanwhile may spoil one. Each attempt that fails is told aloud: read it, since some of them count as well. Nothing that
+/// only counts has more than one attempt.
 pub fn patiently(attempt: impl Fn()) {
     const ATTEMPTS: u32 = 3;
     for number in 1..ATTEMPTS {
