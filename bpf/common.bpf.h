@@ -432,10 +432,9 @@ static __always_inline __u64 cgroup_of(struct task_struct *task, __u32 level)
 	return BPF_CORE_READ(ancestor, kn, id);
 }
 
-/* For events about a task that need not be the current one. */
-static __always_inline bool task_wanted(struct task_struct *task)
+/* For events about a task that need not be the current one, of this process. */
+static __always_inline bool task_of_wanted(struct task_struct *task, __u32 tgid)
 {
-	__u32 tgid = BPF_CORE_READ(task, tgid);
 	char comm[16] = {};
 
 	if (tgid == self_tgid || want_port)
@@ -454,6 +453,11 @@ static __always_inline bool task_wanted(struct task_struct *task)
 		return true;
 	bpf_core_read(comm, sizeof(comm), &task->comm);
 	return comm_wanted(comm);
+}
+
+static __always_inline bool task_wanted(struct task_struct *task)
+{
+	return task_of_wanted(task, BPF_CORE_READ(task, tgid));
 }
 
 static __always_inline bool current_wanted(void)

@@ -12,6 +12,9 @@
  * what lay between is counted as lost.
  *
  * What the governor leaves out are tasks. Of these nothing is known afterwards either, so what was begun is forgotten.
+ *
+ * These run millions of times, so tasks are read as the verifier allows with a tracepoint's own arguments: in one
+ * instruction, where BPF_CORE_READ() calls a helper.
  */
 #include "common.bpf.h"
 #include "interrupt.bpf.h"
@@ -102,9 +105,9 @@ static __always_inline bool task_left_out(__u32 tid)
 
 /* ---- a task left ---- */
 
-static __always_inline void emit_run(__u32 tid, __u32 state, __u32 next, __u64 ran)
+static __always_inline void emit_run(__u32 tid, __u32 state, __u32 next, __u64 ran, __u64 now)
 {
-	struct sched_run *e = RESERVE(sched_run);
+	struct sched_run *e = RESERVE_AT(sched_run, now);
 
 	if (!e)
 		return;
@@ -117,11 +120,11 @@ static __always_inline void emit_run(__u32 tid, __u32 state, __u32 next, __u64 r
 
 static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 state, __u32 next, __u64 now)
 {
-	__u32 tid = BPF_CORE_READ(prev, pid);
+	__u32 tid = prev->pid;
 	struct task_times *t;
 	long slept = 0;
 
-	if (!task_wanted(prev)) {
+	if (!task_of_wanted(prev, prev->tgid)) {
 		FILTERED(sched_run);
 		return;
 	}
@@ -138,7 +141,7 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 		STATE_FULL(sched_wait);
 		STATE_FULL(sched_run);
 	} else if (t->in && now - t->in >= min_wait)
-		emit_run(tid, state, next, now - t->in);
+		emit_run(tid, state, next, now - t->in, now);
 	else
 		FILTERED(sched_run);
 	if (state & TASK_DEAD) {
@@ -180,34 +183,49 @@ static __always_inline void add_slept(struct wait_record *r, const struct task_t
 	output(r, TABLE(sched_wait), sizeof(r->e) + (used & STACKS_MASK));
 }
 
-static __always_inline void emit_wait(const struct task_times *t, struct task_struct *task, __u32 prev, __u64 now)
+static __always_inline void fill_wait(struct sched_wait *e, const struct task_times *t, struct task_struct *task,
+				      __u32 prev, __u64 now)
 {
-	struct sched_scratch *s = scratch();
-	struct sched_wait *e;
-
-	if (!s)
-		return;
-	e = &s->wait.e;
-	fill_header((struct header *)e, TABLE(sched_wait), now);
-	e->tid = BPF_CORE_READ(task, pid);
+	e->tid = task->pid;
 	e->off = t->out ? now - t->out : 0;
 	e->queued = t->queued ? now - t->queued : 0;
 	e->state = t->state;
 	e->prev = prev;
 	e->kstack = (stack_id){};
 	e->ustack = (stack_id){};
-	if (min_wait && !drop_stacks)
-		add_slept(&s->wait, t, task);
-	else
+}
+
+static __always_inline void emit_wait(const struct task_times *t, struct task_struct *task, __u32 prev, __u64 now)
+{
+	struct sched_scratch *s;
+	struct sched_wait *e;
+
+	if (!min_wait) {
+		e = RESERVE_AT(sched_wait, now);
+		if (!e)
+			return;
+		fill_wait(e, t, task, prev, now);
+		SUBMIT(sched_wait, e);
+		return;
+	}
+	s = scratch();
+	if (!s)
+		return;
+	e = &s->wait.e;
+	fill_header((struct header *)e, TABLE(sched_wait), now);
+	fill_wait(e, t, task, prev, now);
+	if (drop_stacks)
 		output(e, TABLE(sched_wait), sizeof(*e));
+	else
+		add_slept(&s->wait, t, task);
 }
 
 static __always_inline void come(struct task_struct *next, __u32 prev, __u64 now)
 {
-	__u32 tid = BPF_CORE_READ(next, pid);
+	__u32 tid = next->pid;
 	struct task_times *t;
 
-	if (!task_wanted(next)) {
+	if (!task_of_wanted(next, next->tgid)) {
 		FILTERED(sched_wait);
 		return;
 	}
@@ -244,11 +262,14 @@ SEC("tp_btf/sched_switch") __probe(sched_wait, 1, "tracepoint")
 int sched_switch__tp(__u64 *ctx)
 {
 	struct task_struct *prev = (struct task_struct *)ctx[1], *next = (struct task_struct *)ctx[2];
-	__u32 from = BPF_CORE_READ(prev, pid), to = BPF_CORE_READ(next, pid), state = 0;
-	__u64 now = bpf_ktime_get_ns();
+	__u32 from, to, state = 0;
+	__u64 now;
 
 	if (!gate || !group_enabled)
 		return 0;
+	now = bpf_ktime_get_ns();
+	from = prev->pid;
+	to = next->pid;
 	if (params_of___traceiter_sched_switch >= 5)
 		state = ctx[3];
 	else
@@ -264,26 +285,42 @@ int sched_switch__tp(__u64 *ctx)
 
 /* ---- a task is woken ---- */
 
+static __always_inline void fill_wake(struct sched_wake *e, const struct task_times *t, __u32 tid, __u64 now,
+				      enum wake_context context)
+{
+	e->tid = tid;
+	e->blocked = now - t->out;
+	e->context = context;
+	e->waker = context == WAKE_irq ? 0 : current_tid(); /* who was interrupted has no part in it */
+	e->state = t->state;
+	e->kstack = (stack_id){};
+	e->ustack = (stack_id){};
+}
+
 static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u32 tid, __u64 now, enum wake_context context)
 {
-	struct sched_scratch *s = scratch();
+	struct sched_scratch *s;
 	struct wake_record *r;
+	struct sched_wake *e;
 	__u32 used = 0;
 
+	if (!min_wait) {
+		e = RESERVE_AT(sched_wake, now);
+		if (!e)
+			return;
+		fill_wake(e, t, tid, now, context);
+		SUBMIT(sched_wake, e);
+		return;
+	}
+	s = scratch();
 	if (!s)
 		return;
 	r = &s->wake;
 	fill_header((struct header *)&r->e, TABLE(sched_wake), now);
-	r->e.tid = tid;
-	r->e.blocked = now - t->out;
-	r->e.context = context;
-	r->e.waker = r->e.context == WAKE_irq ? 0 : current_tid(); /* who was interrupted has no part in it */
-	r->e.state = t->state;
-	r->e.kstack = (stack_id){};
-	r->e.ustack = (stack_id){};
-	if (min_wait && !drop_stacks) {
+	fill_wake(&r->e, t, tid, now, context);
+	if (!drop_stacks) {
 		used = add_stack(ctx, &r->stacks, sizeof(r->e), 0, &r->e.kstack, 0);
-		if (r->e.context != WAKE_irq && current_wanted()) /* what others run is not ours to tell */
+		if (context != WAKE_irq && current_wanted()) /* what others run is not ours to tell */
 			used += add_stack(ctx, &r->stacks, sizeof(r->e), used, &r->e.ustack, BPF_F_USER_STACK);
 	}
 	output(r, TABLE(sched_wake), sizeof(r->e) + (used & STACKS_MASK));
@@ -292,17 +329,22 @@ static __always_inline void emit_wake(void *ctx, const struct task_times *t, __u
 static __always_inline int wake(__u64 *ctx, bool knows_context)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
-	__u32 tid = BPF_CORE_READ(task, pid);
-	__u64 now = bpf_ktime_get_ns();
+	__u32 tid = task->pid;
 	struct task_times *t;
+	__u64 now;
 
 	if (!gate || !group_enabled)
 		return 0;
-	if (task_wanted(task) && left_out(tid)) {
+	if (!task_of_wanted(task, task->tgid)) {
+		FILTERED(sched_wake);
+		return 0;
+	}
+	if (left_out(tid)) {
 		LEFT_OUT(sched_wake);
 		return 0;
 	}
-	t = task_wanted(task) ? find_times(tid) : 0;
+	now = bpf_ktime_get_ns();
+	t = find_times(tid);
 	if (t && t->out && t->state && now - t->out >= min_wait)
 		emit_wake(ctx, t, tid, now, knows_context ? context_now() : 0);
 	else
@@ -334,18 +376,18 @@ int sched_migrate__tp(__u64 *ctx)
 
 	if (!gate || !group_enabled)
 		return 0;
-	if (min_wait || !task_wanted(task)) {
+	if (min_wait || !task_of_wanted(task, task->tgid)) {
 		FILTERED(sched_migrate);
 		return 0;
 	}
-	if (left_out(BPF_CORE_READ(task, pid))) {
+	if (left_out(task->pid)) {
 		LEFT_OUT(sched_migrate);
 		return 0;
 	}
 	e = RESERVE(sched_migrate);
 	if (!e)
 		return 0;
-	e->tid = BPF_CORE_READ(task, pid);
+	e->tid = task->pid;
 	e->from = processor_of(task);
 	e->to = ctx[1];
 	SUBMIT(sched_migrate, e);
@@ -355,10 +397,10 @@ int sched_migrate__tp(__u64 *ctx)
 /* From here on it waits for a processor. */
 static __always_inline int queue(struct task_struct *task)
 {
-	__u32 tid = BPF_CORE_READ(task, pid);
+	__u32 tid = task->pid;
 	struct task_times *t;
 
-	if (!gate || !group_enabled || !task_wanted(task) || left_out(tid))
+	if (!gate || !group_enabled || !task_of_wanted(task, task->tgid) || left_out(tid))
 		return 0;
 	t = make_times(tid);
 	if (t && t->in)
