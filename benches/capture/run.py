@@ -14,6 +14,7 @@ records its own command only; what they write goes to a memory file system and i
     +ns      CPU time that the workload needs more, per event (workload.c measures it around its loop)
     lost     events that the workload made and the recorder does not have
     B/event  bytes of the file per event
+    k/s      thousands of events recorded in a second
     ns CPU   what the recorder itself needs per event, user and system, less what it needs for an idle second
     start    CPU of the recorder for a command that does nothing, ms
     MB       peak resident memory
@@ -22,6 +23,7 @@ The last table says of each target what was measured, and whether that meets it 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -44,14 +46,15 @@ LIMIT = 120  # seconds: nothing here takes a fourth of it
 class Workload:
     """What runs, how often, and what each recorder must be told to see its events."""
 
-    def __init__(self, count, groups, rec, points, calls=None, server=False, paired=False, like=None):
+    def __init__(self, count, groups, rec=None, points=None, calls=None, server=False, paired=False, like=None, options=()):
         self.count, self.groups, self.server = count, groups, server
+        # Without these only `capture` knows the events.
         self.rec, self.points, self.calls = rec, points, calls
-        # The program's name for what runs, where that is another; only `capture` records all groups.
+        # The program's name for what runs, where that is another.
         self.like = like
         # An event is a call: some recorders have one record for it, others one for each of its two ends.
         self.paired = paired
-        self.options = ["--syscalls", "each"] if paired else []
+        self.options = ["--syscalls", "each"] if paired else list(options)
 
     def command(self, built, name, count=None):
         program = HERE / "server.sh" if self.server else built / "workload"
@@ -75,8 +78,15 @@ WORKLOADS = {
     "pipe": Workload(60_000, *SCHED),
     "spawn": Workload(600, *PROC),
     "nginx": Workload(2, *NET, server=True),
-    "nginx-all": Workload(2, "all", *NET[1:], server=True, like="nginx"),
+    "nginx-all": Workload(2, "all", server=True, like="nginx"),
     "redis": Workload(2, *NET, server=True),
+    # What the families cost that no other recorder here has an equal of.
+    "net-rx": Workload(60_000, "net-rx", like="tcp"),
+    "sys-sums": Workload(150_000, "syscalls", like="sys-storm"),
+    "files": Workload(100_000, "file"),
+    "blocks": Workload(30_000, "block"),
+    "burn": Workload(2_000, "cpu"),
+    "burn-stat": Workload(2_000, "stat", like="burn"),
 }
 
 
@@ -229,12 +239,15 @@ class Bench:
         row = {"kept": median(r.rate() / b.rate() for b, r, _, _ in pairs), "mb": max(r.rss for _, r, _, _ in pairs)}
         if recorder.counted:
             row["bytes"] = median(size / max(found, 1) for _, _, found, size in pairs)
+            row["rate"] = median(found / r.work["wall_ns"] * 1e6 for _, r, found, _ in pairs)
         if WORKLOADS[name].server:
             return row
-        row["added"] = median((r.work["cpu_ns"] - b.work["cpu_ns"]) / r.work["events"] for b, r, _, _ in pairs)
+        # Where events are not calls of the workload, those that were recorded.
+        row["added"] = median((r.work["cpu_ns"] - b.work["cpu_ns"]) / (r.work["events"] or max(found, 1)) for b, r, found, _ in pairs)
         row["start"] = idle / 1e6
         if recorder.counted:
-            row["lost"] = max(max(r.work["events"] - found, 0) for _, r, found, _ in pairs)
+            if WORKLOADS[name].rec: # else events are not calls of the workload
+                row["lost"] = max(max(r.work["events"] - found, 0) for _, r, found, _ in pairs)
             if recorder.name not in SLOW:
                 row["cpu"] = median((r.cpu_ns - r.work["cpu_ns"] - idle) / max(found, 1) for _, r, found, _ in pairs)
         return row
@@ -316,7 +329,7 @@ def build(target):
         subprocess.run(words, check=True)
 
 
-COLUMNS = (("kept", "kept", "{:.3f}"), ("+ns", "added", "{:.0f}"), ("lost", "lost", "{:,}"), ("B/event", "bytes", "{:.2f}"),
+COLUMNS = (("kept", "kept", "{:.3f}"), ("+ns", "added", "{:.0f}"), ("lost", "lost", "{:,}"), ("k/s", "rate", "{:.1f}"), ("B/event", "bytes", "{:.2f}"),
            ("ns CPU", "cpu", "{:.0f}"), ("start", "start", "{:.0f}"), ("MB", "mb", "{:.0f}"))
 
 
@@ -338,6 +351,20 @@ def show_ratios(pairs, server):
         print(line)
 
 
+@contextlib.contextmanager
+def device(directory):
+    """A disk in memory for the workload that needs one; none where the kernel has no loop devices."""
+    file = Path(directory) / "disk"
+    file.write_bytes(bytes(16 << 20))
+    made = subprocess.run(["losetup", "--find", "--show", "--direct-io=off", str(file)], capture_output=True, text=True)
+    try:
+        os.environ["BENCH_DEVICE"] = made.stdout.strip()
+        yield
+    finally:
+        if made.returncode == 0:
+            subprocess.run(["losetup", "--detach", made.stdout.strip()], check=False)
+
+
 NEEDED = {"nginx": ("nginx", "wrk"), "nginx-all": ("nginx", "wrk"), "redis": ("redis-server", "redis-benchmark")}
 
 
@@ -350,7 +377,9 @@ def bench_workload(bench, name, only, groups):
         return
     idle, pairs, refused = {}, {}, {}
     if workload.groups == "all":
-        workload.groups, only = ",".join(sorted(groups & ALL)), {"capture"}
+        workload.groups = ",".join(sorted(groups & ALL))
+    if not workload.rec:
+        only = {"capture"}
     if bench.quick and not only:
         only = {recorder.name for recorder in bench.recorders} - SLOW
     chosen = [recorder for recorder in bench.recorders if not only or recorder.name in only]
@@ -397,7 +426,7 @@ def main():
     build(built)
     listed = subprocess.run([capture, "--list"], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
     groups = set(re.findall(r"[a-z][a-z-]*", listed))
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as dir:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as dir, device(dir):
         bench = Bench(built, capture, dir, args.pairs, args.quick)
         chosen = args.workload or [*WORKLOADS, "miss", "idle"]
         for name in chosen:

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <fcntl.h>
@@ -191,6 +192,43 @@ static void spawn(long count)
 	}
 }
 
+/* Open, read, fstat, close (which is not recorded), and a look for what is not there. */
+static void files(long count)
+{
+	char bytes[512];
+	struct stat found;
+
+	for (long i = 0; i < count; i++) {
+		int file = open("/proc/self/exe", O_RDONLY);
+
+		if (file < 0 || pread(file, bytes, sizeof(bytes), 0) < 0 || fstat(file, &found))
+			die("/proc/self/exe");
+		close(file);
+		if (!stat("/tmp/there-is-no-such-file", &found))
+			die("/tmp/there-is-no-such-file");
+	}
+}
+
+/* Reads that reach the device, one after the other. */
+static void blocks(long count)
+{
+	const char *device = getenv("BENCH_DEVICE");
+	int file = device ? open(device, O_RDONLY | O_DIRECT) : -1;
+	void *block;
+
+	if (file < 0 || posix_memalign(&block, 4096, 4096))
+		die("BENCH_DEVICE");
+	for (long i = 0; i < count; i++)
+		if (pread(file, block, 4096, i % 4096 * 4096) != 4096)
+			die("read");
+}
+
+/* Nothing but work: what samples cost, and snapshots. */
+static void burn(long milliseconds)
+{
+	spin(milliseconds * 1000000ull);
+}
+
 static void idle(long milliseconds)
 {
 	usleep(milliseconds * 1000);
@@ -203,7 +241,8 @@ static const struct kind {
 } kinds[] = {
 	{ "recv-storm", recv_storm, 1 }, { "recv-paced", recv_paced, 4 }, { "sys-storm", sys_storm, 4 },
 	{ "sys-paced", sys_paced, 4 },	 { "tcp", tcp, 4 },		  { "pipe", pipes, 4 },
-	{ "spawn", spawn, 3 },		 { "idle", idle, 0 },
+	{ "spawn", spawn, 3 },		 { "files", files, 4 },		  { "blocks", blocks, 1 },
+	{ "burn", burn, 0 },		 { "idle", idle, 0 },
 };
 
 int main(int argc, char **argv)
