@@ -1,5 +1,5 @@
-//! Looks names of functions up while the recording goes on, for a dump that is due: on a thread of its own, so that
-//! the files that it reads hold no rows up.
+//! Looks names of functions up while the recording goes on, for a dump or the next file of a set that is due: on a
+//! thread of its own, so that the files that it reads hold no rows up.
 
 use super::function_names;
 use super::stacks::Stacks;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A dump waits no longer for names: a file system may not answer.
+/// Nothing waits longer for names: a file system may not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The names for one dump after the other.
+/// The names for one file after the other.
 pub struct Naming {
     stacks: Arc<Stacks>,
     work: Option<Work>,
@@ -34,7 +34,7 @@ impl Naming {
         self.work.as_ref().is_some_and(|work| !work.thread.is_finished() && work.began.elapsed() < PATIENCE)
     }
 
-    /// Begins, if that has not been done for this dump; true while it goes on.
+    /// Begins, if that has not been done for this file; true while it goes on.
     pub fn goes_on(&mut self) -> bool {
         if self.work.is_none() {
             let stacks = Arc::clone(&self.stacks);

@@ -4,6 +4,7 @@
 //! queue fills, the drain threads wait, the rings fill, and the probes count what they drop: nothing
 //! grows without bound and nothing is lost in silence.
 
+use super::aggregate::Summed;
 use super::batch::{Builder, Sealed, framed};
 use super::books::Books;
 use super::budget::Permit;
@@ -14,6 +15,7 @@ use super::layout::Layout;
 use super::medium::{Border, Dumped, Medium, Progress};
 use super::naming::Naming;
 use super::record::{Own, Row};
+use super::stacks::Stacks;
 use super::trigger::Condition;
 use crate::schema::{Batch, Kind, Role};
 use std::collections::HashMap;
@@ -28,7 +30,7 @@ const QUEUE: usize = 256;
 const EPOCH_FRAMES: usize = 16;
 /// Names of what the rows refer to follow them after at most this time.
 const IDENTITY_AGE: Duration = Duration::from_millis(500);
-/// Names that a dump waits for are asked after so often.
+/// Names that a file waits for are asked after so often.
 const NAMES_LATER: Duration = Duration::from_millis(20);
 
 /// Below a bound on the size by this much, no further event is written: room for the end of the file.
@@ -53,8 +55,8 @@ pub enum Message {
         /// Somebody asks, not a trigger.
         by_hand: bool,
     },
-    /// Rows that programs added up, as records of the table of that number.
-    Events(usize, Vec<Vec<u8>>),
+    /// Rows that programs added up, of the table of that number.
+    Events(usize, Vec<Summed>),
     /// The recording ends, for this reason.
     Finish(String),
 }
@@ -68,8 +70,10 @@ pub struct Rules {
     pub conditions: Vec<Condition>,
     /// … and when.
     pub dumps: Option<Dumps>,
-    /// … with which names of functions.
+    /// Names of functions, for each file that ends before the recording does.
     pub naming: Option<Naming>,
+    /// What numbers the stacks of what programs added up.
+    pub stacks: Option<Arc<Stacks>>,
 }
 
 /// What became of the file.
@@ -166,7 +170,7 @@ impl Work {
                 Ok(Message::Sealed(sealed, _permit)) => self.take(sealed),
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
                 Ok(Message::Dump { why, done, by_hand }) => self.ask_for_dump(why, by_hand, done),
-                Ok(Message::Events(table, rows)) => self.take(Sealed::Events(self.batch(table, &rows))),
+                Ok(Message::Events(table, rows)) => self.take_sums(table, &rows),
                 Ok(Message::Finish(why)) => {
                     reason = why;
                     break;
@@ -193,12 +197,7 @@ impl Work {
 
     fn take(&mut self, sealed: Sealed) {
         match sealed {
-            Sealed::Identity(records) => {
-                for record in framed(&records) {
-                    let table = usize::from(u16::from_le_bytes([record[8], record[9]]));
-                    self.identity.define(table, record);
-                }
-            }
+            Sealed::Identity(records) => framed(&records).for_each(|record| self.define(record)),
             Sealed::Events(batch) => {
                 self.identity.mark(&batch);
                 self.books.arrived(batch.table, batch.rows as u64);
@@ -211,6 +210,26 @@ impl Work {
                 self.frames += 1;
             }
         }
+    }
+
+    fn define(&mut self, record: &[u8]) {
+        let table = usize::from(u16::from_le_bytes([record[8], record[9]]));
+        self.identity.define(table, record);
+    }
+
+    fn take_sums(&mut self, table: usize, rows: &[Summed]) {
+        let mut builder = Builder::new(Arc::clone(&self.layouts), table, crate::schema::frame::RECORDER);
+        let stacks = self.rules.stacks.clone();
+        stacks.iter().for_each(|stacks| stacks.update());
+        for row in rows {
+            builder.push_with(&row.record, |_, words| match &stacks {
+                Some(stacks) if !words.is_empty() => {
+                    stacks.number(row.met, words, |record| self.define(&record))
+                }
+                _ => 0,
+            });
+        }
+        self.take(Sealed::Events(builder.seal()));
     }
 
     fn ask_for_dump(&mut self, why: String, by_hand: bool, done: Option<Sender<Dumped>>) {
@@ -232,9 +251,8 @@ impl Work {
             return;
         }
         let Some(next) = self.rules.dumps.as_mut().and_then(|dumps| dumps.take(all)) else { return };
-        let names = self.rules.naming.as_mut().map_or_else(Vec::new, Naming::take);
-        if !all && !names.is_empty() {
-            self.write_rows(Own::Symbol, &names);
+        if !all {
+            self.write_names();
         }
         self.close_epoch();
         let Some(medium) = &mut self.medium else { return };
@@ -289,9 +307,26 @@ impl Work {
     }
 
     fn end_epoch_if_due(&mut self) {
-        let wanted = self.medium.as_ref().is_some_and(|medium| medium.wants_turn());
-        if wanted || self.frames >= EPOCH_FRAMES || self.epoch_began.elapsed() >= self.epoch_age {
+        if self.medium.as_ref().is_some_and(|medium| medium.wants_turn()) {
+            self.turn_when_named();
+        } else if self.frames >= EPOCH_FRAMES || self.epoch_began.elapsed() >= self.epoch_age {
             self.close_epoch();
+        }
+    }
+
+    /// Ends a file of a set once the names of its functions are in it; what comes meanwhile is in it too.
+    fn turn_when_named(&mut self) {
+        if self.rules.naming.as_mut().is_some_and(Naming::goes_on) {
+            return;
+        }
+        self.write_names();
+        self.close_epoch();
+    }
+
+    fn write_names(&mut self) {
+        let names = self.rules.naming.as_mut().map_or_else(Vec::new, Naming::take);
+        if !names.is_empty() {
+            self.write_rows(Own::Symbol, &names);
         }
     }
 
