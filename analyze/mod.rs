@@ -27,6 +27,7 @@ mod args;
 mod beside;
 mod bins;
 mod busiest;
+mod censored;
 mod check;
 mod clock;
 mod coarse;

@@ -52,9 +52,9 @@ static __always_inline struct named_scratch *take_scratch(void)
  * where the function begins with `push %rbp` or `endbr64`): then it is put behind the innermost. The
  * stack begins one word later than it has to, so that there is room.
  */
-static __always_inline __u32 add_user_stack(void *ctx, struct stacks *stacks, __u32 at, stack_id *id)
+static __always_inline __u32 add_user_stack(void *ctx, struct stacks *stacks, __u32 fixed, __u32 at, stack_id *id)
 {
-	__u32 used = add_stack(ctx, stacks, probe.size, at + 8, id, BPF_F_USER_STACK);
+	__u32 used = add_stack(ctx, stacks, fixed, at + 8, id, BPF_F_USER_STACK);
 	__u64 *word = (__u64 *)(stacks->bytes + (at & 2047));
 	__u64 caller = probe.caller.size ? fetch_number(ctx, &probe.caller) : 0;
 
@@ -78,7 +78,7 @@ static __always_inline __u32 add_stacks(void *ctx, struct hit *hit)
 	if (probe.kstack)
 		used = add_stack(ctx, stacks, probe.size, 0, &hit->kstack, probe.skip);
 	if (probe.ustack)
-		used += add_user_stack(ctx, stacks, used, &hit->ustack);
+		used += add_user_stack(ctx, stacks, probe.size, used, &hit->ustack);
 	return used;
 }
 

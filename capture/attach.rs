@@ -115,7 +115,7 @@ pub(super) fn run_time(families: &[Family]) -> (u64, u64) {
 }
 
 /// What became of a probe, as a row of table `probe`.
-pub(super) fn probe_row(outcome: &Outcome, missed: u64) -> Vec<u8> {
+pub(super) fn probe_row(outcome: &Outcome) -> Vec<u8> {
     let status = match (&outcome.got, outcome.off) {
         (_, true) => "off",
         (Some(_), _) => "attached",
@@ -125,7 +125,7 @@ pub(super) fn probe_row(outcome: &Outcome, missed: u64) -> Vec<u8> {
     let row = row.text(outcome.got.as_deref().unwrap_or("")).text(&outcome.wanted).text(status);
     row.text(&outcome.reasons.join("; "))
         .text(&outcome.lacks.join(","))
-        .u64(missed)
+        .u64(outcome.missed)
         .text(&outcome.fills)
         .text(&outcome.feeds)
         .bytes()

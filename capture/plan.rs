@@ -110,7 +110,7 @@ impl Plan {
     /// # Panics
     /// Never: the number of tables has just been checked.
     pub fn add_named(&mut self, named: &mut [Named]) -> Result<()> {
-        for probe in named {
+        for probe in &mut *named {
             if self.layouts.len() == super::ledger::TABLES {
                 bail!("-e: a trace has at most {} tables: leave groups out", super::ledger::TABLES);
             }
@@ -120,7 +120,8 @@ impl Plan {
             probe.layout.def.number =
                 u16::try_from(self.number(probe.layout.clone())).expect("at most 64 tables");
         }
-        if self.has_stacks() && self.layouts.len() + Own::OF_STACKS.len() > super::ledger::TABLES {
+        let own = Own::OF_STACKS.len() + Own::OF_NAMED.len();
+        if !named.is_empty() && self.layouts.len() + own > super::ledger::TABLES {
             bail!("-e: a trace has at most {} tables: leave groups out", super::ledger::TABLES);
         }
         self.number_own();
@@ -145,6 +146,8 @@ impl Plan {
         let stacks = self.has_stacks();
         let stat = self.families.iter().any(|family| family.enabled && family.group == Own::GROUP_OF_STAT);
         let own = Own::ALWAYS.iter().chain(Own::OF_STACKS.iter().filter(|_| stacks));
+        let named = self.layouts.iter().any(|layout| layout.def.group == super::named::probe::GROUP);
+        let own = own.chain(Own::OF_NAMED.iter().filter(|_| named));
         for own in own.chain(Own::OF_STAT.iter().filter(|_| stat)) {
             self.number(own.layout());
         }

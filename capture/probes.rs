@@ -109,6 +109,8 @@ pub struct Outcome {
     pub fills: String,
     /// The knob of the filter that learns from it; empty: none.
     pub feeds: String,
+    /// Hits that the kernel did not run the programs for, known at the end.
+    pub missed: u64,
 }
 
 /// Which variant of each probe is being tried.
@@ -219,6 +221,7 @@ impl Choice {
                 programs: variant.map(|variant| variant.recording.clone()).unwrap_or_default(),
                 fills: probe.fills.clone(),
                 feeds: probe.feeds.clone(),
+                missed: 0,
             }
         };
         self.probes.iter().enumerate().map(outcome).collect()

@@ -39,6 +39,8 @@ pub enum Own {
     Mapping,
     /// Names of frames.
     Symbol,
+    /// Calls of named probes that had not returned at the end.
+    InFlight,
 }
 
 impl Own {
@@ -48,6 +50,8 @@ impl Own {
     /// Those of recordings with stacks.
     pub const OF_STACKS: [Self; 4] = [Self::Stack, Self::Frame, Self::Mapping, Self::Symbol];
 
+    /// Those of recordings with probes that the user names.
+    pub const OF_NAMED: [Self; 1] = [Self::InFlight];
     /// Those of recordings of the group that takes snapshots.
     pub const OF_STAT: [Self; 2] = [Self::CpuTime, Self::DiskStat];
     /// That group.
@@ -67,6 +71,7 @@ impl Own {
             Self::Frame => "frame",
             Self::Mapping => "mapping",
             Self::Symbol => "symbol",
+            Self::InFlight => "in_flight",
             Self::Load => "load",
             Self::CpuTime => "cpu_time",
             Self::DiskStat => "disk_stat",
@@ -87,6 +92,9 @@ impl Own {
             Self::Frame => ("a place in code, in a file or in the kernel", FRAME),
             Self::Mapping => ("what a process had mapped as code, as first seen", MAPPING),
             Self::Symbol => ("functions of frames, as known when the recording ended or was dumped", SYMBOL),
+            Self::InFlight => {
+                ("calls that named probes saw begin, and not end before the recording did", IN_FLIGHT)
+            }
             Self::Load => ("load average and memory of the host", LOAD),
             Self::CpuTime => {
                 ("what a processor has spent its time on since the host started, at each interval", CPU_TIME)
@@ -195,6 +203,13 @@ const PROBE: &[Spec] = &[
     ("feeds", 0, "", "what the filters of this recording learn from it; empty: nothing"),
 ];
 const ENUM: &[Spec] = &[("name", 0, "", "of the enumeration"), ("value", 8, "", ""), ("label", 0, "", "")];
+const IN_FLIGHT: &[Spec] = &[
+    ("ts", 8, "mono_ns", "when the call began"),
+    ("until", 8, "mono_ns", "when the recording ended"),
+    ("tid", 4, "ref:task", "thread that called"),
+    ("probe", 0, "", "table of the probe"),
+    ("function", 0, "", "what was called"),
+];
 const COST: &[Spec] = &[
     TS,
     ("bpf_ns", 8, "ns", "estimated run time of the BPF programs"),

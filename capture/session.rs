@@ -14,7 +14,7 @@ use super::function_names;
 use super::governor::{Governor, Reading};
 use super::host::{clock, describe, now};
 use super::ledger::{self, Ledger};
-use super::named::probe::Named;
+use super::named::{in_flight, probe::Named};
 use super::naming::Naming;
 use super::place;
 use super::plan::{FamilyPlan, Plan};
@@ -151,7 +151,11 @@ impl Session {
         let medium = target.medium(args, host_of(args, filter), tables)?;
         let stacks = Stacks::new(&layouts);
         let nameable = stacks.clone().filter(|_| !args.no_symbols);
-        let rules = Rules { naming: nameable.clone().map(Naming::new), ..rules(args, &mut triggers) };
+        let rules = Rules {
+            naming: nameable.clone().map(Naming::new),
+            stacks: stacks.clone(),
+            ..rules(args, &mut triggers)
+        };
         let recorder = Recorder::start(medium, &layouts, rules)?;
         let control = control(args, &recorder)?;
         let draining = Arc::new(AtomicBool::new(true));
@@ -191,7 +195,7 @@ impl Session {
             low: None,
             _control: control,
         };
-        session.send_rows(Own::Probe, outcomes.iter().map(|outcome| probe_row(outcome, 0)).collect());
+        session.send_rows(Own::Probe, outcomes.iter().map(probe_row).collect());
         session.send_rows(Own::Enum, super::names::rows(&layouts));
         session.take_stock_of_host();
         Ok(session)
@@ -373,23 +377,14 @@ impl Session {
             family.run_iterators(Moment::End)?;
         }
         self.close_interval()?;
-        let mut outcomes = Vec::new();
-        for family in &mut self.families {
-            let missed = family.detach();
-            for outcome in &family.outcomes {
-                let missed = outcome.programs.iter().filter_map(|program| missed.get(program)).sum();
-                outcomes.push((outcome.clone(), missed));
-            }
-        }
+        self.send_rows(Own::InFlight, in_flight::rows(&self.maps, &self.plan.layouts)?);
+        let outcomes = self.detach();
         self.draining.store(false, Ordering::Relaxed);
         let malformed: u64 =
             self.drains.drain(..).map(|drain| drain.join().expect("a drain thread does not panic")).sum();
         self.clock_due = 0;
         self.keep_books()?;
-        self.send_rows(
-            Own::Probe,
-            outcomes.iter().map(|(outcome, missed)| probe_row(outcome, *missed)).collect(),
-        );
+        self.send_rows(Own::Probe, outcomes.iter().map(probe_row).collect());
         self.account_for_discarded();
         if let Some(stacks) = &self.stacks {
             self.send_rows(Own::Symbol, function_names::rows(&stacks.take_places()));
@@ -417,6 +412,23 @@ impl Session {
         }
     }
 
+    /// What each probe got, with what is known of it at the end.
+    fn detach(&mut self) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        for family in &mut self.families {
+            let missed = family.detach();
+            let known = outcomes.len();
+            outcomes.extend(family.outcomes.iter().cloned());
+            // A named probe may be at several files: the first of its families has the outcome.
+            let from = if family.outcomes.is_empty() { known.saturating_sub(1) } else { known };
+            for outcome in outcomes.iter_mut().skip(from) {
+                outcome.missed +=
+                    outcome.programs.iter().filter_map(|program| missed.get(program)).sum::<u64>();
+            }
+        }
+        outcomes
+    }
+
     fn account_for_discarded(&self) {
         let row = |(&table, &count): (&u16, &u64)| ledger::discarded_row(self.started, now(), table, count);
         let rows = self.written().discarded.iter().map(row).collect();
@@ -427,6 +439,7 @@ impl Session {
 fn rules(args: &Args, triggers: &mut Triggers) -> Rules {
     Rules {
         naming: None,
+        stacks: None,
         max_size: args.max_size,
         conditions: std::mem::take(&mut triggers.conditions),
         dumps: args.flight.map(|_| Dumps::new(args.post, args.cool_down)),

@@ -88,7 +88,7 @@ pub struct Summary<'a> {
     /// What the programs counted.
     pub ledger: &'a BTreeMap<usize, Counts>,
     /// What each probe got, and what the kernel missed.
-    pub outcomes: &'a [(Outcome, u64)],
+    pub outcomes: &'a [Outcome],
     /// Records that made no sense.
     pub malformed: u64,
     /// What it took.
@@ -146,8 +146,7 @@ impl Summary<'_> {
                 "the writer was behind {waits} times, {seconds:.3} s in all: the rings held what came"
             );
         }
-        for (outcome, _) in self.outcomes.iter().filter(|(outcome, _)| outcome.got.is_none() && !outcome.off)
-        {
+        for outcome in self.outcomes.iter().filter(|outcome| outcome.got.is_none() && !outcome.off) {
             let _ = writeln!(text, "not attached: {}: {}", outcome.probe, outcome.reasons.join("; "));
         }
         for what in &self.lacking {
@@ -172,12 +171,12 @@ impl Summary<'_> {
     }
 
     fn lost(&self, counts: &Counts) -> u64 {
-        let missed: u64 = self.outcomes.iter().map(|(_, missed)| missed).sum();
+        let missed: u64 = self.outcomes.iter().map(|outcome| outcome.missed).sum();
         counts.lost() + missed + self.malformed + self.written.discarded.values().sum::<u64>()
     }
 
     fn write_losses(&self, text: &mut String, counts: &Counts) {
-        let missed = self.outcomes.iter().map(|(_, missed)| missed).sum();
+        let missed = self.outcomes.iter().map(|outcome| outcome.missed).sum();
         let causes = [
             (counts.ring_full, "no space in the ring (larger --rings may help)"),
             (counts.state_full, "no space in a map of the probes, or the kernel did not tell of one half"),

@@ -31,6 +31,8 @@ ip                         iproute2         iproute                iproute2     
 ping                       iputils-ping     iputils                iputils          -
 strace                     strace           strace                 strace           -
 pidstat                    sysstat          sysstat                sysstat          -
+uftrace                    uftrace          uftrace                uftrace          -
+gnutls-serv                gnutls-bin       gnutls-utils           gnutls           -
 pkill                      procps           procps-ng              procps-ng        -
 redis-server               redis-server     redis                  redis            -
 redis-cli                  redis-tools      redis                  redis            -

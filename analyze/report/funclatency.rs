@@ -8,7 +8,8 @@
 //!
 //! Calls are those of probes that record whole calls (`capture -e fx:…`, `kr:…`, `ur:…`), from entry to
 //! return, what they call and wait for included. A recursive call is a call of its own, inside the outer one. Calls
-//! that had not returned when the recording ended, or that never did, are not in it.
+//! that had not returned when the recording ended are not in it: a note counts them, and `events --table in_flight` lists
+//! them. Calls that had begun before it are not seen at all: the kernel plants a return probe when a function is entered.
 //! Percentiles are values that occurred; with `--hist` a histogram by powers of two. Of calls that were added up in the kernel
 //! counts, sums and the longest are exact: with `{hist}` a percentile is the mean of the power of two that holds it, with
 //! `{count}` there is none; an interval has what the recorded intervals (1 s) that end in it have.
@@ -20,6 +21,7 @@
 
 use super::{Context, Defaults, Flag, Report};
 use crate::analyze::answer::{Answer, Body};
+use crate::analyze::censored;
 use crate::analyze::group::{Group, join};
 use crate::analyze::named;
 use crate::analyze::named_sums::Measure;
@@ -53,7 +55,8 @@ pub static REPORT: Report = Report {
 
 fn run(context: &Context) -> Result<Answer> {
     let mut scans = Vec::new();
-    for table in named::of_value(context, "latency")? {
+    let tables = named::of_value(context, "latency")?;
+    for table in &tables {
         let mut scan = context.scan(&table.name)?;
         let value = Measure::of(context, &mut scan, "latency")?;
         scans.push((scan, value));
@@ -84,6 +87,7 @@ fn run(context: &Context) -> Result<Answer> {
         .floats(context.output("p99_us"), quantiles.iter().map(|of| of[2]))
         .floats(context.output("max_us"), calls().map(|calls| calls.max().map(|ns| us(ns as f64))));
     let mut answer = spread::remark(Answer::of(table.build()?), calls());
+    answer.notes.extend(censored::remark(context, &tables));
     if context.flag("hist").is_some() {
         let histogram = Box::new(spread::together(calls()));
         answer.section("latency", "latency", Body::Histogram(histogram, "nsecs"));
@@ -122,6 +126,10 @@ mod tests {
         let (exit, out, messages) = tape.run(&["funclatency", "--format", "csv"]);
         assert_eq!(exit, 0, "{messages}");
         assert_eq!(out.lines().nth(1), Some("nap,false,10,55.0,5.5,5.0,9.0,,10.0"), "{out}");
+        assert!(!out.contains("not returned"), "{out}");
+        tape.in_flight(&[("nap", 6_000), ("other", 1)]);
+        let (_, out, messages) = tape.run(&["funclatency"]);
+        assert!(format!("{out}{messages}").contains("1 call had not returned when"), "{out}{messages}");
         let (_, out, _) = tape.run(&["funclatency", "--hist"]);
         let counted: u64 = out
             .lines()

@@ -12,6 +12,7 @@
 
 use super::{Context, Defaults, Flag, Report};
 use crate::analyze::answer::Answer;
+use crate::analyze::censored;
 use crate::analyze::error::Failure;
 use crate::analyze::named;
 use crate::analyze::rows::Value;
@@ -57,7 +58,8 @@ fn run(context: &Context) -> Result<Answer> {
         .floats(context.output("latency_ms"), hits.iter().map(|hit| Some(hit.latency? as f64 / 1e6)))
         .texts(context.output("ret"), hits.iter().map(|hit| named::plain(&hit.ret)))
         .texts(context.output("args"), hits.iter().map(|hit| Some(hit.message.clone())));
-    Ok(Answer { table: Some(table.build()?), events: true, sort: Some(TIME), ..Answer::default() })
+    let notes = censored::remark(context, &tables).into_iter().collect();
+    Ok(Answer { table: Some(table.build()?), events: true, sort: Some(TIME), notes, ..Answer::default() })
 }
 
 #[cfg(test)]

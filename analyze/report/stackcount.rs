@@ -25,6 +25,7 @@ use crate::analyze::escape::visible;
 use crate::analyze::flame::{self, Flame, Pair, Subject, Weights};
 use crate::analyze::group::{Group, Grouping, join};
 use crate::analyze::named;
+use crate::analyze::named_sums::Weight;
 use anyhow::Result;
 use std::io;
 
@@ -61,10 +62,11 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
     for table in named::with_stacks(context)? {
         let mut scan = context.scan(&table.name)?;
         let stacks = named::STACKS.map(|name| table.column(name).and_then(|_| scan.column(name).ok()));
+        let hits = Weight::of(&mut scan)?;
         let grouping = context.grouping_by(&scan, default)?;
         parts.push(grouping.fold(&scan, |weights: &mut Weights, rows, row| {
             let [kernel, user] = stacks.map(|column| column.map_or(0, |column| rows.raw(column, row) as u32));
-            weights.add((kernel, user), 1);
+            weights.add((kernel, user), hits.of_row(rows, row));
         }));
         last = Some(grouping);
     }

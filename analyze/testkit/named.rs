@@ -24,6 +24,19 @@ impl Tape {
         self.own(name, functions, &[&head[..], columns].concat())
     }
 
+    /// Calls of probes that had not returned at the end, and when they began.
+    pub fn in_flight(&mut self, calls: &[(&str, u64)]) -> &mut Self {
+        let columns = ["ts:u64", "until:u64", "tid:u32>task", "probe:text", "function:text"];
+        self.define(def("in_flight", Role::Record, &columns));
+        for (probe, began) in calls {
+            self.push(
+                "in_flight",
+                vec![(*began).into(), 0u64.into(), 7u64.into(), (*probe).into(), (*probe).into()],
+            );
+        }
+        self
+    }
+
     fn own(&mut self, name: &str, functions: &[&str], columns: &[&str]) -> &mut Self {
         let mut table = def(name, Role::Event, columns);
         table.group = "named".into();

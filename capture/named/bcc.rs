@@ -1,6 +1,6 @@
 //! The spellings of bcc's trace(8): `{p,r}:[LIBRARY]:FUNCTION[(SIGNATURE)] [(PREDICATE)] ["FORMAT", ARGUMENT, …]`.
 //!
-//! They mean what the project's own grammar ([`super::spec`]) says otherwise. The signature gives names and types to what is in the
+//! [`super::argdist`] has those of argdist(8). They mean what the project's own grammar ([`super::spec`]) says otherwise. The signature gives names and types to what is in the
 //! registers, the predicate is a condition, the format says the types of arguments that do not say them themselves; for
 //! printing `analyze trace --print` takes one, so it can be another one each time. `$retval` and `$latency` are columns
 //! of every call, and `$entry(x)` is what all arguments of calls are: as the call got them.
@@ -9,7 +9,7 @@ use super::parse::Cursor;
 use super::spec::{ARGS, Arg, Kind, Spec, TESTS, Test, Type, Wrong};
 
 /// A parameter: its name and type.
-type Parameter = (String, Type);
+pub(super) type Parameter = (String, Type);
 
 impl Cursor<'_> {
     /// `p::function` is the kernel's, `p:library:function` a user's.
@@ -21,15 +21,18 @@ impl Cursor<'_> {
     /// What may follow a place in bcc's spelling, if it does.
     pub(super) fn of_bcc(&mut self, spec: &mut Spec) -> Result<(), Wrong> {
         let signature = self.signature();
-        self.spaces();
         let mut tested = Vec::new();
+        if self.take(":") {
+            tested = self.of_argdist(spec, &signature)?;
+        }
+        self.spaces();
         if self.is_at_predicate() {
             tested = self.predicate(spec)?;
         }
         self.spaces();
         if self.take("\"") {
             self.format(spec, &signature)?;
-        } else if spec.kind == Kind::User && !signature.is_empty() {
+        } else if spec.kind == Kind::User && !signature.is_empty() && spec.args.is_none() {
             let arg = |(name, ty): &Parameter| Arg { ty: Some(*ty), ..plain(name, self.at) };
             spec.args = Some(signature.iter().map(arg).map(|arg| arg.in_register(&signature)).collect());
         }
@@ -46,6 +49,9 @@ impl Cursor<'_> {
 
     /// `(char *name, int flags)`: what C declares, right behind the function; nothing if it is not that.
     fn signature(&mut self) -> Vec<Parameter> {
+        if self.rest().starts_with("():") {
+            self.at += 2;
+        }
         let declared = self.rest().strip_prefix('(').and_then(|rest| rest.split_once(')'));
         let Some((inside, _)) = declared else { return Vec::new() };
         let parameters: Option<Vec<Parameter>> = inside.split(',').map(parameter).collect();
@@ -65,8 +71,15 @@ impl Cursor<'_> {
 
     /// `(retval == 0 && arg1 > 10)`: conditions, and what they are about besides what calls return and take.
     fn predicate(&mut self, spec: &mut Spec) -> Result<Vec<Arg>, Wrong> {
-        let mut tested = Vec::new();
         self.expect("(")?;
+        let tested = self.conditions(spec)?;
+        self.expect(")")?;
+        Ok(tested)
+    }
+
+    /// `retval == 0 && arg1 > 10`.
+    pub(super) fn conditions(&mut self, spec: &mut Spec) -> Result<Vec<Arg>, Wrong> {
+        let mut tested = Vec::new();
         loop {
             self.spaces();
             let at = self.at;
@@ -85,10 +98,9 @@ impl Cursor<'_> {
             let (op, value) = (self.operator()?, self.number()?);
             spec.tests.push(Test { label, op, value, at });
             self.spaces();
-            if self.take(")") {
+            if !self.take("&&") {
                 return Ok(tested);
             }
-            self.expect("&&")?;
         }
     }
 
@@ -103,21 +115,10 @@ impl Cursor<'_> {
         while self.take(",") {
             self.spaces();
             let at = self.at;
-            let arg = self.printed(spec.calls)?;
+            let arg = self.printed(spec.calls, Self::argument)?;
             let none = || Wrong::new(self.text, at, "the format has no conversion for this argument");
             let ty = types.next().ok_or_else(none)?;
-            match arg.base.as_str() {
-                "latency" if spec.calls => {}
-                "retval" if spec.calls => spec.ret = ty,
-                _ if args.len() == ARGS => {
-                    return Err(Wrong::new(
-                        self.text,
-                        at,
-                        format!("a probe records at most {ARGS} arguments"),
-                    ));
-                }
-                _ => args.push(arg.typed(spec.kind, ty, signature)),
-            }
+            spec.add(&mut args, (arg, ty), signature, self.text)?;
             self.spaces();
         }
         if types.next().is_some() {
@@ -128,24 +129,49 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// An argument of a format: `$retval`, `$latency` and `$entry(x)` besides the usual ones.
-    fn printed(&mut self, calls: bool) -> Result<Arg, Wrong> {
+    /// What is printed or counted: `$retval`, `$latency` and `$entry(x)` besides the usual arguments, which `read` reads.
+    pub(super) fn printed(
+        &mut self,
+        calls: bool,
+        read: fn(&mut Self, usize) -> Result<Arg, Wrong>,
+    ) -> Result<Arg, Wrong> {
         let at = self.at;
         if !self.take("$") {
-            return Ok(self.argument(at)?.of_tracepoint());
+            return Ok(read(self, at)?.of_tracepoint());
         }
         if !calls {
             let reason = "only whole calls return and take time: use r: instead of p:";
             return Err(Wrong::new(self.text, at, reason));
         }
         if !self.take("entry") {
-            return self.argument(at);
+            return read(self, at);
         }
         self.expect("(")?;
         self.spaces();
-        let arg = self.argument(at)?;
+        let arg = read(self, at)?;
         self.expect(")")?;
         Ok(arg)
+    }
+}
+
+impl Spec {
+    /// What is printed as this type: an argument, or what calls have anyway.
+    pub(super) fn add(
+        &mut self,
+        args: &mut Vec<Arg>,
+        (arg, ty): (Arg, Type),
+        signature: &[Parameter],
+        text: &str,
+    ) -> Result<(), Wrong> {
+        match arg.base.as_str() {
+            "latency" if self.calls => {}
+            "retval" if self.calls => self.ret = ty,
+            _ if args.len() == ARGS => {
+                return Err(Wrong::new(text, arg.at, format!("a probe records at most {ARGS} arguments")));
+            }
+            _ => args.push(arg.typed(self.kind, ty, signature)),
+        }
+        Ok(())
     }
 }
 
@@ -201,7 +227,7 @@ fn parameter(text: &str) -> Option<Parameter> {
     declares.then(|| (name.to_owned(), type_of(ty)))
 }
 
-fn type_of(text: &str) -> Type {
+pub(super) fn type_of(text: &str) -> Type {
     let has = |word: &str| text.contains(word);
     let pointer = has("*");
     if pointer && has("char") {

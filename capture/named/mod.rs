@@ -11,11 +11,13 @@
 //! - [`catalog`] lists what there is to name (`capture --list PATTERN`);
 //! - [`table`] makes the table's layout; [`probe`] loads and attaches `bpf/named.bpf.c` for it.
 
+pub mod argdist;
 pub mod bcc;
 pub mod catalog;
 pub mod elf;
 pub mod fetch;
 pub mod format;
+pub mod in_flight;
 pub mod kernel;
 pub mod parse;
 pub mod perf;

@@ -172,6 +172,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn argument(&mut self, at: usize) -> Result<Arg, Wrong> {
+        let arg = self.untyped(at)?;
+        let ty = if self.take(":") { Some(self.ty()?) } else { None };
+        Ok(Arg { ty, ..arg })
+    }
+
+    /// An argument without what may follow it: a colon and its type.
+    pub(super) fn untyped(&mut self, at: usize) -> Result<Arg, Wrong> {
         let mut at_return = self.take("*");
         let mut base = self.identifier("the name of an argument")?;
         self.spaces();
@@ -183,9 +190,8 @@ impl<'a> Cursor<'a> {
         }
         let offset = if self.take("+") { Some(self.number()?) } else { None };
         let members = self.members()?;
-        let ty = if self.take(":") { Some(self.ty()?) } else { None };
         let label = label.unwrap_or_else(|| members.last().map_or_else(|| base.clone(), |m| m.name.clone()));
-        Ok(Arg { label, base, offset, at_return, members, ty, at })
+        Ok(Arg { label, base, offset, at_return, members, ty: None, at })
     }
 
     fn check_at_return(&self, arg: &Arg, calls: bool) -> Result<(), Wrong> {
@@ -293,7 +299,7 @@ impl<'a> Cursor<'a> {
             self.spaces();
             let at = self.at;
             match self.identifier("an option")?.as_str() {
-                option @ ("thr" | "ret") if !spec.calls => {
+                option @ ("thr" | "ret" | "lat") if !spec.calls => {
                     let reason = format!("only whole calls have '{option}': use fx:, kr: or ur:");
                     return Err(Wrong::new(self.text, at, reason));
                 }
@@ -302,8 +308,25 @@ impl<'a> Cursor<'a> {
                     spec.threshold = self.number()?.cast_unsigned();
                 }
                 "ret" => {
+                    if self.take("=") {
+                        spec.ret = self.ty()?;
+                    }
+                }
+                "lat" => {} // as "ret" alone: every call has both
+                "agg" => {
                     self.expect("=")?;
-                    spec.ret = self.ty()?;
+                    let at = self.at;
+                    spec.sum = Some(match self.identifier("count or hist")?.as_str() {
+                        "count" => Sum::Count,
+                        "hist" => Sum::Hist(self.of_what(spec, at)?),
+                        _ => {
+                            return Err(Wrong::new(
+                                self.text,
+                                at,
+                                "hits add up to agg=count or agg=hist=LABEL",
+                            ));
+                        }
+                    });
                 }
                 "max" => spec.most = self.positive("at least one each second")?,
                 "period" | "freq" if spec.kind != Kind::Perf => {
@@ -323,9 +346,6 @@ impl<'a> Cursor<'a> {
                 "count" => spec.sum = Some(Sum::Count),
                 "hist" => spec.sum = Some(Sum::Hist(self.of_what(spec, at)?)),
                 _ => return Err(Wrong::new(self.text, at, OPTIONS)),
-            }
-            if spec.sum.is_some() && spec.stacks != Stacks::default() {
-                return Err(Wrong::new(self.text, at, "stacks are of single hits, which are added up here"));
             }
             self.spaces();
             if self.take("}") {
@@ -427,6 +447,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_up_may_have_stacks_and_another_spelling() {
+        let of = |text: &str| {
+            let spec = Spec::parse(text).expect("well formed");
+            (spec.sum, spec.stacks)
+        };
+        let stacks = Stacks { kernel: true, user: true };
+        assert_eq!(of("u:c:x {count, ustack, kstack}"), (Some(Sum::Count), stacks));
+        assert_eq!(of("ur:c:x {ret, lat, agg=hist}"), of("ur:c:x {hist}"));
+        assert_eq!(of("u:c:x(n=arg1) {agg=hist=n}"), of("u:c:x(n=arg1) {hist=n}"));
+        assert_eq!(of("u:c:x {agg=count}"), of("u:c:x {count}"));
+    }
+
+    #[test]
     fn an_error_points_at_its_column() {
         let of = |text: &str| Spec::parse(text).expect_err("wrong").to_string();
         assert!(of("sched_switch").ends_with("\n  sched_switch\n  ^"), "{}", of("sched_switch"));
@@ -440,7 +473,8 @@ mod tests {
         assert!(of("pe:page-faults {period=0}").starts_with("a period is at least 1"));
         assert!(of("u:c:x {hist}").starts_with("hits have no latency"), "{}", of("u:c:x {hist}"));
         assert!(of("u:c:x(size=arg1) {hist=siz}").starts_with("there is no 'siz' here: there is size"));
-        assert!(of("u:c:x {count, ustack}").starts_with("stacks are of single hits"));
+        assert!(of("u:c:x(a=arg1) {agg=sum}").starts_with("hits add up to agg=count"));
+        assert!(of("u:c:x {lat}").contains("only whole calls have"));
         assert!(of("u:c:x {stack}").starts_with("the options are"), "{}", of("u:c:x {stack}"));
         assert!(of("f:x(a) /a ~ 1/").contains("expected =="));
     }

@@ -158,8 +158,9 @@ fn load_part(
     Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, &Part { way: part, table: name, tgids })
 }
 
-/// The map of what is added up.
+/// The map of what is added up, and that of the stacks among it.
 const SUMS: &str = "named_sums";
+const STACKS: &str = "named_stacks";
 
 /// A way to attach, for the table of this name.
 struct Part<'a> {
@@ -171,15 +172,22 @@ struct Part<'a> {
 
 impl Site for Part<'_> {
     fn shared_as(&self, map: &str) -> String {
-        let adds = map == SUMS && self.way.program.adding != Adding::Not;
-        if adds { aggregate::map_of(self.table) } else { map.to_owned() }
+        match map {
+            _ if self.way.program.adding == Adding::Not => map.to_owned(),
+            SUMS => aggregate::map_of(self.table),
+            STACKS => aggregate::stacks_of(self.table),
+            _ => map.to_owned(),
+        }
     }
 
     fn size(&self, map: &mut OpenMapMut) -> libbpf_rs::Result<()> {
-        match &self.way.program {
-            _ if map.name() != SUMS => Ok(()),
-            Program { adding: Adding::Not, .. } => map.set_max_entries(1),
-            program => map.set_key_size(u32::try_from(sum_key(program)).expect("small")),
+        let Program { adding, stacks, .. } = &self.way.program;
+        let adds = *adding != Adding::Not;
+        match map.name().to_str() {
+            Some(SUMS) if adds => map.set_key_size(u32::try_from(sum_key(&self.way.program)).expect("small")),
+            Some(STACKS) if adds && (stacks.kernel || stacks.user) => Ok(()),
+            Some(SUMS | STACKS) => map.set_max_entries(1),
+            _ => Ok(()),
         }
     }
 

@@ -21,10 +21,12 @@
 //!               kstack, ustack                the kernel's stack, the process's; of calls, when they return
 //!               count                         hits are added up in the kernel, each second, by process, by the
 //!                                             arguments, and by the sign or error number that a call returns
-//!               hist, hist=LABEL              … and by power of two of a call's latency, or of an argument or ret
+//!               hist, hist=LABEL              … and by power of two of a call's latency, or of an argument or ret;
+//!                                             with kstack or ustack by stack too; also agg=count, agg=hist=LABEL
 //! ```
 //!
-//! The spellings of bcc's `trace` (`p::f`, `r:lib:f(char *name) (retval < 0) "%s", name`; [`super::bcc`]) mean the same. Limits, which are errors and not
+//! The spellings of bcc's `trace` (`p::f`, `r:lib:f(char *name) (retval < 0) "%s", name`; [`super::bcc`]) and `argdist`
+//! (`p:c:malloc(size_t n):size_t:n`; [`super::argdist`]) mean the same. Limits, which are errors and not
 //! silent cuts: 8 arguments, 4 pointers in one path, 4 conditions, 512 bytes of text in one record.
 
 use std::fmt;

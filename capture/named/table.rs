@@ -36,7 +36,8 @@ pub(super) fn layout(spec: &Spec, place: &Place, name: &str) -> Layout {
 
 /// Bytes of the key of what is added up: up to the sums.
 pub(super) fn sum_key(program: &Program) -> usize {
-    sums::ARGS - sums::HEAD + 8 * program.args.len()
+    let Stacks { kernel, user } = program.stacks;
+    sums::ARGS - sums::HEAD + 8 * (program.args.len() + usize::from(kernel) + usize::from(user))
 }
 
 fn number(name: &str, width: u8, signed: bool) -> ColumnDef {
@@ -61,7 +62,7 @@ impl Layout {
         if let Some(ret) = &place.ret {
             self.column(ret.column.clone(), RET);
         }
-        self.stacks(spec.stacks);
+        self.stacks(spec.stacks, STACKS);
     }
 
     /// A row for each process, function, outcome, power of two and combination of arguments, processor and interval.
@@ -86,6 +87,9 @@ impl Layout {
             let doc = "what calls returned: an error number, 0, or 1 for all that is more".into();
             self.column(ColumnDef { doc, ..number("ret", 2, true) }, sums::RET);
         }
+        // What stands for a stack in the key gives way to the stack: see `capture/aggregate.rs`.
+        let first = sums::ARGS + 8 * program.args.len();
+        self.stacks(spec.stacks, [first, first + 8 * usize::from(spec.stacks.kernel)]);
         let count = |doc: &str| ColumnDef { doc: doc.into(), ..number("hits", 8, false) };
         self.column(count("hits, or calls that returned"), first_sum);
         let Some(of) = of else { return };
@@ -139,9 +143,9 @@ impl Layout {
         self.column(column, offset);
     }
 
-    fn stacks(&mut self, wanted: Stacks) {
+    fn stacks(&mut self, wanted: Stacks, places: [usize; 2]) {
         let stacks = [("kstack", wanted.kernel, "kernel stack"), ("ustack", wanted.user, "user stack")];
-        for ((name, _, doc), offset) in stacks.into_iter().zip(STACKS).filter(|(stack, _)| stack.1) {
+        for ((name, _, doc), offset) in stacks.into_iter().zip(places).filter(|(stack, _)| stack.1) {
             let column = number(name, 4, false);
             let references = Own::Stack.name().into();
             self.def.columns.push(ColumnDef { references, null: Some(0), doc: doc.into(), ..column });

@@ -289,58 +289,6 @@ fn tracepoints_of_both_kinds_and_bpftrace_count_the_same() {
 }
 
 #[test]
-fn user_stacks_lead_from_main_to_the_function_and_of_calls_to_the_caller() {
-    if !able() {
-        return;
-    }
-    let probes = ["u:@:add {ustack}", "ur:@:factorial {ustack}"];
-    let trace = record("named-ustack", &probes, 300);
-    let folded = |probe| analyze(&trace, &["stackcount", "--folded", "--probe", probe, "--by", "none"]);
-    let inside_main =
-        |line: &str| line.split_once(";main").unwrap_or_else(|| panic!("not in main: {line}")).1.to_owned();
-    let entries: Vec<String> = folded("add").lines().map(inside_main).collect();
-    assert_eq!(entries, [";add 300"]);
-    if !kernel_is(6, 11) {
-        return super::support::aloud(
-            "callers of calls in flight have no name before Linux 6.11: the kernel hides their addresses",
-        );
-    }
-    // The stack of a return begins with the caller: of the outermost that is main.
-    let returns: Vec<String> = folded("factorial").lines().map(inside_main).collect();
-    let depths = (0..10).map(|depth| format!("{} 1", ";factorial".repeat(depth))).collect::<Vec<_>>();
-    assert_eq!(returns, depths);
-}
-
-#[test]
-#[cfg(target_arch = "x86_64")] // bpftrace counts calls of one name, raw tracepoints by number
-fn kernel_stacks_are_those_that_bpftrace_sees() {
-    if !able() || !has("bpftrace") {
-        return;
-    }
-    let (program, trace) = program("named-kstack");
-    let observer = Observer::start(
-        "tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @stacks[kstack] = count(); }",
-    );
-    let mut capture = Command::new(CAPTURE);
-    capture.arg("-o").arg(&trace).args(["-e", "t:syscalls:sys_enter_getppid {kstack}"]);
-    capture.args(["-e", "raw=rt:sys_enter(id) /id == 110/ {kstack}", "--"]).arg(&program);
-    let output = capture.args(["2000", "storm"]).output().expect("capture runs");
-    assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
-    let seen = observer.stop();
-    let frames = seen.lines().filter_map(|line| Some(line.strip_prefix("    ")?.split_once('+')?.0));
-    let mut frames: Vec<String> = frames.map(|name| format!("{name}_[k]")).collect();
-    assert!(!frames.is_empty() && seen.contains("]: 2000"), "one stack, of all calls: {seen}");
-    frames.reverse();
-    let folded = |probe| analyze(&trace, &["stackcount", "--folded", "--probe", probe, "--by", "none"]);
-    assert_eq!(folded("sys_enter_getppid"), format!("{} 2000\n", frames.join(";")));
-    let raw = folded("raw");
-    assert!(
-        raw.ends_with(" 2000\n") && !raw.contains("bpf_prog") && !raw.contains("bpf_trace_run"),
-        "none of our own frames: {raw}"
-    );
-}
-
-#[test]
 fn the_list_has_the_fields_that_bpftrace_sees_and_the_functions_of_a_program() {
     if !able() || !has("bpftrace") {
         return;
@@ -467,40 +415,6 @@ fn a_library_inside_a_container_is_found_by_pid() {
     let output = inside.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(column(&rows(&trace, "twice"), "n"), (0..250).collect::<Vec<_>>());
-}
-
-/// perf's own probe on the same function, and `perf stat`, which counts it, in the same run.
-#[test]
-fn perf_counts_the_same_calls() {
-    if !able() || !has("perf") {
-        return;
-    }
-    let (program, trace) = program("named-perf-probe");
-    let path = program.to_str().expect("plain");
-    let perf = |words: &[&str]| Command::new("perf").args(words).output().expect("perf runs");
-    let event = format!("tapedeck_live_{}:add", std::process::id());
-    let made = perf(&["probe", "-q", "-x", path, "--add", &format!("{event}=add")]);
-    if !made.status.success() {
-        super::support::skip(&format!("perf probe does not work here: {}", text(&made)));
-        return;
-    }
-    let _remove = super::support::Undo(|| drop(perf(&["probe", "-q", "--del", &event])));
-    let mut capture = Command::new(CAPTURE);
-    capture.arg("-o").arg(&trace).args([
-        "-e",
-        &format!("u:{path}:add"),
-        "-e",
-        &format!("sums=u:{path}:add {{count}}"),
-    ]);
-    let output = capture
-        .args(["--", "perf", "stat", "-x,", "-e", &event, path, "777"])
-        .output()
-        .expect("capture runs");
-    let said = text(&output);
-    assert!(output.status.success() && said.contains(" 0 lost"), "{said}");
-    assert!(said.lines().any(|line| line.starts_with("777,") && line.contains(&event)), "{said}");
-    assert_eq!(rows(&trace, "add").len(), 777);
-    assert_eq!(column(&rows(&trace, "sums"), "hits").iter().sum::<i128>(), 777);
 }
 
 #[test]

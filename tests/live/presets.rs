@@ -2,10 +2,10 @@
 
 use super::named::{able, column, program, rows};
 use super::profile::analyze;
-use super::support::{CAPTURE, has, live, scratch, text};
+use super::support::{CAPTURE, free_port, has, live, scratch, signal, text, wait_for};
 use super::trace::{Row, bytes, number};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 #[test]
 fn memory_that_is_not_released_is_found_with_where_it_came_from() {
@@ -34,16 +34,22 @@ fn memory_that_is_not_released_is_found_with_where_it_came_from() {
     assert_eq!(lines.iter().map(numbers).collect::<Vec<_>>(), expected, "{page}");
 }
 
+/// A folder with a key and its certificate.
+fn keys(name: &str) -> PathBuf {
+    let directory = scratch(name);
+    let request =
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout key -out cert";
+    let made = Command::new("openssl").args(request.split(' ')).current_dir(&directory).output();
+    assert!(made.is_ok_and(|output| output.status.success()));
+    directory
+}
+
 #[test]
 fn preset_ssl_has_the_lengths_of_what_was_sent() {
     if !live() || !has("openssl") || !has("python3") {
         return;
     }
-    let directory = scratch("named-ssl-keys");
-    let request =
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout key -out cert";
-    let made = Command::new("openssl").args(request.split(' ')).current_dir(&directory).output();
-    assert!(made.is_ok_and(|output| output.status.success()));
+    let directory = keys("named-ssl-keys");
     let talk = "import ssl, sys\n\
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain(sys.argv[1] + '/cert', sys.argv[1] + '/key')\n\
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); client.check_hostname = False; client.verify_mode = ssl.CERT_NONE\n\
@@ -106,6 +112,50 @@ fn preset_ssl_has_what_goes_through_nss_and_gnutls() {
         let page = analyze(&trace, &["sslsniff", "--format", "csv"]);
         assert!(page.contains(",gnutls_record_send,77,,"), "{page}");
     }
+}
+
+/// A client that sends some lines, and reads them back from a server that repeats what it gets.
+#[test]
+fn preset_ssl_has_what_a_session_of_gnutls_sent_and_got() {
+    if !live() || !has("openssl") || !has("gnutls-serv") || !has("gnutls-cli") || !has("python3") {
+        return;
+    }
+    let (directory, port) = (keys("named-gnutls-keys"), free_port().to_string());
+    let mut server = Command::new("timeout");
+    server.args([
+        "60",
+        "gnutls-serv",
+        "--echo",
+        "-p",
+        &port,
+        "--x509keyfile",
+        "key",
+        "--x509certfile",
+        "cert",
+    ]);
+    let server = server.current_dir(&directory).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut server = server.expect("gnutls-serv runs");
+    wait_for("the server", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
+    let sizes: [u64; 3] = [100, 2000, 9000];
+    let talk = "import subprocess, sys\n\
+        client = subprocess.Popen(['gnutls-cli', '--insecure', '-p', sys.argv[1], '127.0.0.1'], stdin=-1, stdout=-1)\n\
+        for size in map(int, sys.argv[2:]):\n\
+        \x20 line = b'x' * (size - 1) + b'\\n'\n\
+        \x20 client.stdin.write(line); client.stdin.flush()\n\
+        \x20 while client.stdout.readline() != line: pass\n\
+        client.stdin.close(); client.wait()";
+    let words = sizes.map(|size| size.to_string());
+    let command = [&["python3", "-c", talk, &port][..], &words.each_ref().map(String::as_str)].concat();
+    let trace = preset("named-gnutls-session", "ssl", &command);
+    signal(&server, libc::SIGTERM);
+    server.wait().expect("our own child");
+    let page = analyze(&trace, &["sslsniff", "--format", "csv"]);
+    let bytes = |function: &str| -> u64 {
+        let lines = page.lines().filter(|line| line.contains(function));
+        lines.filter_map(|line| line.split(',').nth(5)?.parse::<u64>().ok()).sum()
+    };
+    let sent = sizes.iter().sum::<u64>();
+    assert_eq!((bytes("gnutls_record_send"), bytes("gnutls_record_recv")), (sent, sent), "{page}");
 }
 
 /// Records a command with one preset.

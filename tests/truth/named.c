@@ -2,8 +2,8 @@
  * Functions to be probed, called as often and with what the test expects: plain, recursive, slow, with text, and
  * left by longjmp; and a static probe, its note written by hand as <sys/sdt.h> does. With a second
  * argument only system calls that nobody else makes ("storm"), allocations of which every
- * other one is kept ("leak"), or pages that are touched for the first time ("touch"): then it says
- * where they are, and what the kernel counted meanwhile.
+ * other one is kept ("leak"), calls that last until a byte comes ("wait"), or pages that are touched
+ * for the first time ("touch"): then it says where they are, and what the kernel counted meanwhile.
  */
 #include <setjmp.h>
 #include <stdio.h>
@@ -71,6 +71,17 @@ NOINLINE void give(void *block)
 {
 	free(block);
 	sink++;
+}
+
+NOINLINE long await(long n)
+{
+	char byte;
+
+	printf("%ld\n", n);
+	fflush(stdout);
+	if (read(0, &byte, 1) == 1)
+		sink++;
+	return sink;
 }
 
 /* Keeps every other block of 1000 bytes, and beside it what calloc got and realloc made larger. */
@@ -160,6 +171,11 @@ int main(int argc, char **argv)
 	int count = argc > 1 ? atoi(argv[1]) : 100;
 	if (argc > 2 && !strcmp(argv[2], "leak")) {
 		leak(count);
+		return 0;
+	}
+	if (argc > 2 && !strcmp(argv[2], "wait")) {
+		for (long i = 0; i < count; i++)
+			await(i);
 		return 0;
 	}
 	if (argc > 2 && !strcmp(argv[2], "touch")) {
