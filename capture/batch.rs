@@ -197,6 +197,9 @@ impl Builder {
     }
 
     /// Takes one record, whose stacks at that time `number` numbers; false if it is too short for the table.
+    ///
+    /// # Panics
+    /// Never: a record begins with its time.
     pub fn push_with(&mut self, record: &[u8], mut number: impl FnMut(u64, &[u8]) -> u32) -> bool {
         let layout = &self.layouts[self.index];
         let Some(fixed) = record.get(..layout.size) else { return false };

@@ -220,7 +220,9 @@ impl Work {
     fn take_sums(&mut self, table: usize, rows: &[Summed]) {
         let mut builder = Builder::new(Arc::clone(&self.layouts), table, crate::schema::frame::RECORDER);
         let stacks = self.rules.stacks.clone();
-        stacks.iter().for_each(|stacks| stacks.update());
+        if let Some(stacks) = &stacks {
+            stacks.update();
+        }
         for row in rows {
             builder.push_with(&row.record, |_, words| match &stacks {
                 Some(stacks) if !words.is_empty() => {

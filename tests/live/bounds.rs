@@ -78,6 +78,33 @@ fn a_set_loses_nothing_between_its_files() {
 }
 
 #[test]
+fn each_file_of_a_set_names_the_functions_of_its_stacks() {
+    if !live() {
+        return;
+    }
+    let path = scratch("bounds-names").join("trace.bin");
+    let words = ["pingpong", "--count", "1000", "--size", "50", "--delay-ms", "2"];
+    let probe = "t:syscalls:sys_enter_sendto {kstack, ustack}";
+    let output = capture(&path, &["-e", probe, "--rotate", "500ms"], &words);
+    assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
+    let files = set_of(&path);
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        check_books(&file);
+        let named: Vec<i128> = rows(&file, "symbol").iter().map(|row| number(row, "frame")).collect();
+        let frames = rows(&file, "frame");
+        let unnamed = frames.iter().filter(|row| !named.contains(&number(row, "frame"))).count();
+        // What ends with no more than its identity has no stacks.
+        assert!(
+            rows(&file, "sys_enter_sendto").is_empty() || frames.len() > 5 && unnamed * 2 < frames.len(),
+            "{}: {unnamed} of {} have no name",
+            file.display(),
+            frames.len()
+        );
+    }
+}
+
+#[test]
 fn of_a_set_only_the_latest_files_stay() {
     if !live() {
         return;
