@@ -53,6 +53,8 @@ const HEADER: usize = 8;
 /// The consumer's position is published this often while draining: often enough that probes find
 /// space, seldom enough that the cache line it shares with them does not bounce for every record.
 const PUBLISH: u64 = 64 << 10;
+/// No record of ours is longer, its header included.
+const LONGEST: usize = 64 << 10;
 
 /// A BPF ring buffer, read through its own mapping.
 ///
@@ -62,6 +64,8 @@ pub struct Ring {
     consumer: Mapping,
     producer: Mapping,
     size: usize,
+    /// Bytes of the data area that are mapped once more behind it.
+    again: usize,
     page: usize,
     epoll: OwnedFd,
 }
@@ -75,9 +79,11 @@ impl Ring {
         // SAFETY: sysconf has no preconditions.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).context("page size")?;
         let consumer = Mapping::new(map, 0, page, libc::PROT_READ | libc::PROT_WRITE)?;
-        // The kernel maps the data twice in a row, so that no record wraps.
-        let producer = Mapping::new(map, page, page + 2 * size, libc::PROT_READ)?;
-        Ok(Self { consumer, producer, size, page, epoll: edge_epoll(map)? })
+        // The kernel has the data twice in a row, so that no record wraps. Of the second time a record's length is enough,
+        // and each page that is mapped counts as the recorder's memory again.
+        let again = size.min(LONGEST);
+        let producer = Mapping::new(map, page, page + size + again, libc::PROT_READ)?;
+        Ok(Self { consumer, producer, size, again, page, epoll: edge_epoll(map)? })
     }
 
     fn consumed(&self) -> &AtomicU64 {
@@ -100,10 +106,14 @@ impl Ring {
         unsafe { AtomicU32::from_ptr(self.producer.start.add(offset).cast()) }.load(Ordering::Acquire)
     }
 
+    /// Nothing where it is longer than any of ours: that makes no sense, and its reader says so.
     fn record(&self, position: u64, length: usize) -> &[u8] {
+        if length + HEADER > self.again {
+            return &[];
+        }
         let offset = self.page + (position as usize & (self.size - 1)) + HEADER;
-        // SAFETY: a complete record lies within the doubled mapping, and the kernel does not touch
-        // it until the consumer's position has passed it.
+        // SAFETY: it begins within the data area and is no longer than what is mapped behind it; the kernel does not
+        // touch a complete record until the consumer's position has passed it.
         unsafe { std::slice::from_raw_parts(self.producer.start.add(offset), length) }
     }
 }
