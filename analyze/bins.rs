@@ -51,16 +51,19 @@ impl Bins {
         let Some(step) = interval else {
             return Ok(Self { edges: [window.from, window.to].into(), starts: [first].into(), interval });
         };
+        let too_many = || {
+            Failure::usage(format!("an interval of {step} ns makes more than {MOST} rows"))
+                .hint("take a longer --interval, or a shorter span with --from and --to")
+        };
         if step == 0 || (window.to - window.from) / step > MOST {
-            return Err(Failure::usage(format!("an interval of {step} ns makes more than {MOST} rows"))
-                .hint("take a longer --interval, or a shorter span with --from and --to"));
+            return Err(too_many());
         }
         let length = step.cast_signed();
         let origin = if from_start { first } else { midnight(clock, first) };
         // A file can claim any time, also one at the end of all numbers.
         let aligned = |wall: i64| {
-            let whole = wall.saturating_sub(origin).div_euclid(length).saturating_mul(length);
-            origin.saturating_add(whole)
+            let whole = (i128::from(wall) - i128::from(origin)).div_euclid(length.into()) * i128::from(length);
+            (i128::from(origin) + whole).clamp(i64::MIN.into(), i64::MAX.into()) as i64
         };
         let begin = aligned(first);
         let (mut edges, mut starts) = (vec![window.from], vec![begin]);
@@ -69,6 +72,10 @@ impl Bins {
             let edge = clock.mono(at).max(*edges.last().unwrap_or(&0));
             edges.push(edge);
             starts.push(at);
+            // A file can also claim that years by the clock went by in a second.
+            if starts.len() as u64 > MOST {
+                return Err(too_many());
+            }
             // Where the wall clock was set forward, the bins that it jumped over are none.
             at = at.saturating_add(length).max(aligned(clock.wall(edge.saturating_add(1))));
         }
@@ -133,6 +140,14 @@ mod tests {
         assert_eq!(clock.time_of_day(bins.start(0), 0), "11:01:07");
         let of = |ms: u64| bins.of(1_000 * SECOND + ms * 1_000_000);
         assert_eq!((of(0), of(749), of(750), of(1_749), of(1_750), of(1_999)), (0, 0, 1, 1, 2, 2));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_from_one_end_of_all_numbers_to_the_other_makes_few_bins() {
+        let clock = Clock::new((1_000 * SECOND, i64::MIN + 9), [(2_000 * SECOND, i64::MAX - 9)], 0);
+        let window = Window { from: 1_000 * SECOND, to: 2_001 * SECOND };
+        let bins = Bins::new(window, &clock, Some(SECOND), false).expect("few bins");
+        assert!((1_000..1_005).contains(&bins.len()), "{}", bins.len());
     }
 
     #[test]
