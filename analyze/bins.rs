@@ -62,7 +62,8 @@ impl Bins {
         let origin = if from_start { first } else { midnight(clock, first) };
         // A file can claim any time, also one at the end of all numbers.
         let aligned = |wall: i64| {
-            let whole = (i128::from(wall) - i128::from(origin)).div_euclid(length.into()) * i128::from(length);
+            let whole =
+                (i128::from(wall) - i128::from(origin)).div_euclid(length.into()) * i128::from(length);
             (i128::from(origin) + whole).clamp(i64::MIN.into(), i64::MAX.into()) as i64
         };
         let begin = aligned(first);

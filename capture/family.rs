@@ -89,6 +89,10 @@ impl Family {
         let variables = Variables::of(group, object)?;
         let facts = variables.kernel_facts();
         loop {
+            // In the order of the chains, in which one of them may stand before the other.
+            for (kind, reason) in refusal::of_kinds() {
+                choice.refuse_kind(kind, reason);
+            }
             let loaded = match open(group, object, &variables, (knobs, &facts), rings, maps, (&choice, site))?
             {
                 Opened::Loaded(loaded) => loaded,
@@ -237,10 +241,7 @@ fn open(
 
 fn refuse(choice: &mut Choice, program: &str, reason: &str) -> Result<()> {
     let kind = choice.kind_of(program).unwrap_or("").to_owned();
-    // Refused as such, not for this target: trying each probe of the kind would only take time.
-    let of_kind = kind == "fentry" && reason.contains("not permitted")
-        || kind == "kprobe" && reason.contains("not built in");
-    if of_kind {
+    if refusal::is_of_kind(&kind, reason) {
         choice.refuse_kind(&kind, reason);
     } else if !choice.refuse(program, reason) {
         bail!("the program {program} was refused, and no probe has it: {reason}");

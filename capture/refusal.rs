@@ -2,7 +2,7 @@
 
 use libbpf_rs::PrintLevel;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// What libbpf said while loading: the only place where it names the program that was refused.
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -79,10 +79,30 @@ pub(crate) fn has_kprobes() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe").exists()
 }
 
+/// Why the kernel refuses fentry programs as such, once it has: policy holds for every one of them.
+static FENTRY: OnceLock<String> = OnceLock::new();
+const NO_KPROBES: &str = "kprobes are not built in";
+
+/// Whether a refusal is about a kind of program as such, not about one target of it: to try others would only take time.
+pub(crate) fn is_of_kind(kind: &str, reason: &str) -> bool {
+    let policy = kind == "fentry" && reason.contains("not permitted");
+    if policy {
+        FENTRY.get_or_init(|| reason.to_owned());
+    }
+    policy || kind == "kprobe" && reason == NO_KPROBES
+}
+
+/// The kinds that this kernel is known to refuse as such, and why: a program that is never loaded costs the verifier
+/// nothing, nor do those that would have been loaded with it.
+pub(crate) fn of_kinds() -> Vec<(&'static str, &'static str)> {
+    let fentry = FENTRY.get().map(|reason| ("fentry", reason.as_str()));
+    fentry.into_iter().chain((!has_kprobes()).then_some(("kprobe", NO_KPROBES))).collect()
+}
+
 /// Why a program that loaded could not be attached.
 pub(crate) fn attach_reason(kind: Option<&str>, error: &libbpf_rs::Error) -> String {
     if kind == Some("kprobe") && !has_kprobes() {
-        return "kprobes are not built in".into();
+        return NO_KPROBES.into();
     }
     if kind == Some("tracepoint")
         && let Err(error) = std::fs::metadata("/sys/kernel/tracing/events")
