@@ -13,6 +13,7 @@ pub mod attach;
 pub mod batch;
 pub mod books;
 pub mod budget;
+pub mod clocks;
 pub mod command;
 pub mod control;
 pub mod core_types;

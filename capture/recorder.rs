@@ -14,7 +14,7 @@ use super::identity::Identity;
 use super::layout::Layout;
 use super::medium::{Border, Dumped, Medium, Progress};
 use super::naming::Naming;
-use super::record::{Own, Row};
+use super::record::Own;
 use super::stacks::Stacks;
 use super::trigger::Condition;
 use crate::schema::{Batch, Kind, Role};
@@ -411,16 +411,4 @@ impl Work {
         }
         self.written
     }
-}
-
-/// One row for [`Own::Clock`]: the clocks, read together.
-#[must_use]
-pub fn clock_row() -> Vec<u8> {
-    use super::host::clock;
-    let ts = clock(libc::CLOCK_MONOTONIC);
-    let (real, boot, tai) =
-        (clock(libc::CLOCK_REALTIME), clock(libc::CLOCK_BOOTTIME), clock(libc::CLOCK_TAI));
-    // Read once more: the middle of the two belongs to what was read between them.
-    let middle = u64::midpoint(ts, clock(libc::CLOCK_MONOTONIC));
-    Row::new().u64(middle).u64(real).u64(boot).u64(tai).bytes()
 }

@@ -4,6 +4,7 @@ use super::aggregate::Aggregates;
 use super::args::Args;
 use super::attach::{self, probe_row};
 use super::budget::Budget;
+use super::clocks::Clocks;
 use super::command::{Command, NotStarted};
 use super::control::Control;
 use super::cost::Cost;
@@ -12,7 +13,7 @@ use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
 use super::function_names;
 use super::governor::{Governor, Reading};
-use super::host::{clock, describe, now};
+use super::host::{describe, now};
 use super::ledger::{self, Ledger};
 use super::named::{in_flight, probe::Named};
 use super::naming::Naming;
@@ -21,7 +22,7 @@ use super::plan::{FamilyPlan, Plan};
 use super::privilege::{Needs, reduce};
 use super::probes::Outcome;
 use super::record::Own;
-use super::recorder::{Message, Recorder, Rules, Written, clock_row};
+use super::recorder::{Message, Recorder, Rules, Written};
 use super::rings::Rings;
 use super::signals::Signals;
 use super::snapshot::Ticks;
@@ -39,7 +40,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
-const CLOCK_EVERY: u64 = 10 * SECOND;
 /// Signals and triggers are looked for this often.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -111,9 +111,7 @@ struct Session {
     ticks: Ticks,
     cost: Cost,
     started: u64,
-    clock_due: u64,
-    /// How much of the time since boot the host was suspended, ns.
-    asleep: u64,
+    clocks: Clocks,
     plan: Plan,
     progress: Progress,
     triggers: Triggers,
@@ -186,8 +184,7 @@ impl Session {
             ticks: Ticks::every(args.stat_interval),
             cost,
             started,
-            clock_due: started,
-            asleep: 0,
+            clocks: Clocks::start(),
             plan,
             progress,
             triggers,
@@ -240,6 +237,8 @@ impl Session {
                 Some(command) => command.sleep(pause),
                 None => std::thread::sleep(pause),
             }
+            let clocks = self.clocks.look();
+            self.send_rows(Own::Clock, clocks);
             if now() >= self.aggregates.due() {
                 self.close_interval()?;
             }
@@ -293,18 +292,12 @@ impl Session {
         self.recorder.as_ref().map(Recorder::progress).unwrap_or_default()
     }
 
-    /// Once a second: the ledger, our own cost, the clocks.
+    /// Once a second: the ledger, our own cost.
     fn keep_books(&mut self) -> Result<()> {
         let time = now();
         let map = self.maps.get("cpu_states").context("the ledger's map")?;
         let rows = self.ledger.read(map, time)?;
         self.send_rows(Own::Ledger, rows);
-        let asleep = clock(libc::CLOCK_BOOTTIME).saturating_sub(time);
-        let woken = asleep > std::mem::replace(&mut self.asleep, asleep) + SECOND / 10;
-        if woken || time >= self.clock_due {
-            self.send_rows(Own::Clock, vec![clock_row()]);
-            self.clock_due = time + CLOCK_EVERY;
-        }
         self.govern(time)?;
         let (families, attempted) = (&self.families, self.attempted());
         self.cost.tick(|| attach::run_time(families), attempted);
@@ -382,7 +375,8 @@ impl Session {
         self.draining.store(false, Ordering::Relaxed);
         let malformed: u64 =
             self.drains.drain(..).map(|drain| drain.join().expect("a drain thread does not panic")).sum();
-        self.clock_due = 0;
+        let clocks = self.clocks.end();
+        self.send_rows(Own::Clock, clocks);
         self.keep_books()?;
         self.send_rows(Own::Probe, outcomes.iter().map(probe_row).collect());
         self.account_for_discarded();

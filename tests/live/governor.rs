@@ -1,7 +1,7 @@
 //! A recording within its bounds: less is recorded, all is counted, and the trace says so.
 
 use super::support::{CAPTURE, live, patiently, record, scratch, text, truth};
-use super::trace::{Row, bytes, number, processes, rows, total};
+use super::trace::{Row, bytes, known, number, processes, rows, total};
 use std::process::Command;
 
 const ANALYZE: &str = env!("CARGO_BIN_EXE_analyze");
@@ -125,6 +125,42 @@ fn of_the_scheduler_whole_tasks_are_left_out() {
         // A task that is taken in again begins anew: what it did unseen is no run of it.
         let longest = rows(&path, "sched_run").iter().map(|row| number(row, "ran")).max().expect("rows");
         assert!(longest < span, "{longest} of {span}");
+    });
+}
+
+#[test]
+fn stacks_go_first_where_time_is_short_and_waits_stay() {
+    if !live() {
+        return;
+    }
+    patiently(|| {
+        let path = scratch("governor-stacks").join("trace.bin");
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).args([
+            "-g",
+            "sched",
+            "--min-wait",
+            "1us",
+            "--max-overhead",
+            "0.01%",
+            "--",
+        ]);
+        command.args(["timeout", "5"]).arg(truth()).args(["storm", "--count", "100000000", "--ms", "1"]);
+        let said = text(&command.output().expect("capture runs"));
+        let steps = rows(&path, "governor");
+        let Some(first) = steps.first() else { panic!("no step: {said}") };
+        assert_eq!((number(first, "bare"), number(first, "one_of")), (1, 1), "{first:?}");
+        assert!(said.contains("group sched is recorded without stacks: "), "{said}");
+        let waits = rows(&path, "sched_wait");
+        // A program that runs while the step is taken may still see none.
+        let at = number(first, "ts");
+        let stacks_of = |from: i128, to: i128| {
+            let of = waits.iter().filter(|row| (from..to).contains(&number(row, "ts")));
+            of.map(|row| known(row, "kstack").is_some()).collect::<Vec<_>>()
+        };
+        let (before, after) = (stacks_of(0, at - 20_000_000), stacks_of(at + 20_000_000, i128::MAX));
+        assert!(before.len() > 100 && before.iter().all(|has| *has), "{} before", before.len());
+        assert!(after.len() > 10 && after.iter().all(|has| !has), "{} after", after.len());
     });
 }
 

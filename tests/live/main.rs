@@ -7,6 +7,7 @@ mod abuse;
 mod block;
 mod bounds;
 mod cli;
+mod clocks;
 mod cost;
 mod crash;
 mod exec;
