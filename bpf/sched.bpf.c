@@ -14,7 +14,7 @@
  * What the governor leaves out are tasks. Of these nothing is known afterwards either, so what was begun is forgotten.
  *
  * These run millions of times, so tasks are read as the verifier allows with a tracepoint's own arguments: in one
- * instruction, where BPF_CORE_READ() calls a helper.
+ * instruction, also on kernels (before 6.2) where BPF_CORE_READ() calls a helper.
  */
 #include "common.bpf.h"
 #include "interrupt.bpf.h"

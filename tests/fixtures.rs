@@ -88,6 +88,8 @@ const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
             &["stackcount"],
             &["stackcount", "--folded", "--probe", "factorial,take"],
             &["stackcount", "--compat", "--probe", "take"],
+            &["stackcount", "--folded", "--probe", "ways"],
+            &["events", "--table", "in_flight"],
             &["argdist", "-C", "text"],
             &["argdist", "-H", "a", "--probe", "add"],
             &["argdist", "--compat", "-C", "n,text", "--top", "5"],

@@ -3,12 +3,13 @@
 //! What belongs together has one clock and one set of thread ids: the parts of one recording, slices of it, or
 //! several recordings of one host since one boot. Tables of one name must have the same columns. Where two
 //! recordings gave the same id to different things (each numbers its sockets from one), the ids of the later file
-//! are moved out of the way; thread ids are the kernel's and stay.
+//! are moved out of the way; thread ids are the kernel's and stay. What slices of one recording say of the whole of it,
+//! each for itself, is said once.
 //!
 //! Traces of different hosts, or from before and after a boot, have no common clock and no common ids. They are not
 //! merged but read side by side: `analyze a.bin b.bin tcptop`.
 
-use super::{Job, Part, Plan, Target, Verb};
+use super::{Job, Part, Plan, Target, Verb, select};
 use crate::analyze::error::Failure;
 use crate::analyze::identity::Identity;
 use crate::analyze::rows::Rows;
@@ -17,7 +18,7 @@ use crate::analyze::window::Window;
 use crate::schema::{Batch, Column, ColumnDef, Host, Role, TableDef};
 use anyhow::Result;
 use clap::Args as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 pub(super) static VERB: Verb = Verb {
     name: "merge",
@@ -39,7 +40,8 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
         same_boot(&first.reader.host, trace)?;
         let numbers = add_tables(&mut tables, trace)?.into_iter().map(Some).collect();
         let moved = shift(&job.traces[..at], &shifts, trace);
-        parts.push(Part { numbers, epoch, edit: edit(trace, moved.clone()), ..Part::whole(trace) });
+        let told = told(&job.traces[..at], trace);
+        parts.push(Part { numbers, epoch, edit: edit(trace, moved.clone(), told), ..Part::whole(trace) });
         shifts.push(moved);
         let last = trace.reader.frames.iter().map(|frame| frame.header.epoch).max().unwrap_or(0);
         epoch = epoch.saturating_add(last).saturating_add(1);
@@ -144,9 +146,40 @@ fn agree(a: &Identity, b: &Identity, id: u64) -> bool {
     left.is_empty() || right.is_empty() || left.iter().any(|&x| right.iter().any(|&y| a.says_as(x, b, y)))
 }
 
-fn edit(trace: &Trace, shifts: Shifts) -> Box<super::Edit<'_>> {
+/// Rows of the recorder's own tables that earlier traces have, by the number of the table here. Spans of the ledger
+/// are counted, so none of these is left out.
+fn told(before: &[Trace], trace: &Trace) -> BTreeMap<u16, HashSet<Vec<u8>>> {
+    let own = trace.tables.iter().filter(|def| def.role == Role::Record && def.name != "ledger");
+    let rows_of = |def: &TableDef| -> HashSet<Vec<u8>> {
+        let tables = before.iter().filter_map(|other| other.gather(&def.name));
+        tables.flat_map(|rows| (0..rows.len()).map(|row| content(&rows, row)).collect::<Vec<_>>()).collect()
+    };
+    own.map(|def| (def.number, rows_of(def))).filter(|(_, rows)| !rows.is_empty()).collect()
+}
+
+/// What is in a row, as bytes that are equal where rows are.
+fn content(rows: &Rows, row: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    for column in 0..rows.def.columns.len() {
+        let text = rows.bytes(column, row);
+        all.extend(rows.raw(column, row).to_le_bytes());
+        all.extend(text.len().to_le_bytes());
+        all.extend(text);
+    }
+    all
+}
+
+fn edit(
+    trace: &Trace,
+    shifts: Shifts,
+    told: BTreeMap<u16, HashSet<Vec<u8>>>,
+) -> Box<super::Edit<'_>> {
     Box::new(move |frame, scratch| {
-        let mut batch = trace.read(frame, None, scratch).map(Rows::into_batch)?;
+        let rows = trace.read(frame, None, scratch)?;
+        let mut batch = match told.get(&frame.header.table) {
+            Some(told) => select(&rows, |row| !told.contains(&content(&rows, row)))?,
+            None => rows.into_batch(),
+        };
         let def = trace.tables.get(usize::from(batch.table))?;
         for (at, column) in def.columns.iter().enumerate() {
             let table = if column.key && def.role == Role::Identity { &def.name } else { &column.references };

@@ -120,6 +120,12 @@ impl<'a> Part<'a> {
     }
 }
 
+/// The rows that are to stay; `None`: none.
+fn select(rows: &Rows, keep: impl Fn(usize) -> bool) -> Option<Batch> {
+    let kept: Vec<u32> = (0..rows.len() as u32).filter(|&row| keep(row as usize)).collect();
+    (!kept.is_empty()).then(|| rows.pick(&kept))
+}
+
 impl<'a> Plan<'a> {
     /// A copy of one trace.
     fn copy(job: &'a Job<'a>, verb: &str) -> Result<Self> {

@@ -10,11 +10,10 @@
 //! events that were not chosen are not losses.
 
 use super::names::Names;
-use super::{Edit, Job, Part, Plan, Target, Verb};
+use super::{Edit, Job, Part, Plan, Target, Verb, select};
 use crate::analyze::error::{Failure, nearest};
 use crate::analyze::load::Scan;
 use crate::analyze::mask::Mask;
-use crate::analyze::rows::Rows;
 use crate::analyze::trace::Trace;
 use crate::analyze::window::Window;
 use crate::schema::reader::{Frame, Scratch};
@@ -130,8 +129,8 @@ fn edit<'a>(trace: &'a Trace, scans: BTreeMap<u16, Scan<'a>>) -> Box<Edit<'a>> {
         let rows = trace.read(frame, None, scratch)?;
         match (def.role, def.name.as_str()) {
             (Role::Identity, _) => select(&rows, |row| names.tell(frame, &rows, row)),
-            (_, "probe") => {
-                let name = def.column("name")?;
+            (_, "probe" | "in_flight") => {
+                let name = def.column("name").or_else(|| def.column("probe"))?;
                 select(&rows, |row| {
                     !std::str::from_utf8(rows.bytes(name, row)).is_ok_and(|name| left.contains(name))
                 })
@@ -139,11 +138,6 @@ fn edit<'a>(trace: &'a Trace, scans: BTreeMap<u16, Scan<'a>>) -> Box<Edit<'a>> {
             _ => Some(rows.into_batch()),
         }
     })
-}
-
-fn select(rows: &Rows, keep: impl Fn(usize) -> bool) -> Option<Batch> {
-    let kept: Vec<u32> = (0..rows.len() as u32).filter(|&row| keep(row as usize)).collect();
-    (!kept.is_empty()).then(|| rows.pick(&kept))
 }
 
 fn events(scan: &Scan, frame: &Frame, scratch: &mut Scratch) -> Option<Batch> {

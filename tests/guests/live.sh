@@ -3,7 +3,8 @@
 #
 # Runs in a guest: the Rust live tests, with the static `capture` and workload beside them.
 #
-#   live.sh DEBUG    the folder of the programs when the tests were built: they look for them there
+#   live.sh DEBUG [sleep]    the folder of the programs when the tests were built: they look for them there; whether
+#                            the guest may be sent to sleep
 #
 # Leaves in /out/live what the tests printed (log) and how they ended (status).
 mkdir -p /out/live "$(dirname "$1")/tmp"
@@ -17,6 +18,7 @@ modules="cli:: clocks:: cost:: crash:: exec:: filters:: hotplug:: kernel_functio
 
 # One after the other: a recorder that comes or goes makes the kernel forget the returns of calls in flight, which the
 # others count as lost (see ledger::a_receive_that_waits_…).
+[ "${2-}" != sleep ] || export MAY_SLEEP=1
 # shellcheck disable=SC2086 # a word for each module
-MAY_SLEEP=1 REQUIRE_LIVE=probes timeout 1500 "$1/deps/live" --test-threads 1 $modules >/out/live/log 2>&1
+MAY_SET_CLOCK=1 REQUIRE_LIVE=probes timeout 1500 "$1/deps/live" --test-threads 1 $modules >/out/live/log 2>&1
 echo $? >/out/live/status

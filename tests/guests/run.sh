@@ -10,7 +10,7 @@
 #
 # Environment: KERNELS ("5.10 6.1 6.12"; see vm.sh list), KINDS ("fentry kprobe tracepoint"), CAPTURE (dist/capture,
 # made by `make dist`), TRUTH (built here unless given), ANALYZE (target/release/analyze or target/debug/analyze),
-# LIVE (the program of the live tests, built here unless given),
+# LIVE (the program of the live tests, built here unless given), MAY_SLEEP (1: guests sleep too),
 # RESULTS (target/test-kernels: traces, truths and consoles stay there), JOBS (guests at a time: one per processor), and
 # those of vm.sh. Paths are as seen from the top folder.
 set -euo pipefail
@@ -75,7 +75,7 @@ pack_live() {
 # boot KERNEL: one boot, all recordings and tests. 77: this kernel cannot be had here.
 boot() {
   VM_OUT_MB=${VM_OUT_MB:-256} VM_TIMEOUT=${VM_TIMEOUT:-2400} \
-    "$guests/vm.sh" run "$1" "$payload" "$results/$1" "sh ./inside.sh $kinds; sh ./live.sh $(dirname "$(dirname "$live")")"
+    "$guests/vm.sh" run "$1" "$payload" "$results/$1" "sh ./inside.sh $kinds; sh ./live.sh $(dirname "$(dirname "$live")") ${MAY_SLEEP:+sleep}"
 }
 
 # live_tests KERNEL: what they said there.

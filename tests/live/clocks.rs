@@ -1,5 +1,6 @@
-//! A host that sleeps, and one whose clock is set: what follows has the time that the host's clock shows. Only where a
-//! machine is ours to send to sleep: in a guest (tests/guests/live.sh says so).
+//! A host that sleeps, and one whose clock is set: what follows has the time that the host's clock shows. Only on a
+//! machine that is ours: in a guest (tests/guests/live.sh says so). Some guests' disks do not wake up, and with them go all
+//! results, so that they sleep only when asked to: `make test-kernels KERNELS=6.12 MAY_SLEEP=1`.
 
 use super::support::{CAPTURE, aloud, live, report, scratch, text};
 use super::trace::{Row, bytes, distance, number, rows};
@@ -8,12 +9,13 @@ use std::process::Command;
 
 const SECOND: i128 = 1_000_000_000;
 
-fn ours() -> bool {
-    let ours = live() && std::env::var_os("MAY_SLEEP").is_some();
-    if !ours {
-        aloud("this machine's clock and sleep are not ours to change");
+/// Whether the environment allows it.
+fn may(what: &str) -> bool {
+    let may = live() && std::env::var_os(what).is_some();
+    if !may {
+        aloud(&format!("this machine is not to do that ({what} is not set)"));
     }
-    ours
+    may
 }
 
 /// Records a shell script that runs `/bin/true`, and then says what the clock shows, in whole seconds.
@@ -46,7 +48,7 @@ fn began(trace: &Path) -> i128 {
 
 #[test]
 fn what_follows_a_sleep_has_the_time_that_the_clock_shows() {
-    if !ours() {
+    if !may("MAY_SLEEP") {
         return;
     }
     let sleep = "sleep 1; cd /sys/class/rtc/rtc0 && echo 0 >wakealarm && echo +4 >wakealarm && \
@@ -67,14 +69,15 @@ fn what_follows_a_sleep_has_the_time_that_the_clock_shows() {
 
 #[test]
 fn a_clock_that_is_set_moves_what_follows_and_no_duration() {
-    if !ours() {
+    if !may("MAY_SET_CLOCK") {
         return;
     }
     let set = "sleep 1; date -s @$(($(date +%s) + 7200)) >/dev/null; sleep 0.3; env true; date +%s";
     let (trace, shown) = record("clocks-set", set);
     let clocks = rows(&trace, "clock");
     assert!(distance(gained(&clocks, "realtime"), 7200 * SECOND) < 2 * SECOND);
-    assert!(gained(&clocks, "boottime") < SECOND / 10);
+    // An emulated processor may be away for a good while between two clocks.
+    assert!(gained(&clocks, "boottime").abs() < SECOND, "{} ns", gained(&clocks, "boottime"));
     assert!(distance(began(&trace), shown) <= 1, "{} and {shown}", began(&trace));
     let first = rows(&trace, "process_exec").into_iter().find(|row| bytes(row, "args").starts_with(b"sh"));
     assert!(first.is_some(), "before it was set");
