@@ -4,6 +4,10 @@
 //! names of those that are listed, from the frames of one epoch each. The totals are exact while a recording has few
 //! thousand ids; above, the footer says by how much it may be wrong, and where that could change the list, or where
 //! a part of the recording is asked for, or where the recording did not come to a footer, the events are counted.
+//!
+//! Where the governor left events out, the lines say so as those of a report do ([`super::sampled`]): `≈` and scaled where
+//! one table is counted and each line has a part of what was left out, else `≥`: a flow was recorded whole or not at
+//! all, and of several tables each was left out to an extent of its own.
 
 use super::answer::{Answer, Body};
 use super::bins::Bins;
@@ -12,6 +16,7 @@ use super::group::{Grouping, Merge};
 use super::input::Inputs;
 use super::load::Scan;
 use super::rows::{Rows, Value};
+use super::sampled;
 use super::table::{Builder, Output};
 use super::trace::Trace;
 use super::window::Window;
@@ -44,9 +49,9 @@ pub(crate) struct List {
     outputs: &'static [Shown],
 }
 
-const EVENTS: Output = Output::new("events", "", "events that it caused");
-const FLOW_BYTES: Output = Output::new("bytes", "bytes", "bytes sent and received by calls");
-const CALLS: Output = Output::new("calls", "", "send and receive calls");
+const EVENTS: Output = Output::count("events", "", "events that it caused");
+const FLOW_BYTES: Output = Output::count("bytes", "bytes", "bytes sent and received by calls");
+const CALLS: Output = Output::count("calls", "", "send and receive calls");
 
 /// The lists, in the order of the page.
 pub(crate) const LISTS: [List; 2] = [
@@ -84,6 +89,17 @@ impl Merge for Sum {
     }
 }
 
+/// What the counts of a list are, for what the governor left out.
+#[derive(Clone, Copy)]
+enum Sampling {
+    /// Nothing was left out.
+    Whole,
+    /// They are lower bounds.
+    AtLeast,
+    /// They are multiplied by this.
+    Scaled(f64),
+}
+
 /// A column, and where its value is.
 type Shown = (&'static Output, fn(&Sum) -> u64);
 
@@ -111,7 +127,7 @@ impl List {
         if self.shared && !ids.iter().all(|(_, total)| epochs.contains(&total.epoch)) {
             return Ok(false);
         }
-        self.show(self.named(trace, &def, &epochs, &ids)?, answer)?;
+        self.show(self.named(trace, &def, &epochs, &ids)?, self.sampling(trace, window)?, answer)?;
         Ok(true)
     }
 
@@ -131,16 +147,39 @@ impl List {
                 all.entry(group.keys).or_default().merge(group.state);
             }
         }
-        self.show(all.into_iter().collect(), answer)
+        self.show(all.into_iter().collect(), self.sampling(trace, window)?, answer)
+    }
+
+    /// What the governor left out of the tables that are counted.
+    fn sampling(&self, trace: &Trace, window: Window) -> Result<Sampling> {
+        let left_out = |table| trace.ledger().losses(trace, window, &[table]).counts.left_out > 0;
+        let tables: Vec<u16> = self.with_ids(trace).map(|def| def.number).collect();
+        if !tables.iter().any(|&table| left_out(table)) {
+            return Ok(Sampling::Whole);
+        }
+        let counted: Vec<u16> =
+            tables.into_iter().filter(|&table| trace.rows_of(table) > 0 || left_out(table)).collect();
+        let by: Vec<&str> = self.keys.iter().map(|(name, _)| *name).collect();
+        let bins = Bins::new(window, &trace.clock, None, false)?;
+        let factor = match counted[..] {
+            [_] => sampled::factors(trace, &bins, &by, &counted).into_iter().next().flatten(),
+            _ => None,
+        };
+        Ok(factor.map_or(Sampling::AtLeast, Sampling::Scaled))
     }
 
     /// The event tables that have such ids, and rows.
     fn tables<'t>(&self, trace: &'t Trace) -> Vec<&'t Arc<TableDef>> {
-        let has = |def: &&Arc<TableDef>| {
+        self.with_ids(trace).filter(|def| trace.rows_of(def.number) > 0).collect()
+    }
+
+    /// The event tables that have such ids.
+    fn with_ids<'t>(&self, trace: &'t Trace) -> impl Iterator<Item = &'t Arc<TableDef>> {
+        let has = move |def: &&Arc<TableDef>| {
             let id = def.column(self.id).filter(|&at| !def.columns[at].references.is_empty());
             id.is_some() && self.sum.is_none_or(|sum| def.column(sum).is_some())
         };
-        trace.events().filter(has).filter(|def| trace.rows_of(def.number) > 0).collect()
+        trace.events().filter(has)
     }
 
     /// The footer's totals of all those tables, if it has them, and one of the tables.
@@ -184,7 +223,7 @@ impl List {
         Ok(Grouping::new(trace, Bins::new(window, &trace.clock, None, false)?, inputs)?)
     }
 
-    fn show(&self, mut lines: Vec<Line>, answer: &mut Answer) -> Result<()> {
+    fn show(&self, mut lines: Vec<Line>, sampling: Sampling, answer: &mut Answer) -> Result<()> {
         // Nobody: an interrupt, or an id that the trace does not name.
         lines.retain(|(keys, _)| keys.iter().any(|key| *key != Value::Null));
         lines.sort_by(|a, b| (b.1.weight, &a.0).cmp(&(a.1.weight, &b.0)));
@@ -195,6 +234,15 @@ impl List {
         let mut table = Builder::default();
         for (at, &(name, text)) in self.keys.iter().enumerate() {
             table.key(name, "", text, lines.iter().map(|line| line.0[at].clone()));
+        }
+        match sampling {
+            Sampling::Whole => {}
+            Sampling::AtLeast => {
+                table.lower_bound(lines.iter().map(|_| true));
+            }
+            Sampling::Scaled(factor) => {
+                table.approximate(vec![Some(factor); lines.len()]);
+            }
         }
         for (output, value) in self.outputs {
             table.ints(output, lines.iter().map(|line| Some(value(&line.1))));
@@ -262,5 +310,25 @@ mod tests {
         footer.tops.values_mut().for_each(|top| top.error = 1);
         let (certain, shown) = lists(&trace, false);
         assert!(!certain && shown.is_empty(), "{shown}");
+    }
+
+    #[test]
+    fn what_the_governor_left_out_is_scaled_for_processes_and_a_bound_for_flows() {
+        let mut tape = tape();
+        tape.group("sock_send", "net").left_out(0, 3_000, 3_000).step(0, "net", 2);
+        let trace = tape.open();
+        let (certain, totals) = lists(&trace, false);
+        let of = |name: &str| totals.lines().find(|line| line.contains(name)).unwrap_or_default();
+        // Seven threads take turns: ten and eleven, both of `web`, have four of them.
+        assert!(certain && of(" web").contains('≈') && !of(" web").contains('≥'), "{totals}");
+        assert!(of("4009").contains('≥') && !of("4009").contains('≈'), "{totals}");
+        assert_eq!(totals, lists(&trace, true).1);
+        let whole = lists(&self::tape().open(), false).1;
+        let events = |page: &str| {
+            let line = page.lines().find(|line| line.contains(" web")).expect("web is listed").to_owned();
+            let last = line.split_whitespace().last().expect("events").trim_start_matches('≈').to_owned();
+            last.parse::<u64>().expect("a number")
+        };
+        assert_eq!(events(&totals), 2 * events(&whole), "{totals}");
     }
 }

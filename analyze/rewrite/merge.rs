@@ -169,11 +169,7 @@ fn content(rows: &Rows, row: usize) -> Vec<u8> {
     all
 }
 
-fn edit(
-    trace: &Trace,
-    shifts: Shifts,
-    told: BTreeMap<u16, HashSet<Vec<u8>>>,
-) -> Box<super::Edit<'_>> {
+fn edit(trace: &Trace, shifts: Shifts, told: BTreeMap<u16, HashSet<Vec<u8>>>) -> Box<super::Edit<'_>> {
     Box::new(move |frame, scratch| {
         let rows = trace.read(frame, None, scratch)?;
         let mut batch = match told.get(&frame.header.table) {
