@@ -11,6 +11,9 @@ use crate::schema::{Batch, TableDef};
 use rayon::prelude::*;
 use std::sync::Arc;
 
+/// So many frames are looked at together: all repetitions of a billion events are some gigabytes of keys and moments.
+const RUN: usize = 64;
+
 /// The distinct rows of a table, in the order of the file.
 pub(crate) fn rows(trace: &Trace, def: &Arc<TableDef>, key: usize) -> Rows {
     let mut frames: Vec<&Frame> = trace.reader.frames_of(def.number).collect();
@@ -33,12 +36,16 @@ fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[&Frame]) -> V
             (0..rows.len()).map(|row| (rows.raw(key, row), rows.moment(row))).collect()
         })
     };
-    let read: Vec<Vec<(u64, u64)>> =
-        trace.install(|| frames.par_iter().map_init(Scratch::new, ids).collect());
     let mut seen = FastSet::default();
     let mut new =
-        |ids: &Vec<(u64, u64)>| (0..).zip(ids).filter(|id| seen.insert(*id.1)).map(|id| id.0).collect();
-    read.iter().map(&mut new).collect()
+        |ids: Vec<(u64, u64)>| (0..).zip(ids).filter(|id| seen.insert(id.1)).map(|id| id.0).collect();
+    let mut chosen = Vec::with_capacity(frames.len());
+    for run in frames.chunks(RUN) {
+        let read: Vec<Vec<(u64, u64)>> =
+            trace.install(|| run.par_iter().map_init(Scratch::new, ids).collect());
+        chosen.extend(read.into_iter().map(&mut new));
+    }
+    chosen
 }
 
 /// Those rows with all their columns, and the frames that cannot be decoded.

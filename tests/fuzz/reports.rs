@@ -99,7 +99,8 @@ fn verb(choices: &mut Choices) -> Vec<&'static str> {
         &["list"],
         &["--quick"],
         &["sql", "SELECT * FROM sock_send"],
-        &["replay", "tcptop", "--speed", "max"],
+        // A mutated span can be any, and each interval of it is shown: that is long, and no fault.
+        &["replay", "tcptop", "--speed", "max", "--to", "10s"],
         &["recover", "-o", "OUT", "--force"],
         &["slice", "--where", "rport > 0", "-o", "OUT", "--force"],
         &["redact", "-o", "OUT", "--force"],
