@@ -185,3 +185,21 @@ int note__sleepable(void *ctx) { return note_call(ctx, true); }
 
 SEC("uprobe.s")
 int end__sleepable(void *ctx) { return end_call(ctx); }
+
+SEC("uprobe.multi")
+int hit__umulti(void *ctx) { return record_hit(ctx, false); }
+
+SEC("uprobe.multi")
+int note__umulti(void *ctx) { return note_call(ctx, false); }
+
+SEC("uprobe.multi")
+int end__umulti(void *ctx) { return end_call(ctx); }
+
+SEC("uprobe.multi.s")
+int hit__umulti_sleepable(void *ctx) { return record_hit(ctx, true); }
+
+SEC("uprobe.multi.s")
+int note__umulti_sleepable(void *ctx) { return note_call(ctx, true); }
+
+SEC("uprobe.multi.s")
+int end__umulti_sleepable(void *ctx) { return end_call(ctx); }

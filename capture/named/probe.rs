@@ -12,7 +12,8 @@ use crate::capture::layout::Layout;
 use crate::capture::probes::{Choice, Outcome, Probe, Variant};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{
-    KprobeMultiOpts, KprobeOpts, OpenMapMut, OpenProgramMut, ProgramMut, TracepointCategory, UprobeOpts,
+    KprobeMultiOpts, KprobeOpts, OpenMapMut, OpenProgramMut, ProgramMut, TracepointCategory, UprobeMultiOpts,
+    UprobeOpts,
 };
 use std::collections::BTreeMap;
 
@@ -218,6 +219,16 @@ impl Site for Part<'_> {
             }
             Target::Kernel(functions) => {
                 vec![program.attach_kprobe_with_opts(at_return, &functions[0], KprobeOpts::default())?]
+            }
+            Target::User(path, places) if self.way.kind == "uprobe-multi" => {
+                let offset = |place: &UserPlace| usize::try_from(place.offset).unwrap_or(usize::MAX);
+                let options = UprobeMultiOpts {
+                    offsets: places.iter().map(offset).collect(),
+                    cookies: (0..places.len() as u64).collect(),
+                    retprobe: at_return,
+                    ..UprobeMultiOpts::default()
+                };
+                vec![program.attach_uprobe_multi_with_opts(-1, path, "", options)?]
             }
             Target::User(path, places) => {
                 let attach = |(cookie, place): (u64, &UserPlace)| {

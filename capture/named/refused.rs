@@ -26,23 +26,42 @@ const OWN: &str = "the programs of probes call it, so that a hit would hit it ag
 const TWICE: [&str; 8] =
     ["setjmp", "_setjmp", "__sigsetjmp", "sigsetjmp", "vfork", "__vfork", "getcontext", "swapcontext"];
 
+/// What is jumped to and not called, by pattern: a program's first instruction, what a signal handler returns to, what binds a
+/// function at its first call, a context that begins. What is on top of the stack there is something else than a return address.
+const JUMPED: [&str; 8] = [
+    "_start",
+    "_dl_start_user",
+    "__restore",
+    "__restore_rt",
+    "_dl_runtime_*",
+    "_dl_tlsdesc_*",
+    "__start_context",
+    "__morestack*",
+];
+
 /// Why a kernel function is not probed.
 #[must_use]
 pub fn kernel(name: &str) -> Option<&'static str> {
     KERNEL.iter().find(|(pattern, _)| matches(pattern, name)).map(|(_, reason)| *reason)
 }
 
-/// Whether a function of a program returns more often than it is called.
+/// Whether a function of a program returns as often as it is called, to where it was called.
 #[must_use]
-pub fn returns_twice(name: &str) -> bool {
-    TWICE.contains(&name)
+pub fn returns(name: &str) -> bool {
+    !TWICE.contains(&name) && !JUMPED.iter().any(|pattern| matches(pattern, name))
 }
 
 /// Why the returns of a program's function are not probed: a return probe puts an address of its own where the
 /// function is to return to.
 #[must_use]
 pub fn of_calls(binary: &Binary, name: &str) -> Option<&'static str> {
-    if returns_twice(name) {
+    if JUMPED.iter().any(|pattern| matches(pattern, name)) {
+        return Some(
+            "it is jumped to and not called, so that the probe would overwrite something else than a return address: that \
+             would be the end of the process; u: probes its entry",
+        );
+    }
+    if !returns(name) {
         return Some(
             "it returns twice, the second time to an address that the probe left: that would be the end of the process",
         );
@@ -77,6 +96,11 @@ mod tests {
         assert!(error.contains("returns twice"), "{error}");
         assert_eq!(of("u:c:_setjmp").expect("an entry").functions, ["_setjmp"]);
         let found = of("ur:c:*fork").expect("others").functions;
-        assert!(found.iter().all(|name| !returns_twice(name)) && !found.is_empty(), "{found:?}");
+        assert!(found.iter().all(|name| returns(name)) && !found.is_empty(), "{found:?}");
+        let error = of("ur:c:__restore_rt").map(drop).map_err(|error| error.to_string());
+        assert!(!returns("_start") && !returns("_dl_runtime_resolve_xsavec") && returns("start_thread"));
+        assert!(
+            error.is_err_and(|error| error.contains("is jumped to") || error.contains("has no function"))
+        );
     }
 }

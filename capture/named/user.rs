@@ -36,7 +36,7 @@ impl Names {
             }
             (None, None) => binary.functions(symbol),
         };
-        functions.retain(|function| !spec.calls || !refused::returns_twice(&function.name));
+        functions.retain(|function| !spec.calls || refused::returns(&function.name));
         let refused = if spec.calls { refused::of_calls(&binary, symbol) } else { None };
         if let Some(reason) = refused {
             let reason = format!("returns of '{symbol}' are not probed: {reason}");
@@ -119,15 +119,31 @@ impl Names {
     }
 }
 
-/// Programs that may sleep first, where there is text to be loaded (Linux 6.0); then those that may not.
+/// Several functions at once, where the kernel can do that (Linux 6.6), then one by one; of each the programs that may
+/// sleep first, where there is text to be loaded (Linux 6.0), then those that may not.
 fn user_ways(parts: &[Way], calls: bool) -> Vec<Vec<Way>> {
-    let sleepable: &[&str] = if calls { &["note__sleepable", "end__sleepable"] } else { &["hit__sleepable"] };
-    let plain: &[&str] = if calls { &["note__kprobe", "end__kprobe"] } else { &["hit__kprobe"] };
-    let by = |programs: &'static [&'static str]| {
-        parts.iter().map(|part| Way { programs, ..part.clone() }).collect::<Vec<Way>>()
+    type Programs = &'static [&'static str];
+    let [together, together_asleep, alone, asleep]: [Programs; 4] = if calls {
+        [
+            &["note__umulti", "end__umulti"],
+            &["note__umulti_sleepable", "end__umulti_sleepable"],
+            &["note__kprobe", "end__kprobe"],
+            &["note__sleepable", "end__sleepable"],
+        ]
+    } else {
+        [&["hit__umulti"], &["hit__umulti_sleepable"], &["hit__kprobe"], &["hit__sleepable"]]
     };
+    let several = |part: &Way| matches!(&part.target, Target::User(_, places) if places.len() > 1);
+    let several = parts.iter().any(several);
     let text = parts.iter().any(|part| part.program.args.iter().any(Fetch::is_text));
-    if text { vec![by(sleepable), by(plain)] } else { vec![by(plain)] }
+    let by = |programs: Programs, kind: Option<&'static str>| {
+        let way = |part: &Way| Way { programs, kind: kind.unwrap_or(part.kind), ..part.clone() };
+        parts.iter().map(way).collect::<Vec<Way>>()
+    };
+    let multi = Some("uprobe-multi");
+    let ways = [(several && text, together_asleep, multi), (several, together, multi)];
+    let ways = ways.into_iter().chain([(text, asleep, None), (true, alone, None)]);
+    ways.filter(|way| way.0).map(|(_, programs, kind)| by(programs, kind)).collect()
 }
 
 /// `argN[+OFFSET][:TYPE]` of a function of which no types are known.

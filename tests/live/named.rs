@@ -35,9 +35,13 @@ pub(super) fn program(name: &str) -> (PathBuf, PathBuf) {
 
 /// Records the program with probes, in each of which `@` stands for it.
 pub(super) fn record(name: &str, probes: &[&str], count: u32) -> PathBuf {
+    record_with(name, &[], probes, count)
+}
+
+fn record_with(name: &str, options: &[&str], probes: &[&str], count: u32) -> PathBuf {
     let (program, trace) = program(name);
     let mut capture = Command::new(CAPTURE);
-    capture.arg("-o").arg(&trace);
+    capture.arg("-o").arg(&trace).args(options);
     for probe in probes {
         capture.arg("-e").arg(probe.replace('@', program.to_str().expect("a plain path")));
     }
@@ -206,16 +210,28 @@ fn a_pattern_says_which_function_it_was() {
     if !kernel_is(5, 15) {
         return super::support::aloud("several functions at once need Linux 5.15 (attach cookies)");
     }
-    let trace = record("named-pattern", &["functions=u:@:*a*"], 30);
-    let label = |number: i128| {
-        let name =
-            |row: &Row| bytes(row, "name") == b"functions.function" && known(row, "value") == Some(number);
-        let row = super::trace::rows(&trace, "enum").into_iter().find(name).expect("a name");
-        String::from_utf8_lossy(bytes(&row, "label")).into_owned()
-    };
-    let hits: Vec<String> = column(&rows(&trace, "functions"), "function").into_iter().map(label).collect();
-    let of = |name: &str| hits.iter().filter(|hit| *hit == name).count();
-    assert_eq!((of("add"), of("factorial"), of("nap"), of("leave"), of("main")), (30, 10, 2, 4, 1));
+    let probes = ["functions=u:@:*a*", "calls=ur:@:*a*(arg1)"];
+    // All at once and one by one: the same.
+    let forced = [&[][..], &["--attach", "functions=uprobe", "--attach", "calls=uprobe"]];
+    for (at, options) in forced.into_iter().enumerate() {
+        let trace = record_with(&format!("named-pattern-{at}"), options, &probes, 30);
+        let of = |table: &str, name: &str| {
+            let number = super::trace::rows(&trace, "enum").into_iter().find(|row| {
+                bytes(row, "name") == format!("{table}.function").as_bytes()
+                    && bytes(row, "label") == name.as_bytes()
+            });
+            let number = number.as_ref().and_then(|row| known(row, "value")).expect("a name");
+            column(&rows(&trace, table), "function").into_iter().filter(|hit| *hit == number).count()
+        };
+        let hits = ["add", "factorial", "nap", "leave", "main"].map(|name| of("functions", name));
+        assert_eq!(hits, [30, 10, 2, 4, 1]);
+        // Of calls that are left by longjmp nothing returns.
+        let calls = ["add", "factorial", "nap", "leave", "main"].map(|name| of("calls", name));
+        assert_eq!(calls, [30, 10, 2, 1, 1]);
+        let kind = super::trace::rows(&trace, "probe").into_iter().find(|row| bytes(row, "name") == b"calls");
+        let kind = String::from_utf8_lossy(bytes(&kind.expect("it has a row"), "kind")).into_owned();
+        assert_eq!(kind, if at == 0 && kernel_is(6, 6) { "uprobe-multi" } else { "uprobe" });
+    }
 }
 
 #[test]
