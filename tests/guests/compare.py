@@ -23,6 +23,11 @@ COMPLETE, INCOMPLETE = 0, 3  # exit statuses of `analyze`
 PEEK = 2
 LISTENS = 1  # `side` of a sock that was accepted
 SPLICE_SENDS = 6, 5  # from here on spliced pages go through tcp_sendmsg
+# A kprobe program that interrupts another one is skipped. Since this version the kernel counts that; before, one of some
+# ten thousand hits was seen to be gone, in one of many runs.
+COUNTS_SKIPPED = 6, 7
+UNCOUNTED = 2
+LONGEST = 300_000  # bytes of one call or segment
 
 
 class Wrong(Exception):
@@ -56,8 +61,9 @@ class Recording:
         self.ends = [end for truth in truths.values() for end in ends(truth)]
 
     def missed(self, probe):
-        """Hits that the kernel did not run the probe's programs for."""
-        return self.probes[probe]["missed"]
+        """Hits that the kernel did not run the probe's programs for: those that it says, and some that it may keep to itself."""
+        uncounted = self.probes[probe]["kind"] == "kprobe" and self.version < COUNTS_SKIPPED
+        return self.probes[probe]["missed"] + (UNCOUNTED if uncounted else 0)
 
     def ports(self, row):
         sock = self.socks.get(row["sock"])
@@ -119,7 +125,7 @@ def equal(what, seen, told, missed=0):
         if seen[key] > told[key] or (seen[key] < told[key] and not missed):
             raise Wrong(f"{what} of {key}: {seen[key]}, the truth is {told[key]}")
         short += told[key] - seen[key]
-    if short > missed and "bytes" not in what:
+    if short > missed * (LONGEST if "bytes" in what else 1):
         raise Wrong(f"{what}: {short} are missing, the kernel missed {missed}")
 
 
