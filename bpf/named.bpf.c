@@ -124,7 +124,7 @@ static __always_inline int end_call(void *ctx)
 	struct call *call;
 
 	if (!depth || !*depth)
-		return 0; /* filtered when it began */
+		return 0; /* not noted when it began: filtered, left out, or there was no room, which is counted */
 	key.depth = *depth - 1;
 	call = bpf_map_lookup_elem(&named_calls, &key);
 	if (!call)

@@ -18,7 +18,8 @@ use crate::analyze::window::Window;
 use crate::schema::{Batch, Column, ColumnDef, Host, Role, TableDef};
 use anyhow::Result;
 use clap::Args as _;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 pub(super) static VERB: Verb = Verb {
     name: "merge",
@@ -36,12 +37,17 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     let mut tables = Vec::new();
     let (mut parts, mut epoch) = (Vec::new(), 0u32);
     let mut shifts: Vec<Shifts> = Vec::new();
+    let told = Arc::new(told(job.traces));
     for (at, trace) in job.traces.iter().enumerate() {
         same_boot(&first.reader.host, trace)?;
         let numbers = add_tables(&mut tables, trace)?.into_iter().map(Some).collect();
         let moved = shift(&job.traces[..at], &shifts, trace);
-        let told = told(&job.traces[..at], trace);
-        parts.push(Part { numbers, epoch, edit: edit(trace, moved.clone(), told), ..Part::whole(trace) });
+        parts.push(Part {
+            numbers,
+            epoch,
+            edit: edit(trace, at, moved.clone(), &told),
+            ..Part::whole(trace)
+        });
         shifts.push(moved);
         let last = trace.reader.frames.iter().map(|frame| frame.header.epoch).max().unwrap_or(0);
         epoch = epoch.saturating_add(last).saturating_add(1);
@@ -146,15 +152,22 @@ fn agree(a: &Identity, b: &Identity, id: u64) -> bool {
     left.is_empty() || right.is_empty() || left.iter().any(|&x| right.iter().any(|&y| a.says_as(x, b, y)))
 }
 
-/// Rows of the recorder's own tables that earlier traces have, by the number of the table here. Spans of the ledger
-/// are counted, so none of these is left out.
-fn told(before: &[Trace], trace: &Trace) -> BTreeMap<u16, HashSet<Vec<u8>>> {
-    let own = trace.tables.iter().filter(|def| def.role == Role::Record && def.name != "ledger");
-    let rows_of = |def: &TableDef| -> HashSet<Vec<u8>> {
-        let tables = before.iter().filter_map(|other| other.gather(&def.name));
-        tables.flat_map(|rows| (0..rows.len()).map(|row| content(&rows, row)).collect::<Vec<_>>()).collect()
-    };
-    own.map(|def| (def.number, rows_of(def))).filter(|(_, rows)| !rows.is_empty()).collect()
+/// Rows of the recorder's own tables, by name of the table, and the first trace that has each. Spans of the ledger are
+/// counted, so none of these is left out.
+type Told = BTreeMap<String, HashMap<Vec<u8>, usize>>;
+
+fn told(traces: &[Trace]) -> Told {
+    let mut told = Told::new();
+    for (at, trace) in traces.iter().enumerate() {
+        let own = trace.tables.iter().filter(|def| def.role == Role::Record && def.name != "ledger");
+        for rows in own.filter_map(|def| trace.gather(&def.name)) {
+            let known = told.entry(rows.def.name.clone()).or_default();
+            for row in 0..rows.len() {
+                known.entry(content(&rows, row)).or_insert(at);
+            }
+        }
+    }
+    told
 }
 
 /// What is in a row, as bytes that are equal where rows are.
@@ -169,18 +182,22 @@ fn content(rows: &Rows, row: usize) -> Vec<u8> {
     all
 }
 
-fn edit(trace: &Trace, shifts: Shifts, told: BTreeMap<u16, HashSet<Vec<u8>>>) -> Box<super::Edit<'_>> {
+/// Of the trace at this place among those that are merged.
+fn edit<'a>(trace: &'a Trace, at: usize, shifts: Shifts, told: &Arc<Told>) -> Box<super::Edit<'a>> {
+    let told = Arc::clone(told);
     Box::new(move |frame, scratch| {
+        let def = trace.tables.get(usize::from(frame.header.table))?;
         let rows = trace.read(frame, None, scratch)?;
-        let mut batch = match told.get(&frame.header.table) {
-            Some(told) => select(&rows, |row| !told.contains(&content(&rows, row)))?,
+        let mut batch = match told.get(&def.name) {
+            Some(known) => {
+                select(&rows, |row| known.get(&content(&rows, row)).is_none_or(|&first| first >= at))?
+            }
             None => rows.into_batch(),
         };
-        let def = trace.tables.get(usize::from(batch.table))?;
-        for (at, column) in def.columns.iter().enumerate() {
+        for (place, column) in def.columns.iter().enumerate() {
             let table = if column.key && def.role == Role::Identity { &def.name } else { &column.references };
             if let Some(&by) = shifts.get(table) {
-                add(&mut batch, at, by, column.null);
+                add(&mut batch, place, by, column.null);
             }
         }
         Some(batch)

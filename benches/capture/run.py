@@ -46,7 +46,7 @@ LIMIT = 120  # seconds: nothing here takes a fourth of it
 class Workload:
     """What runs, how often, and what each recorder must be told to see its events."""
 
-    def __init__(self, count, groups, rec=None, points=None, calls=None, server=False, paired=False, like=None, options=()):
+    def __init__(self, count, groups, rec=None, points=None, calls=None, server=False, paired=False, like=None):
         self.count, self.groups, self.server = count, groups, server
         # Without these only `capture` knows the events.
         self.rec, self.points, self.calls = rec, points, calls
@@ -54,7 +54,7 @@ class Workload:
         self.like = like
         # An event is a call: some recorders have one record for it, others one for each of its two ends.
         self.paired = paired
-        self.options = ["--syscalls", "each"] if paired else list(options)
+        self.options = ["--syscalls", "each"] if paired else []
 
     def command(self, built, name, count=None):
         program = HERE / "server.sh" if self.server else built / "workload"
@@ -246,7 +246,7 @@ class Bench:
         row["added"] = median((r.work["cpu_ns"] - b.work["cpu_ns"]) / (r.work["events"] or max(found, 1)) for b, r, found, _ in pairs)
         row["start"] = idle / 1e6
         if recorder.counted:
-            if WORKLOADS[name].rec: # else events are not calls of the workload
+            if WORKLOADS[name].rec:  # else events are not calls of the workload
                 row["lost"] = max(max(r.work["events"] - found, 0) for _, r, found, _ in pairs)
             if recorder.name not in SLOW:
                 row["cpu"] = median((r.cpu_ns - r.work["cpu_ns"] - idle) / max(found, 1) for _, r, found, _ in pairs)
@@ -353,7 +353,10 @@ def show_ratios(pairs, server):
 
 @contextlib.contextmanager
 def device(directory):
-    """A disk in memory for the workload that needs one; none where the kernel has no loop devices."""
+    """A disk in memory for the workload that needs one; none where there are no loop devices: that workload then says so."""
+    if not shutil.which("losetup"):
+        yield
+        return
     file = Path(directory) / "disk"
     file.write_bytes(bytes(16 << 20))
     made = subprocess.run(["losetup", "--find", "--show", "--direct-io=off", str(file)], capture_output=True, text=True)

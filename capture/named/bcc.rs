@@ -1,9 +1,10 @@
 //! The spellings of bcc's trace(8): `{p,r}:[LIBRARY]:FUNCTION[(SIGNATURE)] [(PREDICATE)] ["FORMAT", ARGUMENT, …]`.
 //!
-//! [`super::argdist`] has those of argdist(8). They mean what the project's own grammar ([`super::spec`]) says otherwise. The signature gives names and types to what is in the
-//! registers, the predicate is a condition, the format says the types of arguments that do not say them themselves; for
-//! printing `analyze trace --print` takes one, so it can be another one each time. `$retval` and `$latency` are columns
-//! of every call, and `$entry(x)` is what all arguments of calls are: as the call got them.
+//! They mean what the project's own grammar ([`super::spec`]) says otherwise; those of argdist(8) are in [`super::argdist`].
+//! The signature gives names and types to what is in the registers, the predicate is a condition, the format says the types
+//! of arguments that do not say them themselves; for printing `analyze trace --print` takes one, so it can be another one
+//! each time. `$retval` and `$latency` are columns of every call, and `$entry(x)` is what all arguments of calls are: as
+//! the call got them.
 
 use super::parse::Cursor;
 use super::spec::{ARGS, Arg, Kind, Spec, TESTS, Test, Type, Wrong};

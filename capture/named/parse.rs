@@ -3,8 +3,7 @@
 use super::spec::{ARGS, Arg, Kind, Member, Rate, Spec, Stacks, Sum, TESTS, Test, Type, Wrong};
 use std::time::Duration;
 
-const OPTIONS: &str =
-    "the options are max=N, thr=TIME, ret=TYPE, period=N, freq=N, kstack, ustack, count and hist=LABEL";
+const OPTIONS: &str = "the options are max=N, thr=TIME, ret=TYPE, period=N, freq=N, kstack, ustack, count and hist=LABEL (or agg=count, agg=hist=LABEL)";
 
 impl Spec {
     /// Reads one probe.
