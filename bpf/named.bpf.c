@@ -118,15 +118,10 @@ static __always_inline int note_call(void *ctx, bool may_sleep)
 /* … and ends: what it was given, what it returned, and how long it took are one record. */
 static __always_inline int end_call(void *ctx)
 {
-	struct call_key depth_key = key_of(ctx), key = depth_key;
 	__u64 value[16] = {}, now = bpf_ktime_get_ns();
-	__u32 *depth = bpf_map_lookup_elem(&named_depths, &depth_key);
-	struct call *call;
+	struct call_key key = key_of(ctx);
+	struct call *call = ending_call(&key, stack_of(ctx));
 
-	if (!depth || !*depth)
-		return 0; /* not noted when it began: filtered, left out, or there was no room, which is counted */
-	key.depth = *depth - 1;
-	call = bpf_map_lookup_elem(&named_calls, &key);
 	if (!call)
 		return 0;
 	value[SLOT_RET] = fetch_number(ctx, &probe.ret);
@@ -137,7 +132,7 @@ static __always_inline int end_call(void *ctx)
 		add_call(ctx, value, call);
 	else
 		store(ctx, value, call);
-	forget_call(key, depth_key);
+	forget_call(key);
 	return 0;
 }
 

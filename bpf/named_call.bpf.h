@@ -61,23 +61,32 @@ static __always_inline __u64 stack_of(void *ctx)
 }
 
 /*
- * The depth without calls that never returned (longjmp, an exception, a return probe that the
- * kernel had no room for, and which it counts as missed): their frames lie below ours, where
- * nothing of an outer call can be.
+ * A call that is noted and never returns has its frame below whatever comes after it: longjmp, an exception, a
+ * return probe that the kernel had no room for (which it counts as missed). So where a call begins, those
+ * around it lie above; and the one that ends lies where the stack is now, or up to two words below
+ * (x86 has taken the return address off by then). All further below is over.
  *
  * A kernel function that is probed by a trampoline returns always, and is not seen to where another tracer has come or
- * gone meanwhile (see pending.bpf.h), which nobody else counts.
+ * gone meanwhile (see pending.bpf.h), which nobody else counts. Its context has one place per call.
  */
-static __always_inline __u32 live_depth(struct call_key key, __u32 depth, __u64 stack)
+static __always_inline bool is_over(const struct call *call, __u64 stack, bool ending)
+{
+	__u64 slack = probe.stack == STACK_CONTEXT ? 0 : 16;
+
+	return ending ? call->stack + slack < stack : call->stack <= stack;
+}
+
+/* The depth without calls that are over, in a call on `stack` that begins or ends. */
+static __always_inline __u32 live_depth(struct call_key key, __u32 depth, __u64 stack, bool ending)
 {
 	for (int i = 0; i < 16 && depth; i++) {
-		struct call *outer;
+		struct call *last;
 
 		key.depth = depth - 1;
-		outer = bpf_map_lookup_elem(&named_calls, &key);
-		if (outer && (!stack || outer->stack > stack))
+		last = bpf_map_lookup_elem(&named_calls, &key);
+		if (last && (!stack || !is_over(last, stack, ending)))
 			break;
-		if (outer && probe.stack == STACK_CONTEXT)
+		if (last && probe.stack == STACK_CONTEXT)
 			count_state_full(probe.table);
 		bpf_map_delete_elem(&named_calls, &key);
 		depth--;
@@ -94,7 +103,7 @@ static __always_inline struct call *new_call(struct call_key key, __u64 stack)
 
 	if (!none)
 		return 0;
-	key.depth = known ? live_depth(key, *known, stack) : 0;
+	key.depth = known ? live_depth(key, *known, stack, false) : 0;
 	depth = key.depth + 1;
 	if (bpf_map_update_elem(&named_calls, &key, none, BPF_ANY))
 		return 0;
@@ -105,14 +114,43 @@ static __always_inline struct call *new_call(struct call_key key, __u64 stack)
 	return bpf_map_lookup_elem(&named_calls, &key);
 }
 
-/* The call that returns now was the innermost. */
-static __always_inline void forget_call(struct call_key key, struct call_key depth_key)
+/* So deep is the thread now. */
+static __always_inline void set_depth(struct call_key key, __u32 depth)
 {
-	bpf_map_delete_elem(&named_calls, &key);
-	if (key.depth)
-		bpf_map_update_elem(&named_depths, &depth_key, &key.depth, BPF_ANY);
+	if (depth)
+		bpf_map_update_elem(&named_depths, &key, &depth, BPF_ANY);
 	else
-		bpf_map_delete_elem(&named_depths, &depth_key);
+		bpf_map_delete_elem(&named_depths, &key);
+}
+
+/*
+ * The call that ends on `stack`, and its key; null where it was not noted when it began: filtered, left out, or
+ * there was no room, which is counted. Then what lies above `stack` is a call around it.
+ */
+static __always_inline struct call *ending_call(struct call_key *key, __u64 stack)
+{
+	struct call_key depth_key = *key;
+	__u32 *known = bpf_map_lookup_elem(&named_depths, &depth_key), depth;
+	struct call *call;
+
+	if (!known)
+		return 0;
+	depth = live_depth(*key, *known, stack, true);
+	if (depth != *known)
+		set_depth(depth_key, depth);
+	key->depth = depth - 1;
+	call = depth ? bpf_map_lookup_elem(&named_calls, key) : 0;
+	return call && (!stack || call->stack <= stack) ? call : 0;
+}
+
+/* It has returned. */
+static __always_inline void forget_call(struct call_key key)
+{
+	__u32 depth = key.depth;
+
+	bpf_map_delete_elem(&named_calls, &key);
+	key.depth = 0;
+	set_depth(key, depth);
 }
 
 #endif

@@ -105,6 +105,13 @@ impl Ledger {
         row(usize::from(u16::MAX), table, span, counts)
     }
 
+    /// Counts events that no program could count as lost, and returns the row that says so.
+    pub fn lost(&mut self, span: (u64, u64), table: usize, lost: u64) -> Vec<u8> {
+        let counts = Counts { state_full: lost, ..Counts::default() };
+        *self.totals.entry(table).or_default() += counts;
+        row(usize::from(u16::MAX), table, span, counts)
+    }
+
     /// Reads the map and returns one row per processor, table and tick with news, for table `ledger`.
     ///
     /// # Errors

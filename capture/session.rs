@@ -370,7 +370,7 @@ impl Session {
             family.run_iterators(Moment::End)?;
         }
         self.close_interval()?;
-        self.send_rows(Own::InFlight, in_flight::rows(&self.maps, &self.plan.layouts)?);
+        self.note_unreturned()?;
         let outcomes = self.detach();
         self.draining.store(false, Ordering::Relaxed);
         let malformed: u64 =
@@ -404,6 +404,18 @@ impl Session {
             Some(error) => bail!("{error}: the trace ends early"),
             None => Ok(()),
         }
+    }
+
+    /// Calls that the programs still wait for.
+    fn note_unreturned(&mut self) -> Result<()> {
+        let outcomes: Vec<_> = self.families.iter().flat_map(|family| &family.outcomes).collect();
+        let left = in_flight::left(&self.maps, &self.plan.layouts, &outcomes)?;
+        let span = (self.started, now());
+        let lost = |(table, calls)| self.ledger.lost(span, table, calls);
+        let rows = left.unseen.into_iter().map(lost).collect();
+        self.send_rows(Own::InFlight, left.rows);
+        self.send_rows(Own::Ledger, rows);
+        Ok(())
     }
 
     /// What each probe got, with what is known of it at the end.

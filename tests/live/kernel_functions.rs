@@ -101,7 +101,9 @@ fn a_pattern_of_kernel_functions_says_which_it_was() {
     assert_eq!(bytes(names.iter().find(is_it).expect("its name"), "label"), b"vfs_read");
 }
 
-/// See `ledger::a_receive_that_waits_…`: the same is true of calls of a function that the user names.
+/// See `ledger::a_receive_that_waits_…`: the same is true of calls of a function that the user names. The kernel begins
+/// each system call at another depth of the stack, so that one that was missed is not always below the next:
+/// at the end of the recording at the latest, since the thread is gone, it is known to be over.
 #[test]
 fn a_call_that_waits_while_another_tracer_comes_and_goes_is_recorded_or_counted() {
     if !able() {

@@ -135,6 +135,17 @@ fn recursion_pairs_each_return_with_its_own_entry() {
 }
 
 #[test]
+fn calls_that_a_filter_leaves_out_do_not_end_those_around_them() {
+    if !able() {
+        return;
+    }
+    let trace = record("named-outer", &["ur:@:factorial(n=arg1) /n > 7/"], 1);
+    let rows = rows(&trace, "factorial");
+    assert_eq!(column(&rows, "n"), [8, 9, 10]);
+    assert_eq!(column(&rows, "ret"), [40_320, 362_880, 3_628_800]);
+}
+
+#[test]
 fn time_in_a_call_is_measured_and_short_calls_can_be_left_out() {
     if !able() {
         return;
@@ -157,8 +168,11 @@ fn calls_that_never_return_do_not_disturb_the_others() {
     if !able() {
         return;
     }
-    let trace = record("named-longjmp", &["ur:@:leave(how=arg1)"], 1);
+    let trace = record("named-longjmp", &["ur:@:leave(how=arg1)", "ur:@:dive(n=arg1)"], 1);
     assert_eq!(column(&rows(&trace, "leave"), "how"), [0]);
+    let dives = rows(&trace, "dive");
+    assert_eq!(column(&dives, "n"), [2, 3, 4], "those inside were left, those around return");
+    assert_eq!(column(&dives, "ret"), column(&dives, "n"));
 }
 
 /// Whether probes of programs can have the kernel load a page that a text lies in.

@@ -59,6 +59,16 @@ NOINLINE void leave(int how)
 		longjmp(out, 1);
 }
 
+/* Comes back from the third call inside, which leaves two by longjmp. */
+NOINLINE long dive(long n)
+{
+	if (n == 0)
+		longjmp(out, 1);
+	if (n != 2 || !setjmp(out))
+		dive(n - 1);
+	return sink++ ? n : 0;
+}
+
 NOINLINE void *take(size_t size)
 {
 	void *block = malloc(size);
@@ -202,5 +212,6 @@ int main(int argc, char **argv)
 		if (!setjmp(out))
 			leave(1);
 	leave(0);
+	dive(4);
 	return 0;
 }
