@@ -46,6 +46,8 @@
  * then says that the column is absent, so nobody reads a zero as a measurement.
  */
 #define __probe(probe, rank, kind) __tag("probe:" #probe ":" #rank ":" kind)
+/* Filled from elsewhere, by `capture/procfs.rs`, where no program of the probe can be loaded. */
+#define __otherwise(kind)          __tag("otherwise:" kind)
 #define __lacks(columns)           __tag("lacks:" columns)
 /* Only notes a call's start: if the kernel misses a hit, no event is lost, only what the note adds to it. */
 #define __notes                    __tag("notes")

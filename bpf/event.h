@@ -419,9 +419,9 @@ struct task_stat {
 	__u64 major_faults;
 	__u64 voluntary __doc("switches because the thread had to wait");
 	__u64 involuntary __doc("switches because another one was to run");
-	bytes64_t read __doc("bytes read from disks");
-	bytes64_t written __doc("bytes to be written to disks");
-	bytes64_t cancelled __doc("bytes not to be written after all");
+	bytes64_t read __null(-1) __doc("bytes read from disks");
+	bytes64_t written __null(-1) __doc("bytes to be written to disks");
+	bytes64_t cancelled __null(-1) __doc("bytes not to be written after all");
 	bytes64_t vsz __null(0) __doc("size of the address space");
 	bytes64_t rss __null(0) __doc("memory in use");
 	bytes64_t stack __null(0) __doc("size of the stack's mapping");

@@ -14,7 +14,7 @@
 
 /* ---- identity ---- */
 
-SEC("iter/task") __probe(task_start, 1, "iterator") __keeps("task")
+SEC("iter/task") __probe(task_start, 1, "iterator") __keeps("task") __otherwise("procfs")
 int task_start__iter(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;

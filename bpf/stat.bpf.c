@@ -102,7 +102,7 @@ static __always_inline void emit_stat(struct task_struct *task, bool exited)
 	SUBMIT(task_stat, e);
 }
 
-SEC("iter/task") __probe(task_stat, 1, "iterator")
+SEC("iter/task") __probe(task_stat, 1, "iterator") __otherwise("procfs")
 int task_stat__tick(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;

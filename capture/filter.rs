@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The filters of one recording.
 #[derive(Debug, Default)]
@@ -109,6 +109,13 @@ impl Filter {
         self.knobs.get(knob).is_some_and(|value| value.iter().any(|&byte| byte != 0))
     }
 
+    /// What a knob is set to; 0 where it is not.
+    #[must_use]
+    pub fn number(&self, knob: &str) -> u64 {
+        let bytes = self.knobs.get(knob).map_or(&[][..], Vec::as_slice);
+        bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    }
+
     fn knob(&mut self, name: &'static str, value: u32) {
         self.knobs.insert(name, value.to_ne_bytes().to_vec());
     }
@@ -178,16 +185,22 @@ pub fn user_id(name: &str) -> Result<User> {
     Ok(User { uid: entry.pw_uid, gid: entry.pw_gid, name: name.to_owned(), home })
 }
 
+/// Where the cgroup v2 file system that holds a path is mounted; for `/`, where one is.
+#[must_use]
+pub fn cgroup_mount(path: &Path) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (mount, kind) = (words.nth(1)?, words.next()?);
+        (kind == "cgroup2" && (path.starts_with(mount) || path == Path::new("/"))).then(|| mount.into())
+    });
+    mounts.max_by_key(|mount: &PathBuf| mount.as_os_str().len())
+}
+
 /// Id and depth of a cgroup v2 directory: its inode, and how far below the mount it is.
 fn cgroup(path: &Path) -> Result<(u64, u32)> {
     let path = path.canonicalize().with_context(|| format!("--cgroup {}", path.display()))?;
-    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
-    let mount = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ');
-        let (mount, kind) = (words.nth(1)?, words.next()?);
-        (kind == "cgroup2" && path.starts_with(mount)).then(|| mount.to_owned())
-    });
-    let Some(mount) = mount.max_by_key(String::len) else {
+    let Some(mount) = cgroup_mount(&path) else {
         bail!("--cgroup {}: not a directory of a cgroup v2 file system", path.display());
     };
     let level = path.strip_prefix(&mount).map_or(0, |below| below.components().count());

@@ -48,6 +48,7 @@ pub mod plan;
 pub mod preface;
 pub mod privilege;
 pub mod probes;
+pub mod procfs;
 pub mod record;
 pub mod recorder;
 pub mod refusal;

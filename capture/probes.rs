@@ -15,9 +15,9 @@ include!(concat!(env!("OUT_DIR"), "/families.rs"));
 /// One way to attach a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
-    /// fentry, kprobe, tracepoint, iterator or perf-event.
+    /// fentry, kprobe, tracepoint, iterator, perf-event or procfs.
     pub kind: String,
-    /// Names of the programs that work together.
+    /// Names of the programs that work together; none: see [`super::procfs`].
     pub programs: Vec<String>,
     /// Those of them whose missed hits are lost events: all but those that only note a call's start.
     pub recording: Vec<String>,
@@ -73,6 +73,9 @@ pub fn probes_of(group: &str, object: &[u8]) -> anyhow::Result<Vec<Probe>> {
             variant.programs.push(program.clone());
             let lacks = tags.get(id, None, "lacks:").unwrap_or("");
             variant.lacks.extend(lacks.split(',').filter(|column| !column.is_empty()).map(str::to_owned));
+            if let Some(kind) = said("otherwise:") {
+                variants.insert(u32::MAX, Variant { kind, ..Variant::default() });
+            }
         }
     }
     let probe = |(name, (probe, variants)): (String, (Probe, BTreeMap<u32, Variant>))| Probe {

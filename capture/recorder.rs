@@ -55,7 +55,7 @@ pub enum Message {
         /// Somebody asks, not a trigger.
         by_hand: bool,
     },
-    /// Rows that programs added up, of the table of that number.
+    /// Records of the table of that number that came through no ring: what programs added up, or /proc tells.
     Events(usize, Vec<Summed>),
     /// The recording ends, for this reason.
     Finish(String),
@@ -170,7 +170,7 @@ impl Work {
                 Ok(Message::Sealed(sealed, _permit)) => self.take(sealed),
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
                 Ok(Message::Dump { why, done, by_hand }) => self.ask_for_dump(why, by_hand, done),
-                Ok(Message::Events(table, rows)) => self.take_sums(table, &rows),
+                Ok(Message::Events(table, rows)) => self.take_records(table, &rows),
                 Ok(Message::Finish(why)) => {
                     reason = why;
                     break;
@@ -217,7 +217,10 @@ impl Work {
         self.identity.define(table, record);
     }
 
-    fn take_sums(&mut self, table: usize, rows: &[Summed]) {
+    fn take_records(&mut self, table: usize, rows: &[Summed]) {
+        if self.layouts[table].def.role == Role::Identity {
+            return rows.iter().for_each(|row| self.define(&row.record));
+        }
         let mut builder = Builder::new(Arc::clone(&self.layouts), table, crate::schema::frame::RECORDER);
         let stacks = self.rules.stacks.clone();
         if let Some(stacks) = &stacks {

@@ -21,6 +21,7 @@ use super::place;
 use super::plan::{FamilyPlan, Plan};
 use super::privilege::{Needs, reduce};
 use super::probes::Outcome;
+use super::procfs::Procfs;
 use super::record::Own;
 use super::recorder::{Message, Recorder, Rules, Written};
 use super::rings::Rings;
@@ -100,6 +101,7 @@ pub(super) fn require_linux_with_btf() -> Result<()> {
 /// Attached probes, running threads, and the bookkeeping between them.
 struct Session {
     families: Vec<Family>,
+    procfs: Procfs,
     maps: SharedMaps,
     recorder: Option<Recorder>,
     drains: Vec<JoinHandle<u64>>,
@@ -158,22 +160,24 @@ impl Session {
         let control = control(args, &recorder)?;
         let draining = Arc::new(AtomicBool::new(true));
         let drains = rings.drain(&layouts, stacks.as_ref(), &recorder.to, &draining, args.stall)?;
+        let procfs = Procfs::new(&outcomes, &layouts, filter, &maps)?;
         for family in &families {
             family.run_iterators(Moment::Start)?;
         }
+        procfs.send(Moment::Start, &recorder.to);
         let started = now();
         let map = maps.get("cpu_states").context("the ledger's map")?;
         let ledger = Ledger::start(map, started)?;
         let aggregates = Aggregates::start(&maps, &layouts, started, args.agg_interval)?;
         attach::set_variable(&families, "interval", started)?;
         attach::set_variable(&families, "gate", started)?;
-        families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
         let governor = Governor::of(args, &plan, &families, filter)?;
         let cost = Cost::new(started, Arc::clone(&rings.queue));
         let cost = if governor.is_on() { cost.closely() } else { cost };
         let progress = Progress::new(args);
-        let session = Self {
+        let mut session = Self {
             families,
+            procfs,
             maps,
             recorder: Some(recorder),
             drains,
@@ -194,7 +198,7 @@ impl Session {
         };
         session.send_rows(Own::Probe, outcomes.iter().map(probe_row).collect());
         session.send_rows(Own::Enum, super::names::rows(&layouts));
-        session.take_stock_of_host();
+        session.take_stock()?;
         Ok(session)
     }
 
@@ -310,6 +314,11 @@ impl Session {
     fn take_stock(&mut self) -> Result<()> {
         self.ticks.pass();
         self.families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
+        let span = (self.started, now());
+        let rows = self.recorder.as_ref().map(|recorder| self.procfs.send(Moment::Tick, &recorder.to));
+        let rows = rows.into_iter().flatten().map(|(table, count)| self.ledger.stored(span, table, count));
+        let rows = rows.collect();
+        self.send_rows(Own::Ledger, rows);
         self.take_stock_of_host();
         Ok(())
     }

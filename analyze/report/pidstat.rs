@@ -150,7 +150,8 @@ fn run(context: &Context) -> Result<Answer> {
     let by = if context.flag("t").is_some() { "uid,pid,comm,tid" } else { context.report.defaults.by };
     let grouping = context.grouping_by(&scan, by)?;
     let samples = gather(&grouping, &scan)?;
-    let threads = samples.chunk_by(|a, b| (a.tid, a.start) == (b.tid, b.start));
+    // Who had begun when a row was taken is whom that row is about; rows from /proc have the begin in hundredths of a second.
+    let threads = samples.chunk_by(|a, b| a.tid == b.tid && b.start <= a.ts);
     let parts = threads.flat_map(|thread| differences(context, &grouping, thread));
     let mut groups = grouping.collect(parts);
     groups.retain(|group| !group.state.is_idle());
@@ -184,7 +185,7 @@ fn gather(grouping: &Grouping, scan: &Scan) -> Result<Vec<Sample>> {
     };
     let fold = |all: &mut Vec<_>, chunk: &Chunk| all.extend(chunk.each().map(|row| sample(chunk.rows(), row)));
     let mut samples = scan.fold(Vec::new, fold, Extend::extend);
-    samples.sort_by_key(|sample| (sample.tid, sample.start, sample.ts));
+    samples.sort_by_key(|sample| (sample.tid, sample.ts));
     Ok(samples)
 }
 

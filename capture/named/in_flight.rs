@@ -39,9 +39,8 @@ pub fn left(maps: &SharedMaps, layouts: &[Layout], outcomes: &[&Outcome]) -> Res
         let Some((tid, probe, function)) = parts(&key) else { continue };
         let layout = layouts.get(probe as usize).filter(|layout| layout.def.group == GROUP);
         let Some((layout, began)) = layout.zip(began(map, &key)?) else { continue };
-        let on_trampoline = |outcome: &&Outcome| {
-            outcome.probe == layout.def.name && outcome.got.as_deref() == Some("fentry")
-        };
+        let on_trampoline =
+            |outcome: &&Outcome| outcome.probe == layout.def.name && outcome.got.as_deref() == Some("fentry");
         if outcomes.iter().any(on_trampoline) && !is_alive(tid) {
             *left.unseen.entry(probe as usize).or_default() += 1;
             continue;

@@ -36,48 +36,73 @@ fn near(what: &str, ours: f64, theirs: f64, tolerance: f64) {
 
 #[test]
 fn counters_are_those_of_getrusage_and_proc() {
+    if live() {
+        patiently(|| check_counters("stat", &[]));
+    }
+}
+
+/// As on a kernel that does not load programs that walk over tasks.
+#[test]
+fn without_programs_that_walk_over_tasks_counters_come_from_proc() {
     if !live() {
         return;
     }
-    patiently(|| {
-        let directory = scratch("stat-files");
-        let directory = directory.to_str().expect("UTF-8");
-        let options = ["-g", "stat,proc", "--stat-interval", "250ms"];
-        let recording = record("stat", &options, &["uses", "--dir", directory]);
-        let (trace, said) = (recording.path, recording.truth);
-        let told = |name: &str| said[name].as_f64().expect("a number");
-        let mut ours = rows(&trace, "task_stat");
-        ours.retain(|row| number(row, "tgid") == told("pid") as i128);
-        let before = last_rows(&ours, told("at"));
-        let (ends, during): (Vec<Row>, Vec<Row>) =
-            ours.into_iter().partition(|row| number(row, "exited") == 1);
-        assert_eq!(ends.len(), 3, "two workers and the first thread");
-        let both = |column: &str| (sum(&before, column), sum(&ends, column));
-        let seconds = |(before, after): (f64, f64)| (before / 1e9, after / 1e9);
-        // getrusage adds up CPU time as of the last tick.
-        between("CPU seconds", seconds(both("runtime")), told("cpu"), 0.01);
-        between("minor faults", both("minor_faults"), told("minor"), 0.0);
-        // Each worker may be switched once more between its last row and the moment when its process takes over its counts.
-        between("waits", both("voluntary"), told("voluntary"), 2.0);
-        between("preemptions", both("involuntary"), told("involuntary"), 2.0);
-        between("bytes written", both("written"), told("written"), 0.0);
-        between("bytes read", both("read"), told("read"), 0.0);
-        assert!(both("voluntary").1 >= 100.0 && both("minor_faults").1 >= 50.0, "the rows say enough");
-        // On a file system in memory, as guests have, nothing is written to a disk.
-        assert!(
-            told("written") >= f64::from(6 << 20) || told("written") < 1.0,
-            "the workload did what it was told"
-        );
-        // Not one of the process's end, when it has begun to give back what it had.
-        let during = during.iter().filter(|row| number(row, "ts") as f64 <= told("at"));
-        let last = during.max_by_key(|row| number(row, "ts")).expect("a snapshot");
-        let level = |column: &str| known(last, column).expect("known") as f64;
-        near("descriptors", level("fds"), told("fds"), 1.0);
-        // The kernel keeps counts of pages per processor and adds them up now and then.
-        near("resident memory", level("rss"), told("rss"), 2e6);
-        near("address space", level("vsz"), told("vsz"), 1e6);
-        check_report(&trace, &ends);
-    });
+    let forced = ["--attach", "task_stat=procfs", "--attach", "task_start=procfs"];
+    patiently(|| check_counters("stat-procfs", &forced));
+    // Identity of who was there before the recording, and only who is wanted.
+    let mut burner = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
+    let pid = burner.id().to_string();
+    let trace = scratch("stat-procfs-pid").join("trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&trace).args(["-g", "stat", "--pid", &pid, "--duration", "1s"]).args(forced);
+    let output = capture.output().expect("capture runs");
+    burner.kill().expect("ours");
+    burner.wait().expect("ours");
+    let said = text(&output);
+    assert!(output.status.success() && said.contains(" 0 lost"), "{said}");
+    let threads = rows(&trace, "task_stat");
+    assert!(threads.len() >= 2 && threads.iter().all(|row| number(row, "tgid").to_string() == pid), "{said}");
+    let lines = report(&trace, &["pidstat", "-u"]);
+    assert_eq!((lines.len(), lines[0]["comm"].as_str()), (1, Some("sh")), "{lines:?}");
+}
+
+fn check_counters(name: &str, options: &[&str]) {
+    let directory = scratch(&format!("{name}-files"));
+    let directory = directory.to_str().expect("UTF-8");
+    let options = [&["-g", "stat,proc", "--stat-interval", "250ms"], options].concat();
+    let recording = record(name, &options, &["uses", "--dir", directory]);
+    let (trace, said) = (recording.path, recording.truth);
+    let told = |name: &str| said[name].as_f64().expect("a number");
+    let mut ours = rows(&trace, "task_stat");
+    ours.retain(|row| number(row, "tgid") == told("pid") as i128);
+    let before = last_rows(&ours, told("at"));
+    let (ends, during): (Vec<Row>, Vec<Row>) = ours.into_iter().partition(|row| number(row, "exited") == 1);
+    assert_eq!(ends.len(), 3, "two workers and the first thread");
+    let both = |column: &str| (sum(&before, column), sum(&ends, column));
+    let seconds = |(before, after): (f64, f64)| (before / 1e9, after / 1e9);
+    // getrusage adds up CPU time as of the last tick.
+    between("CPU seconds", seconds(both("runtime")), told("cpu"), 0.01);
+    between("minor faults", both("minor_faults"), told("minor"), 0.0);
+    // Each worker may be switched once more between its last row and the moment when its process takes over its counts.
+    between("waits", both("voluntary"), told("voluntary"), 2.0);
+    between("preemptions", both("involuntary"), told("involuntary"), 2.0);
+    between("bytes written", both("written"), told("written"), 0.0);
+    between("bytes read", both("read"), told("read"), 0.0);
+    assert!(both("voluntary").1 >= 100.0 && both("minor_faults").1 >= 50.0, "the rows say enough");
+    // On a file system in memory, as guests have, nothing is written to a disk.
+    assert!(
+        told("written") >= f64::from(6 << 20) || told("written") < 1.0,
+        "the workload did what it was told"
+    );
+    // Not one of the process's end, when it has begun to give back what it had.
+    let during = during.iter().filter(|row| number(row, "ts") as f64 <= told("at"));
+    let last = during.max_by_key(|row| number(row, "ts")).expect("a snapshot");
+    let level = |column: &str| known(last, column).expect("known") as f64;
+    near("descriptors", level("fds"), told("fds"), 1.0);
+    // The kernel keeps counts of pages per processor and adds them up now and then.
+    near("resident memory", level("rss"), told("rss"), 2e6);
+    near("address space", level("vsz"), told("vsz"), 1e6);
+    check_report(&trace, &ends);
 }
 
 /// Shares times the length of the recording are what the threads' last rows say.
