@@ -77,6 +77,7 @@ const volatile bool filter_comm = false;
 const volatile bool filter_uid = false;
 const volatile char want_comm[16] = {};
 const volatile __u32 want_uid = 0;
+const volatile __u32 want_tid = 0;
 const volatile __u64 want_cgroup = 0;
 const volatile __u32 want_cgroup_level = 0;
 const volatile __u32 want_netns = 0;
@@ -402,6 +403,8 @@ static __always_inline bool wanted(__u64 who)
 		return true;
 	if (filter_tgid && !tgid_wanted(tgid))
 		return false;
+	if (want_tid && (__u32)who != want_tid)
+		return false;
 	if (filter_uid && (__u32)bpf_get_current_uid_gid() != want_uid)
 		return false;
 	if (want_cgroup && ancestor_cgroup(want_cgroup_level) != want_cgroup)
@@ -444,6 +447,8 @@ static __always_inline bool task_of_wanted(struct task_struct *task, __u32 tgid)
 	if (!any_filter)
 		return true;
 	if (filter_tgid && !tgid_wanted(tgid))
+		return false;
+	if (want_tid && BPF_CORE_READ(task, pid) != want_tid)
 		return false;
 	if (filter_uid && BPF_CORE_READ(task, cred, uid.val) != want_uid)
 		return false;

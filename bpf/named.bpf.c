@@ -27,7 +27,7 @@ static __always_inline void fill(void *ctx, const __u64 *value, const struct cal
 	hit->function = function_of(ctx);
 	hit->unused = 0;
 	hit->latency = value[SLOT_LATENCY];
-	hit->ret = is_text(&probe.ret) ? fetch_text(ctx, &probe.ret, hit) : value[SLOT_RET];
+	hit->ret = is_text(&probe.ret) ? fetch_text(ctx, &probe.ret, hit, value) : value[SLOT_RET];
 }
 
 /* Put together where it may be longer than it turns out to be. */

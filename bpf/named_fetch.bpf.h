@@ -16,7 +16,7 @@ enum { STACK_UNKNOWN = -1, STACK_CONTEXT = -2 };
 #define HOPS  5
 #define TESTS 4
 
-enum { NUMBER, TEXT, DATA_LOC, CONSTANT, AT_RETURN };
+enum { NUMBER, TEXT, DATA_LOC, CONSTANT, AT_RETURN, BYTES, ADDRESS, PORT };
 enum { EQ, NE, LT, LE, GT, GE };
 enum { SLOT_RET = ARGS, SLOT_LATENCY, SLOTS };
 /* How hits are added up: how many there are, and of which sum; or by power of two of the value too. */
@@ -29,7 +29,7 @@ struct fetch {
 	__u16 limit; /* bytes of text at most */
 	__u8 hops;
 	__u8 kind;
-	__u8 size; /* of a number */
+	__u8 size; /* of a number; of BYTES: the value that says how many, from 1 on, or 0 */
 	__u8 user; /* beyond the context it is the process's memory */
 	__u8 swap; /* big-endian */
 	__u8 sign;
@@ -106,6 +106,34 @@ static __always_inline __u64 swapped(__u64 value, __u32 size)
 	return size == 4 ? __builtin_bswap32(value) : __builtin_bswap64(value);
 }
 
+/* The families of `struct sockaddr` whose addresses are read. */
+enum { FAMILY_INET = 2, FAMILY_INET6 = 10 };
+
+/* Both have the port behind the family. */
+static __always_inline __u64 port_at(__u64 from, bool user)
+{
+	__u16 head[2] = {};
+
+	read_memory(head, sizeof(head), from, user);
+	return head[0] == FAMILY_INET || head[0] == FAMILY_INET6 ? __builtin_bswap16(head[1]) : (__u32)-1;
+}
+
+/* Sixteen bytes, as `ip6_t` has them; all 0 in other families. */
+static __always_inline void read_address(void *to, __u64 from, bool user)
+{
+	__u8 address[16] = {};
+	__u16 family = 0;
+
+	read_memory(&family, sizeof(family), from, user);
+	if (family == FAMILY_INET6)
+		read_memory(address, sizeof(address), from + 8, user);
+	if (family == FAMILY_INET) {
+		address[10] = address[11] = 0xff;
+		read_memory(address + 12, 4, from + 4, user);
+	}
+	bpf_probe_read_kernel(to, sizeof(address), address);
+}
+
 static __always_inline __u64 fetch_number(void *ctx, const volatile struct fetch *fetch)
 {
 	__u64 value = 0;
@@ -114,6 +142,8 @@ static __always_inline __u64 fetch_number(void *ctx, const volatile struct fetch
 		return (__s64)fetch->offset[0];
 	if (fetch->kind == AT_RETURN)
 		read_memory(&value, sizeof(value), follow(ctx, fetch), fetch->hops && fetch->user);
+	if (fetch->kind == PORT)
+		return port_at(follow(ctx, fetch), fetch->user);
 	if (fetch->kind != NUMBER)
 		return value;
 	read_memory(&value, fetch->size & 15, follow(ctx, fetch), fetch->hops && fetch->user);
@@ -127,14 +157,35 @@ static __always_inline __u64 fetch_number(void *ctx, const volatile struct fetch
 	return value;
 }
 
+/* As many bytes as another value says, or as there may be; none where not all of them can be read. */
+static __always_inline __u64 read_bytes(void *to, __u64 from, const volatile struct fetch *fetch, const __u64 *value)
+{
+	__u64 length = fetch->size ? value[(fetch->size - 1) & 15] : fetch->limit;
+	long error;
+
+	if (length > fetch->limit)
+		length = fetch->limit;
+	if (fetch->user)
+		error = bpf_probe_read_user(to, length, (void *)from);
+	else
+		error = bpf_probe_read_kernel(to, length, (void *)from);
+	return error ? 0 : length;
+}
+
 /* Puts the text into its place in the record; the value is where that is, and how long. */
-static __always_inline __u64 fetch_text(void *ctx, const volatile struct fetch *fetch, void *record)
+static __always_inline __u64 fetch_text(void *ctx, const volatile struct fetch *fetch, void *record, const __u64 *value)
 {
 	__u64 from = follow(ctx, fetch);
 	void *to = record + fetch->text;
 	__u32 loc = 0;
 	long length;
 
+	if (fetch->kind == BYTES)
+		return fetch->text | read_bytes(to, from, fetch, value) << 16;
+	if (fetch->kind == ADDRESS) {
+		read_address(to, from, fetch->user);
+		return fetch->text | 16 << 16;
+	}
 	if (fetch->kind == DATA_LOC) {
 		bpf_probe_read_kernel(&loc, sizeof(loc), (void *)from);
 		from = (__u64)ctx + (loc & 0xffff);
@@ -163,7 +214,7 @@ static __always_inline void fetch_left(__u64 *left)
 
 static __always_inline bool is_text(const volatile struct fetch *fetch)
 {
-	return fetch->kind == TEXT || fetch->kind == DATA_LOC;
+	return fetch->kind == TEXT || fetch->kind == DATA_LOC || fetch->kind == BYTES || fetch->kind == ADDRESS;
 }
 
 static __always_inline bool holds(const volatile struct test *test, __u64 value)
@@ -236,7 +287,7 @@ static __always_inline void fill_arguments(void *ctx, const __u64 *value, struct
 		if (i >= probe.args)
 			break;
 		if (is_text(&probe.arg[i]))
-			hit->value[i] = fetch_text(ctx, &probe.arg[i], hit);
+			hit->value[i] = fetch_text(ctx, &probe.arg[i], hit, value);
 		else
 			hit->value[i] = value[i];
 	}
@@ -253,7 +304,7 @@ static __always_inline void touch_texts(void *ctx)
 
 		if (i >= probe.args)
 			break;
-		if (probe.arg[i].kind == TEXT && probe.arg[i].hops && probe.arg[i].user)
+		if (is_text(&probe.arg[i]) && probe.arg[i].hops && probe.arg[i].user)
 			bpf_copy_from_user(&byte, 1, (void *)follow(ctx, &probe.arg[i]));
 	}
 }

@@ -83,7 +83,7 @@ pub struct Args {
     pub groups: Option<Vec<String>>,
 
     /// Record a probe of your own, as in `t:sched:sched_switch`, `f:tcp_sendmsg(size)`, `ur:c:malloc(arg1)`; or a
-    /// preset: dns, bash, ssl (lengths only), malloc
+    /// preset: dns, bash, ssl (lengths only), mysql, malloc, memleak
     #[arg(short = 'e', long = "probe", value_name = "SPEC")]
     pub probes: Vec<String>,
 
@@ -106,6 +106,10 @@ pub struct Args {
     /// Record only these processes and their descendants
     #[arg(short, long, value_name = "PID", value_delimiter = ',')]
     pub pid: Vec<u32>,
+
+    /// Record only this thread; COMMAND then says for how long
+    #[arg(short, long, value_name = "TID")]
+    pub tid: Option<u32>,
 
     /// Record only threads of this name
     #[arg(long, value_name = "NAME")]

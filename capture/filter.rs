@@ -75,12 +75,19 @@ impl Filter {
             self.tgids = with_descendants(&args.pid)?;
             self.words.push(format!("pid {}", join(&args.pid)));
         }
-        if let (Some(pid), false) = (command, args.all) {
+        if let (Some(pid), false) = (command, args.all || args.tid.is_some()) {
             self.tgids.insert(pid);
             self.command = Some(pid);
             self.words.push("the command and its descendants".into());
         }
         self.flag("filter_tgid", !self.tgids.is_empty());
+        if let Some(tid) = args.tid {
+            if !Path::new("/proc").join(tid.to_string()).exists() {
+                bail!("--tid {tid}: there is no such thread");
+            }
+            self.knob("want_tid", tid);
+            self.words.push(format!("tid {tid}"));
+        }
         if let Some(comm) = &args.comm {
             if comm.len() > 15 {
                 bail!("--comm {comm}: the kernel keeps 15 bytes of a name, this one has {}", comm.len());

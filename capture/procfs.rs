@@ -4,19 +4,17 @@
 //! kernel's own counters as the programs have them, but that moments and shares of CPU time are in hundredths of a second,
 //! as /proc has them, and that a thread's files are read one after the other.
 
-use super::aggregate::Summed;
+use super::aggregate::{Summed, Taken};
 use super::family::{Moment, SharedMaps};
 use super::filter::{Filter, cgroup_mount};
 use super::host::{clock, now};
 use super::layout::{FieldKind, Layout};
 use super::probes::Outcome;
-use super::recorder::Message;
 use crate::schema::Role;
 use libbpf_rs::MapHandle;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::SyncSender;
 
 /// How this way is called.
 const KIND: &str = "procfs";
@@ -60,23 +58,17 @@ impl Procfs {
         Ok(Self { tables, wanted })
     }
 
-    /// Sends the records of all threads that are due now, and returns how many of which table. Identity is everybody's.
-    pub fn send(&self, moment: Moment, to: &SyncSender<Message>) -> Vec<(usize, u64)> {
-        let mut sent = Vec::new();
-        for (_, number, layout) in self.tables.iter().filter(|table| table.0 == moment) {
-            let records = self.of_table(*number, layout);
-            sent.push((*number, records.len() as u64));
-            let rows = records.into_iter().map(|record| Summed { record, met: 0 }).collect();
-            // A recorder that is gone has kept its reason, which it is asked for at the end.
-            let _ = to.send(Message::Events(*number, rows));
-        }
-        sent
+    /// Records of all threads that are due now, by table. Identity is everybody's.
+    #[must_use]
+    pub fn records(&self, moment: Moment) -> Taken {
+        let due = self.tables.iter().filter(|table| table.0 == moment);
+        due.map(|(_, number, layout)| (*number, self.of_table(*number, layout))).collect()
     }
 
-    fn of_table(&self, number: usize, layout: &Layout) -> Vec<Vec<u8>> {
+    fn of_table(&self, number: usize, layout: &Layout) -> Vec<Summed> {
         let all = layout.def.role == Role::Identity;
         let chosen = threads().filter(|thread| all || self.wanted.has(thread));
-        chosen.map(|thread| record(number, layout, &thread)).collect()
+        chosen.map(|thread| Summed { record: record(number, layout, &thread), met: 0 }).collect()
     }
 }
 
@@ -238,6 +230,7 @@ fn counts_delays() -> bool {
 struct Wanted {
     nobody: bool,
     tgids: Option<MapHandle>,
+    tid: Option<u64>,
     uid: Option<u64>,
     comm: Option<Vec<u8>>,
     /// Inode, and how far below the mount.
@@ -251,6 +244,7 @@ impl Wanted {
         Self {
             nobody: filter.uses("want_port"),
             tgids: None,
+            tid: number("want_tid"),
             uid: filter.uses("filter_uid").then(|| filter.number("want_uid")),
             comm: filter.knobs.get("want_comm").cloned(),
             cgroup: number("want_cgroup").map(|id| (id, filter.number("want_cgroup_level") as usize)),
@@ -263,6 +257,7 @@ impl Wanted {
         !self.nobody
             && thread.tgid != std::process::id()
             && self.tgids.as_ref().is_none_or(|map| super::attach::is_wanted(map, thread.tgid))
+            && is(self.tid, "tid")
             && is(self.uid, "uid")
             && is(self.netns, "netns")
             && self.comm.as_ref().is_none_or(|comm| *comm == thread.comm)

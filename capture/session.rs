@@ -1,6 +1,6 @@
 //! One recording, from start to end.
 
-use super::aggregate::Aggregates;
+use super::aggregate::{Aggregates, Taken};
 use super::args::Args;
 use super::attach::{self, probe_row};
 use super::budget::Budget;
@@ -164,7 +164,9 @@ impl Session {
         for family in &families {
             family.run_iterators(Moment::Start)?;
         }
-        procfs.send(Moment::Start, &recorder.to);
+        for (table, records) in procfs.records(Moment::Start) {
+            let _ = recorder.to.send(Message::Events(table, records));
+        }
         let started = now();
         let map = maps.get("cpu_states").context("the ledger's map")?;
         let ledger = Ledger::start(map, started)?;
@@ -314,11 +316,7 @@ impl Session {
     fn take_stock(&mut self) -> Result<()> {
         self.ticks.pass();
         self.families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
-        let span = (self.started, now());
-        let rows = self.recorder.as_ref().map(|recorder| self.procfs.send(Moment::Tick, &recorder.to));
-        let rows = rows.into_iter().flatten().map(|(table, count)| self.ledger.stored(span, table, count));
-        let rows = rows.collect();
-        self.send_rows(Own::Ledger, rows);
+        self.record(self.procfs.records(Moment::Tick));
         self.take_stock_of_host();
         Ok(())
     }
@@ -333,12 +331,18 @@ impl Session {
     fn close_interval(&mut self) -> Result<()> {
         let begin = now();
         attach::set_variable(&self.families, "interval", begin)?;
-        for (table, rows) in self.aggregates.take(begin)? {
-            let row = self.ledger.stored((self.started, begin), table, rows.len() as u64);
-            self.send_rows(Own::Ledger, vec![row]);
-            self.send(Message::Events(table, rows));
-        }
+        let taken = self.aggregates.take(begin)?;
+        self.record(taken);
         Ok(())
+    }
+
+    /// Records that come through no ring.
+    fn record(&mut self, taken: Taken) {
+        for (table, records) in taken {
+            let row = self.ledger.stored((self.started, now()), table, records.len() as u64);
+            self.send_rows(Own::Ledger, vec![row]);
+            self.send(Message::Events(table, records));
+        }
     }
 
     /// Leaves flows or tasks out where a bound is passed, and takes them in again.

@@ -36,6 +36,8 @@ gnutls-serv                gnutls-bin       gnutls-utils           gnutls       
 pkill                      procps           procps-ng              procps-ng        -
 redis-server               redis-server     redis                  redis            -
 redis-cli                  redis-tools      redis                  redis            -
+mariadbd                   mariadb-server-core mariadb-server       mariadb          -
+mariadb                    mariadb-client-core mariadb              mariadb-clients  -
 nginx                      nginx            nginx                  nginx            -
 wrk                        wrk              wrk                    wrk              -
 qemu-system-x86_64         qemu-system-x86  qemu-system-x86-core   qemu-system-x86  -

@@ -59,6 +59,12 @@ pub enum FetchKind {
     Constant = 3,
     /// A number where an argument points to, as it is when the call returns.
     AtReturn = 4,
+    /// Bytes at the address: `limit`, or fewer where the value at `size - 1` says so.
+    Bytes = 5,
+    /// The address in a `struct sockaddr` at the address.
+    Address = 6,
+    /// The port in it.
+    Port = 7,
 }
 
 /// A chain of pointers that starts at the program's context: `hops` of them are followed, each at an offset
@@ -69,7 +75,7 @@ pub struct Fetch {
     pub offset: Vec<i32>,
     /// What is there.
     pub kind: FetchKind,
-    /// Bytes of a number.
+    /// Bytes of a number; see [`FetchKind::Bytes`].
     pub size: u8,
     /// Beyond the context it is the process's memory.
     pub user: bool,
@@ -88,10 +94,18 @@ impl Fetch {
         Self { offset: vec![offset], size, sign, ..Self::default() }
     }
 
-    /// Whether it is text.
+    /// What the value points to, in the process's memory if `user` says so.
+    #[must_use]
+    pub fn behind(mut self, user: bool) -> Self {
+        self.offset.push(0);
+        Self { user, ..self }
+    }
+
+    /// Whether it is text, or as long as that may be.
     #[must_use]
     pub fn is_text(&self) -> bool {
-        matches!(self.kind, FetchKind::Text | FetchKind::DataLoc)
+        use FetchKind::{Address, Bytes, DataLoc, Text};
+        matches!(self.kind, Text | DataLoc | Bytes | Address)
     }
 
     fn write(&self, text: u32, to: &mut Vec<u8>) {

@@ -29,5 +29,6 @@ pub mod regs;
 pub mod sdt;
 pub mod spec;
 pub mod table;
+mod types;
 pub mod user;
 pub mod value;

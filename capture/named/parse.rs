@@ -3,6 +3,7 @@
 use super::spec::{ARGS, Arg, Kind, Member, Rate, Spec, Stacks, Sum, TESTS, Test, Type, Wrong};
 use std::time::Duration;
 
+const TOO_MANY: &str = "a probe records at most 8 arguments, of which a socket's address takes three";
 const OPTIONS: &str = "the options are max=N, thr=TIME, ret=TYPE, period=N, freq=N, kstack, ustack, count and hist=LABEL (or agg=count, agg=hist=LABEL)";
 
 impl Spec {
@@ -151,17 +152,19 @@ impl<'a> Cursor<'a> {
         loop {
             self.spaces();
             let at = self.at;
-            if args.len() == ARGS {
-                return Err(Wrong::new(self.text, at, format!("a probe records at most {ARGS} arguments")));
-            }
-            let mut arg = self.argument(at)?;
+            let arg = self.argument_after(&args, at)?;
             if arg.at_return {
                 self.check_at_return(&arg, calls)?;
             }
-            while args.iter().any(|other| other.label == arg.label) {
-                arg.label.push('_');
+            for mut part in arg.parts() {
+                if args.len() == ARGS {
+                    return Err(Wrong::new(self.text, at, TOO_MANY));
+                }
+                while args.iter().any(|other| other.label == part.label) {
+                    part.label.push('_');
+                }
+                args.push(part);
             }
-            args.push(arg);
             self.spaces();
             if self.take(")") {
                 return Ok(args);
@@ -171,8 +174,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn argument(&mut self, at: usize) -> Result<Arg, Wrong> {
+        self.argument_after(&[], at)
+    }
+
+    /// An argument; the length of bytes may be one of those before it.
+    fn argument_after(&mut self, args: &[Arg], at: usize) -> Result<Arg, Wrong> {
         let arg = self.untyped(at)?;
-        let ty = if self.take(":") { Some(self.ty()?) } else { None };
+        let ty = if self.take(":") { Some(self.ty(args)?) } else { None };
         Ok(Arg { ty, ..arg })
     }
 
@@ -212,42 +220,6 @@ impl<'a> Cursor<'a> {
             }
             members.push(Member { arrow, name: self.identifier("a member's name")?, at });
         }
-    }
-
-    fn ty(&mut self) -> Result<Type, Wrong> {
-        let at = self.at;
-        let word = self.identifier("a type")?;
-        let ty = match word.as_str() {
-            "u8" | "bool" => Type::Int(1, false, false),
-            "u16" => Type::Int(2, false, false),
-            "u32" => Type::Int(4, false, false),
-            "u64" | "ptr" => Type::Int(8, false, false),
-            "i8" => Type::Int(1, true, false),
-            "i16" => Type::Int(2, true, false),
-            "i32" | "int" => Type::Int(4, true, false),
-            "i64" | "long" => Type::Int(8, true, false),
-            "be16" => Type::Int(2, false, true),
-            "be32" => Type::Int(4, false, true),
-            "str" => Type::Text(self.length()?, None),
-            "ustr" => Type::Text(self.length()?, Some(true)),
-            "kstr" => Type::Text(self.length()?, Some(false)),
-            _ => {
-                let reason = "a type is u8, u16, u32, u64, i8, i16, i32, i64, be16, be32, bool, ptr, str[N] or ustr[N]";
-                return Err(Wrong::new(self.text, at, reason));
-            }
-        };
-        Ok(ty)
-    }
-
-    fn length(&mut self) -> Result<u16, Wrong> {
-        if !self.take("[") {
-            return Ok(128);
-        }
-        let at = self.at;
-        let length = self.number()?;
-        self.expect("]")?;
-        let length = u16::try_from(length).ok().filter(|length| (1..=256).contains(length));
-        length.ok_or_else(|| Wrong::new(self.text, at, "text is at most 256 bytes long"))
     }
 
     fn tests(&mut self) -> Result<Vec<Test>, Wrong> {
@@ -308,7 +280,14 @@ impl<'a> Cursor<'a> {
                 }
                 "ret" => {
                     if self.take("=") {
-                        spec.ret = self.ty()?;
+                        spec.ret = self.ty(&[])?;
+                        if matches!(spec.ret, Type::Sockaddr(..)) {
+                            return Err(Wrong::new(
+                                self.text,
+                                at,
+                                "a socket's address is recorded of arguments",
+                            ));
+                        }
                     }
                 }
                 "lat" => {} // as "ret" alone: every call has both

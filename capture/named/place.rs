@@ -329,7 +329,7 @@ fn tests(spec: &Spec, place: &Place) -> Result<Vec<Compare>, Wrong> {
     let compare = |test: &super::spec::Test| {
         let wrong = |reason: String| Wrong::new(&spec.text, test.at, reason);
         let (slot, sign) = match test.label.as_str() {
-            "ret" if matches!(spec.ret, Type::Text(..)) => {
+            "ret" if !matches!(spec.ret, Type::Int(..)) => {
                 return Err(wrong("text is not compared in the kernel: use `analyze --where`".into()));
             }
             "ret" if spec.calls => (SLOT_RET, true),

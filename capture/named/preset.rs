@@ -20,7 +20,7 @@ pub struct Preset {
 }
 
 /// All of them.
-pub const PRESETS: [Preset; 5] = [
+pub const PRESETS: [Preset; 6] = [
     Preset {
         name: "dns",
         doc: "host names that programs look up through the C library (gethostlatency)",
@@ -47,6 +47,17 @@ pub const PRESETS: [Preset; 5] = [
             "ur:nspr4:PR_Write(ssl=arg1, size=arg3:i32) {ret=i32}",
             "ur:nspr4:PR_Recv(ssl=arg1, size=arg3:i32) {ret=i32}",
             "ur:nspr4:PR_Send(ssl=arg1, size=arg3:i32) {ret=i32}",
+        ],
+        needs_filter: false,
+    },
+    Preset {
+        name: "mysql",
+        doc: "queries of MariaDB and MySQL, the first 256 bytes of each, and how long it took (dbslower)",
+        specs: &[
+            "query=ur:mariadbd:_Z16dispatch_command19enum_server_command*(command=arg1:u32, length=arg4:u32, \
+             text=arg3:bytes[length,256]) /command == 3/ {ret=i32}",
+            "query=ur:mysqld:_Z16dispatch_commandP3THDPK8COM_DATA*(command=arg3:u32, length=arg2+8:u32, \
+             text=arg2+0:bytes[length,256]) /command == 3/ {ret=i32}",
         ],
         needs_filter: false,
     },
@@ -98,7 +109,9 @@ pub fn resolve(word: &str, names: &Names, filtered: bool) -> Result<Vec<(Spec, P
         );
     };
     if preset.needs_filter && !filtered {
-        bail!("preset '{word}' is for some processes: give --pid, --comm, --uid, --cgroup or a COMMAND");
+        bail!(
+            "preset '{word}' is for some processes: give --pid, --tid, --comm, --uid, --cgroup or a COMMAND"
+        );
     }
     let mut found = Vec::new();
     let mut first = None;

@@ -13,7 +13,11 @@
 //!               pe:EVENT[:PERIOD]             perf event: page-faults, context-switches, cpu-clock, cycles, …
 //! ARGUMENT      [LABEL=][*]PATH[:TYPE]        sk->__sk_common.skc_dport, size, arg1, arg1+8:u32, filename:ustr;
 //!                                             *arg4:u64 of calls: what it points to when the call returns
-//! TYPE          u8 … u64, i8 … i64, be16, be32, bool, ptr, str[N], ustr[N]
+//! TYPE          u8 … u64, i8 … i64, be16, be32, bool, ptr; behind a pointer:
+//!               str[N]                        text up to a NUL
+//!               bytes[N], bytes[LABEL,N]      as many bytes, or as many as an argument before it says, up to 128 or N
+//!               sockaddr                      address, port and family, as LABEL, LABEL_port and LABEL_family
+//!               ustr, ubytes, usockaddr       … in the process's memory; kstr, kbytes, ksockaddr: in the kernel's
 //! CONDITION     LABEL (==|!=|<|<=|>|>=) NUMBER    of the arguments, ret and latency; times as 10ms
 //! OPTION        thr=TIME, ret=TYPE            of calls: only those that take so long; what they return
 //!               max=N                         at most so many each second: the others are counted as left out
@@ -150,6 +154,27 @@ pub enum Type {
     Int(u8, bool, bool),
     /// Text behind a pointer: most bytes, and whether it is the process's memory (none: as the probe's kind).
     Text(u16, Option<bool>),
+    /// Bytes behind a pointer: how many at most, by which argument (from 0 on; none: as many), and whose memory.
+    Bytes(u16, Option<u8>, Option<bool>),
+    /// Of a `struct sockaddr` behind a pointer this part, and whose memory.
+    Sockaddr(Part, Option<bool>),
+}
+
+/// What is recorded of a socket's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The address itself.
+    Address,
+    /// The port.
+    Port,
+    /// The family: all there is to be known of others than IPv4 and IPv6.
+    Family,
+}
+
+impl Part {
+    /// All of them, with what is behind the label in their columns' names.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Address, ""), (Self::Port, "_port"), (Self::Family, "_family")];
 }
 
 impl fmt::Display for Type {
@@ -159,6 +184,8 @@ impl fmt::Display for Type {
             Self::Int(size, true, false) => write!(f, "i{}", 8 * size),
             Self::Int(size, false, false) => write!(f, "u{}", 8 * size),
             Self::Text(length, _) => write!(f, "str[{length}]"),
+            Self::Bytes(length, ..) => write!(f, "bytes[{length}]"),
+            Self::Sockaddr(..) => write!(f, "sockaddr"),
         }
     }
 }

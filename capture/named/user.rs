@@ -187,7 +187,7 @@ fn static_values(spec: &Spec, probe: &StaticProbe, count: usize) -> Result<Vec<V
         let natural = Type::Int(fetch.size, fetch.sign, false);
         let ty = match arg.ty {
             // The type says what the number is, the note how many bytes of it there are.
-            Some(ty @ Type::Text(..)) => ty,
+            Some(ty) if !matches!(ty, Type::Int(..)) => ty,
             _ => natural,
         };
         let kind = fetch.kind;

@@ -1,9 +1,13 @@
 //! One value of a probe: how it is got, and the column that it becomes.
 
 use super::fetch::{Fetch, FetchKind};
-use super::spec::{Arg, Type};
+use super::spec::{Arg, Part, Type};
 use crate::schema::{ColumnDef, ColumnType};
 use libbpf_rs::btf::types::Enum;
+
+/// Names of address families, as Linux numbers them.
+const FAMILIES: [(u64, &str); 7] =
+    [(0, "unspec"), (1, "unix"), (2, "inet"), (10, "inet6"), (16, "netlink"), (17, "packet"), (40, "vsock")];
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ impl Value {
     /// A value of a type that the user gave, or that is known; text is behind the pointer that `fetch` finds, in
     /// the process's memory if `user` says so and the type does not say otherwise.
     #[must_use]
-    pub fn typed(arg: &Arg, ty: Type, mut fetch: Fetch, user: bool) -> Self {
+    pub fn typed(arg: &Arg, ty: Type, fetch: Fetch, user: bool) -> Self {
         match ty {
             Type::Int(size, sign, swap) => {
                 let kind = if arg.at_return { FetchKind::AtReturn } else { FetchKind::Number };
@@ -29,11 +33,39 @@ impl Value {
                 Self { fetch, column, names: Vec::new() }
             }
             Type::Text(limit, whose) => {
-                fetch.offset.push(0);
-                let user = whose.unwrap_or(user);
-                Self::text(arg, Fetch { kind: FetchKind::Text, limit, user, ..fetch })
+                Self::text(arg, Fetch { kind: FetchKind::Text, limit, ..fetch.behind(whose.unwrap_or(user)) })
             }
+            Type::Bytes(limit, count, whose) => {
+                let size = count.map_or(0, |index| index + 1);
+                let fetch = fetch.behind(whose.unwrap_or(user));
+                Self::text(arg, Fetch { kind: FetchKind::Bytes, limit, size, ..fetch })
+            }
+            Type::Sockaddr(part, whose) => Self::of_sockaddr(arg, part, fetch.behind(whose.unwrap_or(user))),
         }
+    }
+
+    /// A part of the socket's address that `fetch` leads to.
+    fn of_sockaddr(arg: &Arg, part: Part, fetch: Fetch) -> Self {
+        let number = |width| ColumnType::Number { width, signed: false };
+        let column = |kind, doc: &str| ColumnDef { doc: doc.into(), ..ColumnDef::new(&arg.label, kind) };
+        let (fetch, column, names) = match part {
+            Part::Address => {
+                let fetch = Fetch { kind: FetchKind::Address, limit: 16, ..fetch };
+                (fetch, column(ColumnType::Ip, "address; :: in families without"), Vec::new())
+            }
+            Part::Port => {
+                let column = column(number(4), "port; null in families without");
+                let null = Some(u64::from(u32::MAX));
+                (Fetch { kind: FetchKind::Port, ..fetch }, ColumnDef { null, ..column }, Vec::new())
+            }
+            Part::Family => {
+                let enumeration = "sockaddr_family".into();
+                let names = FAMILIES.map(|(number, name)| (number, name.to_owned())).to_vec();
+                let column = column(number(2), "address family");
+                (Fetch { size: 2, ..fetch }, ColumnDef { enumeration, ..column }, names)
+            }
+        };
+        Self { fetch, column, names }
     }
 
     /// Text that `fetch` finds.

@@ -228,6 +228,7 @@ fn what_is_not_there_is_an_error_with_its_name() {
     }
     let cases = [
         ["--pid", "4000000"],
+        ["--tid", "4000000"],
         ["--uid", "no-such-user"],
         ["--netns", "no-such-namespace"],
         ["--cgroup", "/nonexistent/cgroup"],

@@ -101,6 +101,27 @@ fn a_pattern_of_kernel_functions_says_which_it_was() {
     assert_eq!(bytes(names.iter().find(is_it).expect("its name"), "label"), b"vfs_read");
 }
 
+#[test]
+fn an_address_that_the_kernel_has_copied_is_read() {
+    if !able() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("an address");
+    let port = address.port();
+    let probe = format!("to=k:tcp_v4_connect(uaddr:sockaddr) /uaddr_port == {port}/");
+    let watch = Watch::start("kernel-sockaddr", &["-a", "-e", &probe]);
+    let other = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    for to in [address, other.local_addr().expect("an address")] {
+        drop(TcpStream::connect(to).expect("our own listener"));
+    }
+    let path = watch.path.clone();
+    watch.finish();
+    let hits = rows(&path, "to");
+    assert_eq!((hits.len(), number(&hits[0], "uaddr_family")), (1, 2));
+    assert!(bytes(&hits[0], "uaddr").ends_with(&[255, 255, 127, 0, 0, 1]), "{hits:?}");
+}
+
 /// See `ledger::a_receive_that_waits_…`: the same is true of calls of a function that the user names. The kernel begins
 /// each system call at another depth of the stack, so that one that was missed is not always below the next:
 /// at the end of the recording at the latest, since the thread is gone, it is known to be over.

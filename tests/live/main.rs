@@ -26,6 +26,7 @@ mod named_perf;
 mod named_stacks;
 mod named_sums;
 mod named_tracers;
+mod named_values;
 mod observers;
 mod odd;
 mod output;

@@ -176,7 +176,7 @@ fn calls_that_never_return_do_not_disturb_the_others() {
 }
 
 /// Whether probes of programs can have the kernel load a page that a text lies in.
-fn loads_pages() -> bool {
+pub(super) fn loads_pages() -> bool {
     let able = kernel_is(6, 0);
     if !able {
         super::support::aloud("texts that are not in memory yet are empty before Linux 6.0");

@@ -2,7 +2,7 @@
 
 use super::named::{able, column, program, rows};
 use super::profile::analyze;
-use super::support::{CAPTURE, free_port, has, live, scratch, signal, text, wait_for};
+use super::support::{CAPTURE, Watch, free_port, has, live, scratch, signal, text, wait_for};
 use super::trace::{Row, bytes, number};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -194,6 +194,47 @@ fn preset_bash_has_the_lines_that_were_typed() {
     let rows = rows(&trace, "readline");
     let lines: Vec<&[u8]> = rows.iter().map(|row| bytes(row, "ret")).collect();
     assert_eq!(lines, [&b"echo one"[..], b"echo two words", b"exit 0"]);
+}
+
+/// A server of our own, without a network, and what its own log has of the queries.
+#[test]
+fn preset_mysql_has_the_queries_that_the_server_logs() {
+    if !live() || !has("mariadbd") || !has("mariadb") {
+        return;
+    }
+    let directory = scratch("named-mysql-data");
+    let place = |name: &str| directory.join(name).display().to_string();
+    let mut server = Command::new("timeout");
+    server.args([
+        "120",
+        "mariadbd",
+        "--no-defaults",
+        "--user=root",
+        "--skip-grant-tables",
+        "--skip-networking",
+    ]);
+    server.args([format!("--datadir={}", directory.display()), format!("--socket={}", place("socket"))]);
+    server.args(["--general-log", "--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M"]);
+    server.arg(format!("--general-log-file={}", place("log"))).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = server.spawn().expect("mariadbd runs");
+    wait_for("the server", || std::os::unix::net::UnixStream::connect(place("socket")).is_ok());
+    let watch = Watch::start("named-mysql", &["-a", "-e", "mysql"]);
+    let queries = "select 1; select sleep(0.2); select '\u{fc}', 'and more'";
+    let mut client = Command::new("mariadb");
+    client.args(["--no-defaults", "-S", &place("socket"), "-e", queries]).stdout(Stdio::null());
+    assert!(client.status().is_ok_and(|status| status.success()));
+    let path = watch.path.clone();
+    watch.finish();
+    signal(&server, libc::SIGTERM);
+    server.wait().expect("our own child");
+    let log = std::fs::read_to_string(place("log")).expect("its log");
+    let logged: Vec<&str> = log.lines().filter_map(|line| Some(line.split_once(" Query\t")?.1)).collect();
+    let rows = rows(&path, "query");
+    let texts: Vec<_> = rows.iter().map(|row| String::from_utf8_lossy(bytes(row, "text"))).collect();
+    assert!(logged.len() == 3 && texts == logged, "{texts:?}: {log}");
+    assert!((200_000_000..5_000_000_000).contains(&number(&rows[1], "latency")), "{:?}", rows[1]);
+    let page = analyze(&path, &["funcslower", "--probe", "query", "--min", "100ms", "--format", "csv"]);
+    assert!(page.lines().count() == 2 && page.contains("select sleep(0.2)"), "{page}");
 }
 
 #[test]
