@@ -12,7 +12,7 @@ ln -s /payload/live "$1"
 
 # The others (files, syscalls, privileges, abuse, …) still ask for programs, or for a machine,
 # that a guest is not: they run on the host alone.
-modules="cli:: clocks:: cost:: crash:: exec:: filters:: hotplug:: kernel_functions:: ledger:: made_up:: named:: named_open:: named_perf:: named_stacks:: named_sums:: named_tracers:: presets::
+modules="cli:: clocks:: cost:: crash:: exec:: filters:: hotplug:: kernel_functions:: ledger:: made_up:: named:: named_open:: named_perf:: named_stacks:: named_sums:: named_tracers:: named_values:: presets::
   observers:: odd:: output::
   privacy:: receive:: sched:: sends:: stat:: state::"
 
