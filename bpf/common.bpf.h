@@ -185,6 +185,14 @@ static __always_inline bool tgid_wanted(__u32 tgid)
 	return mark && *mark == WANTED;
 }
 
+/* COMMAND, until it is what was asked for. */
+static __always_inline bool tgid_awaited(__u32 tgid)
+{
+	__u8 *mark = filter_tgid ? tgid_mark(tgid) : 0;
+
+	return mark && *mark == WANTED_FROM_EXEC;
+}
+
 static __always_inline void want_tgid(__u32 tgid, bool wanted)
 {
 	__u8 *mark = tgid_mark(tgid);

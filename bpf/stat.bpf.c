@@ -102,12 +102,13 @@ static __always_inline void emit_stat(struct task_struct *task, bool exited)
 	SUBMIT(task_stat, e);
 }
 
+/* Of COMMAND also before it is executed: what it used from then on is the difference to that. */
 SEC("iter/task") __probe(task_stat, 1, "iterator") __otherwise("procfs")
 int task_stat__tick(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 
-	if (task && gate && !want_port && task_wanted(task))
+	if (task && gate && !want_port && (task_wanted(task) || tgid_awaited(BPF_CORE_READ(task, tgid))))
 		emit_stat(task, false);
 	return 0;
 }

@@ -106,10 +106,11 @@ pub(super) fn add_wanted(maps: &SharedMaps, filter: &Filter, outcomes: &[Outcome
     Ok(())
 }
 
-/// Whether the programs want a process's events, as far as that is a matter of its id.
+/// Whether the programs want a process's events, or will want them when it is executed, as far as that is a matter of its id.
 pub(super) fn is_wanted(map: &libbpf_rs::MapHandle, tgid: u32) -> bool {
     let block = map.lookup(&(tgid / TGID_BLOCK).to_ne_bytes(), MapFlags::ANY).ok().flatten();
-    block.is_some_and(|block| block.get((tgid % TGID_BLOCK) as usize) == Some(&WANTED))
+    let mark = block.and_then(|block| block.get((tgid % TGID_BLOCK) as usize).copied());
+    matches!(mark, Some(WANTED | WANTED_FROM_EXEC))
 }
 
 pub(super) fn set_variable(families: &[Family], name: &str, value: u64) -> Result<()> {
