@@ -8,9 +8,10 @@
 //!
 //! Ids mean something in one recording only, so each is answered by itself, and the rows stand side by side
 //! in one table, told apart by `host`; by `file` where hosts are the same, or where `--by` names it; by both where
-//! `--by host` does not tell all apart. Sorting, cutting and `--having` are then for the whole. `--where` can name both as
-//! well; a recording of which such a condition leaves nothing has no rows, not even empty intervals. Times are wall clock time by each recording's own clock rows, so
-//! that intervals of different hosts are the same intervals; offsets (`--from 10s`) count from the earliest start.
+//! `--by host` does not tell all apart; by `trace_host` beside a report's own `host`. Sorting, cutting and `--having` are
+//! then for the whole. `--where` can name both as well; a recording that such a condition leaves out ([`super::meant`])
+//! is not asked: it has no rows, not even empty intervals. Times are wall clock time by each recording's own clock rows,
+//! so that intervals of different hosts are the same intervals; offsets (`--from 10s`) count from the earliest start.
 
 use super::answer::{Answer, Body, Page};
 use super::args::Call;
@@ -18,10 +19,10 @@ use super::error::{Exit, Failure};
 use super::ledger::Losses;
 use super::options::Format;
 use super::report::{Context, Report};
-use super::run;
 use super::table::{Heading, Show, TIME, Table};
 use super::trace::Trace;
 use super::window::Window;
+use super::{meant, run};
 use anyhow::{Context as _, Result};
 use polars::prelude::{IntoColumn, NamedFrom, Series};
 use std::collections::HashSet;
@@ -81,11 +82,15 @@ pub(crate) fn answer(
     let side = Side::new(traces, call);
     let base = base(traces);
     let window = run::window(union(traces, base), &base.clock, Some(report), call)?;
-    let (mut found, mut failure) = (Vec::new(), None);
-    for trace in traces {
+    let (mut all, mut losses, mut failure) = (None, Losses::default(), None);
+    let meant = meant::each(traces, report, call)?;
+    for (trace, _) in traces.iter().zip(meant).filter(|(_, meant)| *meant) {
         let name = side.name(trace);
         match one(trace, report, &side.each, translate(window, base, trace)) {
-            Ok(one) => found.push((trace, one)),
+            Ok((answer, lost)) => {
+                losses.add(name, lost);
+                all = Some(side.add(all, answer, trace).context(name.to_owned())?);
+            }
             Err(error)
                 if error.downcast_ref().is_some_and(|why: &Failure| why.exit == Exit::CannotAnswer) =>
             {
@@ -94,15 +99,6 @@ pub(crate) fn answer(
             }
             Err(error) => return Err(error),
         }
-    }
-    if found.iter().any(|(_, one)| one.is_meant) {
-        found.retain(|(_, one)| one.is_meant);
-    }
-    let (mut all, mut losses) = (None, Losses::default());
-    for (trace, one) in found {
-        let name = side.name(trace);
-        losses.add(name, one.losses);
-        all = Some(side.add(all, one.answer, trace).context(name.to_owned())?);
     }
     let Some(mut answer) = all else {
         return Err(failure.unwrap_or_else(|| Failure::usage("no trace is named").into()));
@@ -145,19 +141,12 @@ impl Side {
     }
 }
 
-/// What a report says of one of them, not yet sorted or cut.
-struct One {
-    answer: Answer,
-    losses: Losses,
-    /// `--where` does not name other recordings than this.
-    is_meant: bool,
-}
-
-fn one(trace: &Trace, report: &Report, call: &Call, window: Window) -> Result<One> {
+/// What a report says of one of them, not yet sorted or cut, and what that one lost.
+fn one(trace: &Trace, report: &Report, call: &Call, window: Window) -> Result<(Answer, Losses)> {
     let context = Context::new(trace, report, call, window)?;
     let answer = run::unshaped(&context)?;
     let losses = trace.ledger().losses(trace, window, &context.tables());
-    Ok(One { answer, losses, is_meant: context.is_meant()? })
+    Ok((answer, losses))
 }
 
 /// Adds the rows of an answer under the name of its recording.
@@ -186,12 +175,14 @@ fn beside(all: Option<Answer>, mut more: Answer, side: &Side, trace: &Trace) -> 
     Ok(all)
 }
 
-/// Puts the name in front, behind the time.
+/// Puts the name in front, behind the time. A report may have such a column of its own, as look-ups of hosts do.
 fn labelled(mut table: Table, column: &str, name: &str) -> Result<Table> {
+    let taken = table.headings.iter().any(|heading| heading.name == column);
+    let column = if taken { format!("trace_{column}") } else { column.to_owned() };
     let at = usize::from(table.headings.first().is_some_and(|heading| heading.name == TIME));
-    let names = Series::new(column.into(), vec![name; table.height()]);
+    let names = Series::new(column.as_str().into(), vec![name; table.height()]);
     table.frame.insert_column(at, names.into_column())?;
-    let heading = Heading { name: column.to_owned(), unit: String::new(), show: Show::Plain, key: true };
+    let heading = Heading { name: column, unit: String::new(), show: Show::Plain, key: true };
     table.headings.insert(at, heading);
     Ok(table)
 }

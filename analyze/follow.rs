@@ -28,7 +28,7 @@ use super::run::{report_losses, shape, unshaped};
 use super::table::Table;
 use super::trace::Trace;
 use super::window::Window;
-use super::{beside, export, json, print};
+use super::{beside, export, json, meant, print};
 use crate::schema::reader::Frame;
 use crate::schema::{Kind, TraceReader};
 use anyhow::{Context as _, Result};
@@ -53,10 +53,13 @@ pub(crate) fn run(
     terminal: bool,
 ) -> Result<Exit> {
     check(call)?;
-    let mut tails = call.traces.iter().map(|path| Tail::open(path)).collect::<Result<Vec<Tail>>>()?;
+    let tails = call.traces.iter().map(|path| Tail::open(path)).collect::<Result<Vec<Tail>>>()?;
     let traces = tails.iter().map(|tail| tail.trace(call, None)).collect::<Result<Vec<Trace>>>()?;
     let side = (traces.len() > 1 || beside::is_asked(call)).then(|| Side::new(&traces, call));
-    let clocks: Vec<Clock> = traces.into_iter().map(|trace| trace.clock).collect();
+    let meant = meant::each(&traces, report, call)?;
+    let clocks = traces.into_iter().map(|trace| trace.clock);
+    let asked = tails.into_iter().zip(clocks).zip(meant).filter(|(_, meant)| *meant);
+    let (mut tails, clocks): (Vec<Tail>, Vec<Clock>) = asked.map(|(tail, _)| tail).unzip();
     let follow = Follow { report, call, side, clocks };
     let clock = &follow.clocks[0];
     let step = call.options.interval(report.defaults.interval)?.unwrap_or(SECOND);

@@ -58,11 +58,6 @@ impl Mask {
         Ok(mask)
     }
 
-    /// Whether it leaves nothing.
-    pub fn is_empty(&self) -> bool {
-        self.bits.values().flatten().all(|&word| word == 0)
-    }
-
     /// The bits of a frame; `None` for one that was not evaluated.
     pub fn bits(&self, frame: u64) -> Option<&[u64]> {
         self.bits.get(&frame).map(Vec::as_slice)

@@ -61,6 +61,7 @@ mod list;
 mod listing;
 mod load;
 mod mask;
+mod meant;
 mod named;
 mod named_sums;
 mod naming;

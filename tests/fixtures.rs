@@ -412,6 +412,13 @@ fn of_two_recordings_each_says_what_it_says_alone() {
             assert_eq!(rows(first, &[&other, report, "--by", "file", "--where", &only]), two, "{report}");
         }
     }
+    // One that the condition leaves out need not have what the report asks for.
+    let words = [&path("block"), "tcpsend", "--interval", "all", "--format", "csv"];
+    let (exit, out, messages) = analyze(&fixture("redis"), &words);
+    assert!(exit == 3 && messages.contains("sock_send"), "{out}{messages}");
+    let only = format!("file = '{}'", path("redis"));
+    let (exit, named, messages) = analyze(&fixture("redis"), &[&words[..], &["--where", &only]].concat());
+    assert_eq!((exit, named, messages.as_str()), (0, out, ""));
     // Events with files of their own, too.
     let only = format!("file = '{}'", path("files"));
     for report in ["filetop", "opensnoop", "vfsstat", "statsnoop"] {

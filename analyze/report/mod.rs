@@ -23,10 +23,10 @@ use super::args::Call;
 use super::bins::Bins;
 use super::error::{Exit, Failure};
 use super::group::{Group, Grouping};
-use super::input::{Inputs, RECORDING};
+use super::input::Inputs;
 use super::ledger::overlap;
 use super::load::Scan;
-use super::mask::{self, Mask};
+use super::mask::Mask;
 use super::options::{Align, Options};
 use super::quantile::Keep;
 use super::sampled;
@@ -250,14 +250,6 @@ impl<'a> Context<'a> {
         let mask = Arc::new(Mask::new(self.trace, def, self.window, condition)?);
         self.masks.borrow_mut().insert(def.number, Arc::clone(&mask));
         Ok(mask)
-    }
-
-    /// Whether `--where` leaves something of this recording, or does not name any.
-    pub fn is_meant(&self) -> Result<bool> {
-        let Some(condition) = &self.options.condition else { return Ok(true) };
-        let named = mask::names(&mask::parse("--where", condition)?);
-        let names_some = named.iter().any(|name| RECORDING.contains(&name.as_str()));
-        Ok(!names_some || self.masks.borrow().values().any(|mask| !mask.is_empty()))
     }
 
     /// The definition of a table, or why the trace does not have it.
