@@ -5,15 +5,16 @@
 //! thousand ids; above, the footer says by how much it may be wrong, and where that could change the list, or where
 //! a part of the recording is asked for, or where the recording did not come to a footer, the events are counted.
 //!
-//! Where the governor left events out, the lines say so as those of a report do ([`super::sampled`]): `≈` and scaled where
-//! one table is counted and each line has a part of what was left out, else `≥`: a flow was recorded whole or not at
-//! all, and of several tables each was left out to an extent of its own.
+//! Where events are missing, the lines say so as those of a report do: `≥`, or where the governor left them out
+//! ([`super::sampled`]) `≈` and scaled, if one table is counted and each line has a part of what was left out. A flow was
+//! recorded whole or not at all, and of several tables each was left out to an extent of its own.
 
 use super::answer::{Answer, Body};
 use super::bins::Bins;
 use super::flow::moved;
 use super::group::{Grouping, Merge};
 use super::input::Inputs;
+use super::ledger::overlap;
 use super::load::Scan;
 use super::rows::{Rows, Value};
 use super::sampled;
@@ -89,14 +90,14 @@ impl Merge for Sum {
     }
 }
 
-/// What the counts of a list are, for what the governor left out.
+/// What the counts of a list are, for what is missing.
 #[derive(Clone, Copy)]
-enum Sampling {
-    /// Nothing was left out.
+enum Exactness {
+    /// Nothing is.
     Whole,
     /// They are lower bounds.
     AtLeast,
-    /// They are multiplied by this.
+    /// They are multiplied by this, for what the governor left out.
     Scaled(f64),
 }
 
@@ -127,7 +128,7 @@ impl List {
         if self.shared && !ids.iter().all(|(_, total)| epochs.contains(&total.epoch)) {
             return Ok(false);
         }
-        self.show(self.named(trace, &def, &epochs, &ids)?, self.sampling(trace, window)?, answer)?;
+        self.show(self.named(trace, &def, &epochs, &ids)?, self.exactness(trace, window)?, answer)?;
         Ok(true)
     }
 
@@ -147,25 +148,26 @@ impl List {
                 all.entry(group.keys).or_default().merge(group.state);
             }
         }
-        self.show(all.into_iter().collect(), self.sampling(trace, window)?, answer)
+        self.show(all.into_iter().collect(), self.exactness(trace, window)?, answer)
     }
 
-    /// What the governor left out of the tables that are counted.
-    fn sampling(&self, trace: &Trace, window: Window) -> Result<Sampling> {
-        let left_out = |table| trace.ledger().losses(trace, window, &[table]).counts.left_out > 0;
-        let tables: Vec<u16> = self.with_ids(trace).map(|def| def.number).collect();
-        if !tables.iter().any(|&table| left_out(table)) {
-            return Ok(Sampling::Whole);
+    /// What is missing of the tables that are counted.
+    fn exactness(&self, trace: &Trace, window: Window) -> Result<Exactness> {
+        let lossy = |table| trace.ledger().lossy(trace, &[table]).iter().any(|&lossy| overlap(lossy, window));
+        let tables: Vec<(u16, bool)> =
+            self.with_ids(trace).map(|def| (def.number, lossy(def.number))).collect();
+        if !tables.iter().any(|&(_, lossy)| lossy) {
+            return Ok(Exactness::Whole);
         }
-        let counted: Vec<u16> =
-            tables.into_iter().filter(|&table| trace.rows_of(table) > 0 || left_out(table)).collect();
+        let counted = tables.into_iter().filter(|&(table, lossy)| lossy || trace.rows_of(table) > 0);
+        let counted: Vec<u16> = counted.map(|(table, _)| table).collect();
         let by: Vec<&str> = self.keys.iter().map(|(name, _)| *name).collect();
         let bins = Bins::new(window, &trace.clock, None, false)?;
         let factor = match counted[..] {
             [_] => sampled::factors(trace, &bins, &by, &counted).into_iter().next().flatten(),
             _ => None,
         };
-        Ok(factor.map_or(Sampling::AtLeast, Sampling::Scaled))
+        Ok(factor.map_or(Exactness::AtLeast, Exactness::Scaled))
     }
 
     /// The event tables that have such ids, and rows.
@@ -223,7 +225,7 @@ impl List {
         Ok(Grouping::new(trace, Bins::new(window, &trace.clock, None, false)?, inputs)?)
     }
 
-    fn show(&self, mut lines: Vec<Line>, sampling: Sampling, answer: &mut Answer) -> Result<()> {
+    fn show(&self, mut lines: Vec<Line>, exactness: Exactness, answer: &mut Answer) -> Result<()> {
         // Nobody: an interrupt, or an id that the trace does not name.
         lines.retain(|(keys, _)| keys.iter().any(|key| *key != Value::Null));
         lines.sort_by(|a, b| (b.1.weight, &a.0).cmp(&(a.1.weight, &b.0)));
@@ -235,12 +237,12 @@ impl List {
         for (at, &(name, text)) in self.keys.iter().enumerate() {
             table.key(name, "", text, lines.iter().map(|line| line.0[at].clone()));
         }
-        match sampling {
-            Sampling::Whole => {}
-            Sampling::AtLeast => {
+        match exactness {
+            Exactness::Whole => {}
+            Exactness::AtLeast => {
                 table.lower_bound(lines.iter().map(|_| true));
             }
-            Sampling::Scaled(factor) => {
+            Exactness::Scaled(factor) => {
                 table.approximate(vec![Some(factor); lines.len()]);
             }
         }
@@ -255,7 +257,8 @@ impl List {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::testkit::Tape;
+    use crate::analyze::clock::SECOND;
+    use crate::analyze::testkit::{Cell, START, Tape};
 
     /// Three processes, one of two threads, that send over more sockets than a list has lines.
     fn tape() -> Tape {
@@ -330,5 +333,40 @@ mod tests {
             last.parse::<u64>().expect("a number")
         };
         assert_eq!(events(&totals), 2 * events(&whole), "{totals}");
+    }
+    #[test]
+    fn what_was_lost_makes_lower_bounds() {
+        let marked = |tape: &Tape| {
+            let trace = tape.open();
+            let totals = lists(&trace, false).1;
+            assert_eq!(totals, lists(&trace, true).1);
+            let line = |name: &str| totals.lines().find(|line| line.contains(name)).unwrap_or_default();
+            assert!(!totals.contains('≈'), "{totals}");
+            [line(" web"), line("4009")].map(|line| line.contains('≥'))
+        };
+        assert_eq!(marked(&tape()), [false, false]);
+        assert_eq!(marked(tape().ledger(0, 3_000, 5)), [true, true], "the ring was full");
+        assert_eq!(marked(tape().probe("attached", "fentry", 3)), [true, true], "the kernel skipped hits");
+        assert_eq!(marked(tape().ledger(0, 3_001, 0)), [true, true], "the file had a row more");
+        // What the governor left out is known by its ratio, what else was lost is not.
+        let mut tape = self::tape();
+        tape.group("sock_send", "net").left_out(0, 3_000, 3_000).step(0, "net", 2);
+        assert_eq!(marked(tape.ledger(0, 0, 5)), [true, true]);
+        // Processes are counted in a table of which nothing came through, and flows are not.
+        let mut tape = self::tape();
+        tape.table("exits", &["ts:u64", "cpu:u16", "tid:u32+task/rows"]);
+        let number = tape.open().table("exits").expect("it is defined").number;
+        let cells = [START, START + SECOND, 0, number.into(), 0, 0, 7, 0, 0, 0];
+        tape.push("ledger", cells.map(Cell::from).to_vec());
+        assert_eq!(marked(&tape), [true, false]);
+        // A part of the recording from which nothing is missing.
+        let mut tape = self::tape();
+        let trace =
+            tape.send(3 * SECOND, 10, 1, 100, 100).ledger(0, 3_000, 5).ledger(3 * SECOND, 1, 0).open();
+        let part = Window { from: START + 2 * SECOND, ..trace.span };
+        let mut answer = Answer::default();
+        LISTS[0].by_events(&trace, part, &mut answer).expect("counts");
+        let text = crate::analyze::print::sections(&answer, &trace.clock);
+        assert!(text.contains("web") && !text.contains('≥'), "{text}");
     }
 }
