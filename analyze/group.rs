@@ -17,6 +17,9 @@ use crate::schema::ColumnType;
 use rayon::prelude::*;
 use std::sync::Arc;
 
+/// So many groups are named and sorted before a thread is awake.
+const FEW: usize = 1000;
+
 /// Something that can be added up. Merging must be associative.
 pub(crate) trait Merge: Default + Send {
     /// Adds what came later.
@@ -147,7 +150,12 @@ impl<'a> Grouping<'a> {
         let group = |at: u32| (keys[at as usize].bin, &ranks[at as usize * width..][..width]);
         // Positions are sorted, since states are large. Equal names are merged in the order of the file.
         let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-        self.trace.install(|| order.par_sort_unstable_by(|&a, &b| (group(a), a).cmp(&(group(b), b))));
+        let by_name = |&a: &u32, &b: &u32| (group(a), a).cmp(&(group(b), b));
+        if order.len() <= FEW {
+            order.sort_unstable_by(by_name);
+        } else {
+            self.trace.install(|| order.par_sort_unstable_by(by_name));
+        }
         let mut named: Vec<Group<A>> = Vec::new();
         let mut last = None;
         for at in order {
@@ -167,10 +175,11 @@ impl<'a> Grouping<'a> {
 
     fn names(&self, at: usize, ids: &[u64]) -> Names {
         self.trace.labels(); // read before the threads need them
-        self.trace.install(|| {
-            let values: Vec<Value> = ids.par_iter().map(|&id| self.name(at, id)).collect();
-            Names::of(&values)
-        })
+        let name = |&id: &u64| self.name(at, id);
+        if ids.len() <= FEW {
+            return Names::of(&ids.iter().map(name).collect::<Vec<Value>>());
+        }
+        self.trace.install(|| Names::of(&ids.par_iter().map(name).collect::<Vec<Value>>()))
     }
 
     fn name(&self, at: usize, id: u64) -> Value {

@@ -162,6 +162,12 @@ pub(crate) const RECORDING: [&str; 2] = ["host", "file"];
 pub(crate) struct Inputs<'a> {
     trace: &'a Trace,
     table: String,
+    list: Arc<[Input]>,
+}
+
+/// The same in the making.
+struct Lister<'a> {
+    trace: &'a Trace,
     list: Vec<Input>,
 }
 
@@ -177,31 +183,30 @@ const ALIASES: [(&str, &[&str]); 5] = [
     ("remote", &["raddr", "rport"]),
 ];
 
-impl<'a> Inputs<'a> {
-    /// Of a table and what it refers to.
-    pub fn of(trace: &'a Trace, def: &TableDef) -> Self {
-        let mut inputs = Self { trace, table: def.name.clone(), list: Vec::new() };
+impl Lister<'_> {
+    /// All of a table and what it refers to.
+    fn list(mut self, def: &TableDef) -> Vec<Input> {
         let own = (0..def.columns.len()).filter(|&column| Some(column) != def.time());
         for column in own {
             let taken = !Rows::is_text(def, column) && RECORDING.contains(&def.columns[column].name.as_str());
             let prefix = if taken { format!("{}_", def.name) } else { String::new() };
-            inputs.add(def, column, &prefix, &Source::Own(column));
+            self.add(def, column, &prefix, &Source::Own(column));
         }
-        inputs.name_recording();
+        self.name_recording();
         let refers = |null: bool| {
             let to = move |&key: &usize| def.columns[key].null.is_some() == null;
             (0..def.columns.len()).filter(to)
         };
         for key in refers(false) {
-            inputs.refer(def, key);
+            self.refer(def, key);
         }
         for key in refers(false) {
-            inputs.refer_on(&def.columns[key].references, key);
+            self.refer_on(&def.columns[key].references, key);
         }
         for key in refers(true) {
-            inputs.refer(def, key);
+            self.refer(def, key);
         }
-        inputs
+        self.list
     }
 
     /// What is the same for all events.
@@ -292,6 +297,14 @@ impl<'a> Inputs<'a> {
             _ => false,
         };
         self.list.iter().find(|input| input.name == name).is_some_and(same)
+    }
+}
+
+impl<'a> Inputs<'a> {
+    /// Of a table and what it refers to; listed once for each table of a trace.
+    pub fn of(trace: &'a Trace, def: &TableDef) -> Self {
+        let list = trace.inputs(def.number, || Lister { trace, list: Vec::new() }.list(def));
+        Self { trace, table: def.name.clone(), list }
     }
 
     /// What can be named, but for longer spellings; values only come from what was found by name.

@@ -19,6 +19,9 @@ use crate::schema::reader::{Frame, Scratch};
 use rayon::prelude::*;
 use std::sync::Arc;
 
+/// So many rows are decoded in the time that it takes to wake threads for them.
+const FEW: u64 = 4096;
+
 /// A condition that a report has of its own: it leaves out rows of a frame.
 type Condition<'a> = dyn Fn(&Rows, &mut Selection) + Send + Sync + 'a;
 
@@ -211,6 +214,11 @@ impl<'a> Scan<'a> {
         merge: impl Fn(&mut S, S) + Sync + Send,
     ) -> S {
         let frames = self.frames();
+        if are_few(&frames) {
+            let (mut scratch, mut state) = (Scratch::new(), init());
+            frames.iter().for_each(|frame| self.visit(frame, &mut scratch, |chunk| each(&mut state, chunk)));
+            return state;
+        }
         let pass = Pass::over(&self.def.name, frames.len());
         let piece = |first: usize, shares: &Shares| {
             let (mut scratch, mut state) = (Scratch::new(), init());
@@ -241,8 +249,17 @@ impl<'a> Scan<'a> {
             pass.step();
             result
         };
+        if are_few(frames) {
+            let mut scratch = Scratch::new();
+            return frames.iter().map(|frame| one(&mut scratch, frame)).collect();
+        }
         self.trace.install(|| frames.par_iter().map_init(Scratch::new, one).collect())
     }
+}
+
+/// Whether it is not worth while to wake threads for them, as for a short interval of a recording.
+fn are_few(frames: &[&Frame]) -> bool {
+    frames.len() < 2 || frames.iter().map(|frame| u64::from(frame.header.rows)).sum::<u64>() <= FEW
 }
 
 #[cfg(test)]
@@ -264,7 +281,7 @@ mod tests {
             let trace = Tape::open_bytes(bytes.clone(), threads);
             let from = trace.span.from;
             let def = trace.table("sock_send").expect("the table is there");
-            let mut scan = Scan::new(&trace, def, Window { from: from + SECOND, to: from + 2 * SECOND });
+            let mut scan = Scan::new(&trace, def, Window { from: from + SECOND, to: from + 7 * SECOND });
             let ret = scan.column("ret").expect("the column is there");
             // Order shows in the state, so that a wrong order of merging would too.
             let order = scan.fold(
@@ -274,7 +291,7 @@ mod tests {
                 },
                 Vec::extend,
             );
-            assert_eq!(order.len(), 1000);
+            assert_eq!(order.len(), 6000);
             order
         };
         let one = sum(1);

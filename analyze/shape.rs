@@ -11,6 +11,9 @@ use anyhow::Result;
 use polars::prelude::{BooleanChunked, DataType, IntoLazy, NewChunkedArray, SortMultipleOptions};
 use std::collections::HashMap;
 
+/// So many rows are sorted before a thread is awake.
+const FEW: usize = 1000;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape<'a> {
@@ -35,6 +38,7 @@ impl Shape<'_> {
         let timed = !self.events && self.sort.is_none() && table.heading(TIME).is_ok();
         sort(&mut table, timed, self.sort.unwrap_or(self.default_sort))?;
         match self.top {
+            Some(top) if table.height() <= top => {}
             Some(top) if timed => table.frame = table.frame.filter(&top_of_each(&table, top)?)?,
             Some(top) => table.frame = table.frame.slice(0, top),
             None => {}
@@ -79,13 +83,14 @@ fn sort(table: &mut Table, timed: bool, by: &str) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     order.retain(|(name, _)| seen.insert(name.clone()));
     let (names, descending): (Vec<String>, Vec<bool>) = order.into_iter().unzip();
-    if names.is_empty() {
+    if names.is_empty() || table.height() < 2 {
         return Ok(());
     }
     let options = SortMultipleOptions::default()
         .with_order_descending_multi(descending)
         .with_nulls_last(true)
-        .with_maintain_order(true);
+        .with_maintain_order(true)
+        .with_multithreaded(table.height() > FEW);
     table.frame = table.frame.sort(names, options)?;
     Ok(())
 }

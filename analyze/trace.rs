@@ -5,6 +5,7 @@
 
 use super::clock::Clock;
 use super::identity::Identity;
+use super::input::Input;
 use super::ledger::Ledger;
 use super::probes::Probes;
 use super::rows::{Labels, Rows};
@@ -46,6 +47,7 @@ pub(crate) struct Trace {
     pool: rayon::ThreadPool,
     unreadable: Mutex<BTreeMap<u64, Unreadable>>,
     identities: Mutex<HashMap<String, Option<Arc<Identity>>>>,
+    inputs: Mutex<HashMap<u16, Arc<[Input]>>>,
     labels: OnceLock<Labels>,
     ledger: OnceLock<Ledger>,
     probes: OnceLock<Probes>,
@@ -66,6 +68,7 @@ impl Trace {
             pool,
             unreadable: Mutex::default(),
             identities: Mutex::default(),
+            inputs: Mutex::default(),
             labels: OnceLock::new(),
             ledger: OnceLock::new(),
             probes: OnceLock::new(),
@@ -206,6 +209,12 @@ impl Trace {
         let identity = Identity::load(self, table).map(Arc::new);
         known.insert(table.to_owned(), identity.clone());
         identity
+    }
+
+    /// What can be named for a table, as it was listed when that was first asked.
+    pub fn inputs(&self, table: u16, list: impl FnOnce() -> Vec<Input>) -> Arc<[Input]> {
+        let mut known = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(table).or_insert_with(|| list().into()))
     }
 
     /// Names of numbers.
