@@ -216,7 +216,9 @@ impl<'a> Scan<'a> {
         let frames = self.frames();
         if are_few(&frames) {
             let (mut scratch, mut state) = (Scratch::new(), init());
-            frames.iter().for_each(|frame| self.visit(frame, &mut scratch, |chunk| each(&mut state, chunk)));
+            for frame in frames {
+                self.visit(frame, &mut scratch, |chunk| each(&mut state, chunk));
+            }
             return state;
         }
         let pass = Pass::over(&self.def.name, frames.len());
