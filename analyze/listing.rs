@@ -197,6 +197,11 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         self.named("pid").named("comm")
     }
 
+    /// The error number behind what a call returned; 0: none.
+    pub fn err(self, ret: usize) -> Self {
+        self.int("err", move |rows, row| Some(-rows.get(ret, row)?.min(0)))
+    }
+
     /// Both ends of a connection, ours first.
     pub fn ends(self) -> Self {
         self.named("laddr").named("lport").named("raddr").named("rport")

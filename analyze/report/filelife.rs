@@ -73,8 +73,7 @@ fn run(context: &Context) -> Result<Answer> {
     let scan = scan.keeping(move |rows, row| known(lives, rows, row).is_some());
     let age = move |rows: &Rows, row| Some((rows.moment(row) - known(lives, rows, row)?.1) as f64 / 1e9);
     let answer = Listing::new(context, scan, "files")
-        .named("pid")
-        .named("comm")
+        .process()
         .float("age_s", age)
         .text("path", move |rows, row| Some(known(lives, rows, row)?.0))
         .answer()?;

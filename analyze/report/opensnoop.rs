@@ -64,10 +64,9 @@ fn run(context: &Context) -> Result<Answer> {
     let (failed, whole) = (context.flag("failed").is_some(), context.flag("full-path").is_some());
     let scan = scan.only([ret], move |[ret]| !failed || ret.is_some_and(|ret| ret < 0));
     let mut listing = Listing::new(context, scan, "opens")
-        .named("pid")
-        .named("comm")
+        .process()
         .int("fd", move |rows, row| rows.get(ret, row).filter(|&ret| ret >= 0))
-        .int("err", move |rows, row| Some(-rows.get(ret, row)?.min(0)));
+        .err(ret);
     if context.flag("extended").is_some() {
         listing = listing.named("flags").named("mode").named("created").named("latency_us");
     }

@@ -65,10 +65,9 @@ fn run(context: &Context) -> Result<Answer> {
         Some(of_file.unwrap_or_else(|| lossless(rows.bytes(path, row))))
     };
     Listing::new(context, scan, "calls")
-        .named("pid")
-        .named("comm")
+        .process()
         .renamed("call", "op")
-        .int("err", move |rows, row| Some(-rows.get(ret, row)?.min(0)))
+        .err(ret)
         .named("latency_us")
         .text("path", name)
         .answer()

@@ -47,10 +47,9 @@ fn run(context: &Context) -> Result<Answer> {
     let mut scan = context.scan("file_sync")?;
     let ret = scan.column("ret")?;
     Listing::new(context, scan, "calls")
-        .named("pid")
-        .named("comm")
+        .process()
         .renamed("call", "op")
-        .int("err", move |rows, row| Some(-rows.get(ret, row)?.min(0)))
+        .err(ret)
         .named("latency_us")
         .named("path")
         .answer()
