@@ -48,40 +48,25 @@ impl Function {
     }
 }
 
+/// Per frame, innermost inlined function first.
+pub(crate) type Functions = FastMap<u64, Vec<Arc<Function>>>;
+
 /// All stacks of a trace.
 pub(crate) struct Stacks {
     stacks: Option<Arc<Identity>>,
-    /// Per frame, innermost inlined function first.
-    functions: FastMap<u64, Vec<Arc<Function>>>,
+    functions: Arc<Functions>,
 }
 
 impl Stacks {
-    /// Reads names; those from files in `symbols` go before those in the trace.
+    /// Reads names, once for a trace; those from files in `symbols` go before those in the trace.
     pub fn load(trace: &Trace, symbols: Option<&Path>) -> Self {
-        let mut names = recorded(trace);
-        let frames = Frames::load(trace);
-        if let Some(directory) = symbols {
-            names.extend(frames.iter().flat_map(|frames| frames.look_up(directory)));
-        }
-        let mut functions: FastMap<u64, Vec<Arc<Function>>> = FastMap::default();
-        for (key, frame) in frames.iter().flat_map(|frames| &frames.list) {
-            let named = names.remove(key).unwrap_or_default();
-            let last = named.len().saturating_sub(1);
-            let function = |(at, name): (usize, &Arc<str>)| Function {
-                name: Arc::clone(name),
-                binary: Arc::clone(&frame.binary),
-                kernel: frame.kernel,
-                inlined: at < last,
-            };
-            let list = if named.is_empty() { vec![frame.unnamed()] } else { named };
-            functions.insert(*key, list.iter().enumerate().map(|part| Arc::new(function(part))).collect());
-        }
+        let functions = trace.functions(symbols, || named(trace, symbols));
         Self { stacks: trace.identity("stack"), functions }
     }
 
     /// Leaves out the tracing itself: a stack that a tracepoint's program takes begins with that program.
     pub fn without_probes(mut self) -> Self {
-        self.functions.retain(|_, list| !list.iter().all(|function| function.is_probe()));
+        Arc::make_mut(&mut self.functions).retain(|_, list| !list.iter().all(|function| function.is_probe()));
         self
     }
 
@@ -109,6 +94,29 @@ impl Stacks {
     pub fn is_whole(&self, stack: u32) -> bool {
         self.functions(stack).last().is_some_and(|first| FIRST.contains(&&*first.name))
     }
+}
+
+/// The functions of each frame.
+fn named(trace: &Trace, symbols: Option<&Path>) -> Functions {
+    let mut names = recorded(trace);
+    let frames = Frames::load(trace);
+    if let Some(directory) = symbols {
+        names.extend(frames.iter().flat_map(|frames| frames.look_up(directory)));
+    }
+    let mut functions = Functions::default();
+    for (key, frame) in frames.iter().flat_map(|frames| &frames.list) {
+        let named = names.remove(key).unwrap_or_default();
+        let last = named.len().saturating_sub(1);
+        let function = |(at, name): (usize, &Arc<str>)| Function {
+            name: Arc::clone(name),
+            binary: Arc::clone(&frame.binary),
+            kernel: frame.kernel,
+            inlined: at < last,
+        };
+        let list = if named.is_empty() { vec![frame.unnamed()] } else { named };
+        functions.insert(*key, list.iter().enumerate().map(|part| Arc::new(function(part))).collect());
+    }
+    functions
 }
 
 /// A place in code.

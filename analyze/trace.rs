@@ -9,6 +9,7 @@ use super::input::Input;
 use super::ledger::Ledger;
 use super::probes::Probes;
 use super::rows::{Labels, Rows};
+use super::stacks::Functions;
 use super::window::Window;
 use crate::schema::frame::FrameHeader;
 use crate::schema::reader::Frame;
@@ -16,6 +17,7 @@ use crate::schema::reader::Scratch;
 use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A frame that is there but cannot be decoded.
@@ -48,6 +50,7 @@ pub(crate) struct Trace {
     unreadable: Mutex<BTreeMap<u64, Unreadable>>,
     identities: Mutex<HashMap<String, Option<Arc<Identity>>>>,
     inputs: Mutex<HashMap<u16, Arc<[Input]>>>,
+    functions: Mutex<HashMap<Option<PathBuf>, Arc<Functions>>>,
     labels: OnceLock<Labels>,
     ledger: OnceLock<Ledger>,
     probes: OnceLock<Probes>,
@@ -69,6 +72,7 @@ impl Trace {
             unreadable: Mutex::default(),
             identities: Mutex::default(),
             inputs: Mutex::default(),
+            functions: Mutex::default(),
             labels: OnceLock::new(),
             ledger: OnceLock::new(),
             probes: OnceLock::new(),
@@ -215,6 +219,12 @@ impl Trace {
     pub fn inputs(&self, table: u16, list: impl FnOnce() -> Vec<Input>) -> Arc<[Input]> {
         let mut known = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry(table).or_insert_with(|| list().into()))
+    }
+
+    /// The functions of frames, as they were read when that was first asked, with the files of a directory.
+    pub fn functions(&self, symbols: Option<&Path>, read: impl FnOnce() -> Functions) -> Arc<Functions> {
+        let mut known = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(symbols.map(Path::to_owned)).or_insert_with(|| read().into()))
     }
 
     /// Names of numbers.
