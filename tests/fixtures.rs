@@ -9,9 +9,9 @@ use std::process::Command;
 use tapedeck::schema::TraceReader;
 use tapedeck::schema::reader::Scratch;
 
-const FIXTURES: [&str; 13] = [
-    "redis", "nginx", "pingpong", "execs", "files", "block", "lossy", "burn", "named", "storm", "naps",
-    "calls", "stat",
+const FIXTURES: [&str; 14] = [
+    "redis", "nginx", "pingpong", "execs", "files", "compile", "block", "lossy", "burn", "named", "storm",
+    "naps", "calls", "stat",
 ];
 
 /// Command lines whose output is kept for each fixture, without the format.
@@ -49,6 +49,20 @@ const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
             &["statsnoop", "--failed", "--top", "10"],
             &["syncsnoop", "--top", "10"],
             &["sql", "SELECT comm, fstype, count(ret) AS calls FROM file_io GROUP BY comm, fstype"],
+        ],
+    ),
+    (
+        "compile",
+        &[
+            &["info"],
+            &["check"],
+            &["execsnoop"],
+            &["exitsnoop"],
+            &["opensnoop", "--by", "comm"],
+            &["opensnoop", "--failed", "--by", "comm", "--top", "5"],
+            &["filetop", "--interval", "all", "--top", "5"],
+            &["filelife"],
+            &["vfsstat"],
         ],
     ),
     (
