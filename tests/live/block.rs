@@ -1,7 +1,7 @@
 //! Requests to a loop device of the test's own, against the kernel's statistics of the device and against bpftrace.
 
 use super::support::{CAPTURE, has, live, report, scratch, skip, text};
-use super::trace::{Row, by_time, bytes, known, number, rows, sum};
+use super::trace::{Row, bytes, known, number, rows, sum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -98,7 +98,7 @@ fn requests_and_sectors_are_those_of_the_kernel_s_statistics() {
     assert!(beside.wait().expect("our own child").success());
     let after = disk.statistics();
     let (parts, ops) = (named(&path, "block_part"), named(&path, "block_op"));
-    let all = by_time(rows(&path, "block_rq"));
+    let all = rows(&path, "block_rq");
     let of = |part: &str, op: &str| -> Vec<&Row> {
         let (part, op, dev) = (parts[part], ops[op], disk.numbers().0);
         let same =

@@ -3,7 +3,7 @@
 
 use super::profile::analyze;
 use super::support::{CAPTURE, has, kernel_is, live, scratch, text};
-use super::trace::{Row, by_time, bytes, known, number, total};
+use super::trace::{Row, bytes, known, number, rows, total};
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -49,11 +49,6 @@ fn record_with(name: &str, options: &[&str], probes: &[&str], count: u32) -> Pat
     let said = text(&output);
     assert!(output.status.success() && said.contains(" 0 lost"), "{said}");
     trace
-}
-
-/// In the order of time: a program that changes its processor changes its ring.
-pub(super) fn rows(path: &Path, table: &str) -> Vec<Row> {
-    by_time(super::trace::rows(path, table))
 }
 
 pub(super) fn column(rows: &[Row], name: &str) -> Vec<i128> {

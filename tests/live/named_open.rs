@@ -1,9 +1,9 @@
 //! Calls that last beyond the ends of the recording: of a program that says when it is in one.
 
-use super::named::{able, column, program, rows};
+use super::named::{able, column, program};
 use super::profile::analyze;
 use super::support::{Watch, line};
-use super::trace::{bytes, number};
+use super::trace::{bytes, number, rows};
 use std::io::{BufReader, Write as _};
 use std::process::{Command, Stdio};
 

@@ -1,8 +1,8 @@
 //! Perf events as probes: page faults beside what getrusage says, time on the processor, switches beside `perf stat`.
 
-use super::named::{able, program, rows};
+use super::named::{able, program};
 use super::support::{CAPTURE, has, patiently, text};
-use super::trace::{Row, bytes, number};
+use super::trace::{Row, bytes, number, rows};
 use std::path::PathBuf;
 use std::process::Command;
 

@@ -1,10 +1,10 @@
 //! Stacks of probes that the user names, of single hits and of what the kernel adds up: on a program whose ways are known,
 //! and beside bpftrace.
 
-use super::named::{Observer, able, column, program, record, rows};
+use super::named::{Observer, able, column, program, record};
 use super::profile::analyze;
 use super::support::{CAPTURE, has, kernel_is, text};
-use super::trace::number;
+use super::trace::{number, rows};
 use std::process::Command;
 
 #[test]

@@ -1,9 +1,9 @@
 //! Hits that the kernel adds up (`{count}`, `{hist}`), on a program whose calls are known to the last, and beside bpftrace.
 
-use super::named::{Observer, able, column, program, record, rows};
+use super::named::{Observer, able, column, program, record};
 use super::profile::analyze;
 use super::support::{CAPTURE, has, text};
-use super::trace::{known, number, total};
+use super::trace::{known, number, rows, total};
 use std::path::Path;
 use std::process::Command;
 

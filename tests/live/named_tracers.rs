@@ -1,7 +1,8 @@
 //! Other tracers of functions beside ours, in the same run: what they count, we count.
 
-use super::named::{able, column, program, rows};
+use super::named::{able, column, program};
 use super::support::{CAPTURE, has, text};
+use super::trace::rows;
 use std::process::Command;
 
 /// perf's own probe on the same function, and `perf stat`, which counts it, in the same run.

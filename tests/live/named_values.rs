@@ -1,8 +1,8 @@
 //! What named probes read behind pointers: bytes and sockets' addresses, of this very thread (`--tid`).
 
-use super::named::{able, column, record, rows};
+use super::named::{able, column, record};
 use super::support::{Watch, scratch};
-use super::trace::{Row, bytes, known, number};
+use super::trace::{Row, bytes, known, number, rows};
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixListener;

@@ -1,9 +1,7 @@
 //! What plain traffic does not show: refusals, peeks, splices, resets, sockets and ports that are shared or used again.
 
 use super::support::{Recording, aloud, kernel_is, live, record};
-use super::trace::{
-    Row, by_time, known, number, of_socket, of_thread, processes, rows, socket, sockets, told,
-};
+use super::trace::{Row, known, number, of_socket, of_thread, processes, rows, socket, sockets, told};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,7 +144,7 @@ fn end_socket(recording: &Recording, case: &Value, position: usize) -> i128 {
 
 /// The state changes of a socket, in order: (old, new).
 fn states(recording: &Recording, socket: i128) -> Vec<(i128, i128)> {
-    let changes = by_time(of_socket(rows(&recording.path, "tcp_state"), socket));
+    let changes = of_socket(rows(&recording.path, "tcp_state"), socket);
     changes.iter().map(|row| (number(row, "old"), number(row, "new"))).collect()
 }
 
@@ -248,7 +246,7 @@ fn a_refused_connection_goes_from_syn_sent_to_close() {
         assert_eq!(attempt["refused"], true);
         let id = socket(&recording.path, told(&attempt["lport"]), told(&attempt["rport"]));
         assert_eq!(states(recording, id), [(CLOSE, SYN_SENT), (SYN_SENT, CLOSE)]);
-        let changes = by_time(of_socket(rows(&recording.path, "tcp_state"), id));
+        let changes = of_socket(rows(&recording.path, "tcp_state"), id);
         assert_eq!(known(&changes[0], "tid"), Some(told(&attempt["tid"])), "who tried");
         assert_eq!(known(&changes[1], "tid"), None, "the refusal came in interrupt context");
     });

@@ -1,9 +1,9 @@
 //! Presets (`-e dns`, `bash`, `ssl`, `malloc`): what programs that are known to all did, found by name.
 
-use super::named::{able, column, program, rows};
+use super::named::{able, column, program};
 use super::profile::analyze;
 use super::support::{CAPTURE, Watch, free_port, has, live, scratch, signal, text, wait_for};
-use super::trace::{Row, bytes, number};
+use super::trace::{Row, bytes, number, rows};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 

@@ -1,7 +1,7 @@
 //! Segments as they arrive: the other end of every latency.
 
 use super::support::{Recording, live, record};
-use super::trace::{Row, by_time, distance, known, number, of_socket, rows, socket, told};
+use super::trace::{Row, distance, known, number, of_socket, rows, socket, told};
 use serde_json::Value;
 
 /// The socket of an end of the account.
@@ -10,7 +10,7 @@ fn socket_of(recording: &Recording, end: &Value) -> i128 {
 }
 
 fn rows_of_end(recording: &Recording, table: &str, end: &Value) -> Vec<Row> {
-    by_time(of_socket(rows(&recording.path, table), socket_of(recording, end)))
+    of_socket(rows(&recording.path, table), socket_of(recording, end))
 }
 
 /// The gaps that segments leave in `length` bytes from `first` on.

@@ -1,7 +1,7 @@
 //! The scheduler's figures, against the kernel's own accounts of a storm of ours.
 
 use super::support::{CAPTURE, Installed, aloud, has, live, patiently, record, report, scratch, text, truth};
-use super::trace::{Row, by_time, bytes, known, mentions, number, open, rows, told, total};
+use super::trace::{Row, bytes, known, mentions, number, open, rows, told, total};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -152,7 +152,7 @@ fn moves_are_those_of_the_kernel_s_own_account() {
         return aloud("this kernel has no /proc/self/sched");
     };
     let tid = told(&recording.truth["tid"]);
-    let ours = by_time(rows(&recording.path, "sched_migrate"));
+    let ours = rows(&recording.path, "sched_migrate");
     let ours: Vec<&Row> = of(&ours, tid).collect();
     let count = ours.len() as u64;
     assert!((moves..=moves + 4).contains(&count), "{count} moves here, {moves} by /proc/self/sched");

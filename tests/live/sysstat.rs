@@ -1,7 +1,7 @@
 //! Sysstat's own pidstat beside ours, on the same shell in the same run.
 
 use super::support::{CAPTURE, has, live, patiently, report, scratch, text};
-use super::trace::{Row, by_time, number, open, rows, told};
+use super::trace::{Row, number, open, rows, told};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -104,7 +104,7 @@ fn pidstat_prints_the_same_of_the_same_process() {
         let said = |file: &str| std::fs::read_to_string(directory.join(file)).expect("pidstat's words");
         let (rates, totals) = (tables(&said("rates"), true), tables(&said("totals"), false));
         let pid: Value = serde_json::from_slice(&output.stdout).expect("a number");
-        let mut ours = by_time(rows(&trace, "task_stat"));
+        let mut ours = rows(&trace, "task_stat");
         ours.retain(|row| number(row, "tgid") == told(&pid));
         let span = rests(&ours);
         check_totals(ours.iter().find(|row| number(row, "ts") == span.1).expect("the row"), &totals);

@@ -49,9 +49,12 @@ pub fn open(path: &Path) -> TraceReader {
     trace
 }
 
-/// The rows of a table of a whole trace, in file order.
+/// The rows of a table of a whole trace, in the order of time: a thread that moves to another processor
+/// goes on in the frames of another ring, so the order in the file is nobody's.
 pub fn rows(path: &Path, table: &str) -> Vec<Row> {
-    rows_of(&open(path), table)
+    let mut rows = rows_of(&open(path), table);
+    rows.sort_by_key(|row| row.contains_key("ts").then(|| number(row, "ts")));
+    rows
 }
 
 /// The rows of a table that are there, in file order.
@@ -92,12 +95,6 @@ pub fn sum<'a>(rows: impl IntoIterator<Item = &'a Row>, column: &str) -> i128 {
     rows.into_iter().filter_map(|row| known(row, column)).sum()
 }
 
-/// Rows in the order of time.
-pub fn by_time(mut rows: Vec<Row>) -> Vec<Row> {
-    rows.sort_by_key(|row| number(row, "ts"));
-    rows
-}
-
 /// The ledger's sum of a counter for a table.
 pub fn total(path: &Path, table: &str, counter: &str) -> i128 {
     let trace = open(path);
@@ -108,7 +105,7 @@ pub fn total(path: &Path, table: &str, counter: &str) -> i128 {
 
 /// What a trace says that a socket is, by its id: the last word counts.
 pub fn sockets(path: &Path) -> BTreeMap<i128, Row> {
-    by_time(rows(path, "sock")).into_iter().map(|row| (number(&row, "sock"), row)).collect()
+    rows(path, "sock").into_iter().map(|row| (number(&row, "sock"), row)).collect()
 }
 
 /// The process of each thread.

@@ -4,7 +4,7 @@ use super::bounds::{check_books, set_of};
 use super::flight::{Flight, complete, reason};
 use super::named;
 use super::support::{live, patiently, scratch, wait_for};
-use super::trace::{by_time, known, number, rows, total};
+use super::trace::{known, number, rows, total};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn a_trigger_brings_its_cause_and_what_follows() {
         let files = set_of(&flight.path);
         assert_eq!(files.len(), 1, "the cool-down");
         let codes: Vec<i128> =
-            by_time(rows(&files[0], "process_exit")).iter().filter_map(|row| known(row, "code")).collect();
+            rows(&files[0], "process_exit").iter().filter_map(|row| known(row, "code")).collect();
         let codes: Vec<i128> = codes.into_iter().filter(|&code| code != 0).collect();
         assert!(codes.starts_with(&[3, 7, 9]), "before, the cause, and after: {codes:?}");
         assert_eq!(reason(&files[0]), "dumped: process_exit.code = 7");
@@ -185,7 +185,7 @@ fn an_argument_of_a_named_probe_is_a_trigger() {
     flight.wait_for_dumps(1);
     let file = &set_of(&flight.path)[0];
     assert_eq!(reason(file), "dumped: slow.ms > 20");
-    let asked: Vec<i128> = by_time(rows(file, "slow")).iter().map(|row| number(row, "ms")).collect();
+    let asked: Vec<i128> = rows(file, "slow").iter().map(|row| number(row, "ms")).collect();
     assert_eq!(asked, [5, 30], "the call before it is there too");
     flight.end();
 }
