@@ -14,6 +14,7 @@
 #include "file_calls.bpf.h"
 #include "file.bpf.h"
 #include "sample.bpf.h"
+#include "thread.bpf.h"
 
 #define FMODE_CREATED 0x100000
 #define TEXT_SPACE    1024 /* a power of two; longer paths are cut */
@@ -23,13 +24,11 @@
 #define AT_REMOVEDIR  0x200
 #define AT_EMPTY_PATH 0x1000
 
-/* When the thread's call began. Nobody says when a thread is gone: the least recent one makes room. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 32768);
-	__type(key, __u32);
-	__type(value, __u64);
-} file_calls SEC(".maps");
+struct file_call {
+	THREAD;
+	__u64 began; /* 0: no call is in flight, or nobody saw it begin */
+};
+THREADS(file_calls, struct file_call);
 
 /* A record with paths: the text begins at the same place whatever the table. */
 #define HEAD 56
@@ -57,13 +56,13 @@ struct open_how {
 /* Time since the entry of the call that now returns; 0: that was not seen. */
 static __always_inline __u64 latency(__u64 now)
 {
-	__u32 tid = running_ids();
-	__u64 *began = bpf_map_lookup_elem(&file_calls, &tid), since;
+	struct file_call *call = FIND_THREAD(file_calls, running_ids());
+	__u64 since;
 
-	if (!began || !*began)
+	if (!call || !call->began)
 		return 0;
-	since = now - *began;
-	*began = 0;
+	since = now - call->began;
+	call->began = 0;
 	return since;
 }
 
@@ -264,21 +263,19 @@ static __always_inline __u32 table_of(__u8 kind)
 SEC("tp_btf/sys_enter") __file_probes __notes
 int BPF_PROG(call__enter, struct pt_regs *regs, long nr)
 {
-	__u64 now, *began, who;
-	__u32 tid;
+	struct file_call *call;
+	__u64 who;
 
 	if (!gate || !call_of(nr) || want_port || is_32bit())
 		return 0;
 	who = running_ids();
 	if (!wanted(who) || left_out(who >> 32))
 		return 0;
-	tid = who;
-	now = bpf_ktime_get_ns();
-	began = bpf_map_lookup_elem(&file_calls, &tid);
-	if (began)
-		*began = now;
-	else
-		bpf_map_update_elem(&file_calls, &tid, &now, BPF_ANY);
+	call = FIND_THREAD(file_calls, who);
+	if (!call)
+		call = MAKE_THREAD(file_calls, who);
+	if (call)
+		call->began = bpf_ktime_get_ns();
 	return 0;
 }
 
@@ -303,6 +300,13 @@ int BPF_PROG(call__exit, struct pt_regs *regs, long ret)
 		path_end(call, regs, ret);
 	else
 		sync_end(call, regs, ret);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit") __file_probes __notes
+int BPF_PROG(call_forget__tp, struct task_struct *task)
+{
+	DROP_THREAD(file_calls, current_tid());
 	return 0;
 }
 

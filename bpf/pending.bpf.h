@@ -9,25 +9,21 @@
 #define TAPEDECK_PENDING_H
 
 #include "running.bpf.h"
+#include "thread.bpf.h"
 
 struct pending_call {
+	THREAD;
 	__u64 sk;  /* the socket of the call in flight; 0: none */
 	__u64 ts;
 	__u32 size, seq, flags, exact;
 	__u32 table; /* of the call, if its return is to be seen, + 1 */
-	__u32 unused;
+	__u32 unused_too;
 };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 32768);
-	__type(key, __u32);
-	__type(value, struct pending_call);
-} pending_calls SEC(".maps");
+THREADS(pending_calls, struct pending_call);
 
 static __always_inline struct pending_call *pending_call_of(__u32 tid)
 {
-	return bpf_map_lookup_elem(&pending_calls, &tid);
+	return FIND_THREAD(pending_calls, tid);
 }
 
 static __always_inline struct pending_call *pending_call(void)
@@ -38,14 +34,8 @@ static __always_inline struct pending_call *pending_call(void)
 /* A call begins in the thread's entry `p`, made if there is none; null when the map is full. */
 static __always_inline struct pending_call *begin_call(struct pending_call *p, const void *sk)
 {
-	struct pending_call none = {};
-	__u32 tid;
-
-	if (!p) {
-		tid = running_ids();
-		bpf_map_update_elem(&pending_calls, &tid, &none, BPF_ANY);
-		p = pending_call();
-	}
+	if (!p)
+		p = MAKE_THREAD(pending_calls, running_ids());
 	if (p) {
 		p->sk = (__u64)sk;
 		p->ts = bpf_ktime_get_ns();

@@ -104,7 +104,7 @@ int BPF_PROG(process_exit__tp, struct task_struct *task)
 		FILTERED(process_exit);
 	define_task(task, 0, true);
 	count_unreturned(pending_call());
-	bpf_map_delete_elem(&pending_calls, &tid);
+	DROP_THREAD(pending_calls, tid);
 	bpf_map_delete_elem(&pending_execs, &tid);
 	if (filter_tgid && last)
 		want_tgid(tgid, false);

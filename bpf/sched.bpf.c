@@ -18,9 +18,11 @@
  */
 #include "common.bpf.h"
 #include "interrupt.bpf.h"
+#include "running.bpf.h"
 #include "sample.bpf.h"
 #include "stack.bpf.h"
 #include "task.bpf.h"
+#include "thread.bpf.h"
 
 /* Shorter waits are filtered; 0: every one is recorded, without stacks. */
 const volatile __u64 min_wait = 0;
@@ -32,18 +34,25 @@ const volatile __u32 params_of___traceiter_sched_switch = 0;
 
 /* What a task has done last. */
 struct task_times {
+	THREAD;
 	__u64 in, out, queued;
 	__u32 state;
-	__u32 slept; /* bytes of `stack` */
-	__u64 woken; /* non-zero: while it was still on its processor, perhaps already about to sleep */
+	__u16 woken; /* non-zero: while it was still on its processor, perhaps already about to sleep */
+	__u16 slept; /* non-zero: where, `slept_of` knows */
+};
+THREADS(times_of, struct task_times);
+
+/* Where a task went to sleep, if waits have stacks. */
+struct slept {
+	__u64 bytes; /* of `stack` */
 	__u64 stack[SLEPT_FRAMES];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u32);
-	__type(value, struct task_times);
-} times_of SEC(".maps");
+	__type(value, struct slept);
+} slept_of SEC(".maps");
 
 struct wait_record {
 	struct sched_wait e;
@@ -54,7 +63,7 @@ struct wake_record {
 	struct stacks stacks;
 };
 struct sched_scratch {
-	struct task_times fresh;
+	struct slept slept;
 	struct wait_record wait;
 	struct wake_record wake;
 };
@@ -73,24 +82,19 @@ static __always_inline struct sched_scratch *scratch(void)
 	return bpf_map_lookup_elem(&sched_scratch, &zero);
 }
 
-static __always_inline struct task_times *find_times(__u32 tid)
+/* Made if need be; null when there is no place left. */
+static __always_inline struct task_times *times_for(__u32 tid)
 {
-	return bpf_map_lookup_elem(&times_of, &tid);
+	struct task_times *t = FIND_THREAD(times_of, tid);
+
+	return t ? t : MAKE_THREAD(times_of, tid);
 }
 
-/* Made if need be; null when the map is full. */
-static __always_inline struct task_times *make_times(__u32 tid)
+static __always_inline void forget_times(__u32 tid)
 {
-	struct task_times *t = find_times(tid);
-	struct sched_scratch *s;
-
-	if (t)
-		return t;
-	s = scratch();
-	if (!s)
-		return 0;
-	bpf_map_update_elem(&times_of, &tid, &s->fresh, BPF_ANY);
-	return find_times(tid);
+	DROP_THREAD(times_of, tid);
+	if (min_wait)
+		bpf_map_delete_elem(&slept_of, &tid);
 }
 
 /* Whether the governor leaves this task out; what is known of it would be wrong when it is taken in again. */
@@ -98,8 +102,7 @@ static __always_inline bool task_left_out(__u32 tid)
 {
 	if (!left_out(tid))
 		return false;
-	if (find_times(tid))
-		bpf_map_delete_elem(&times_of, &tid);
+	forget_times(tid);
 	return true;
 }
 
@@ -118,11 +121,23 @@ static __always_inline void emit_run(__u32 tid, __u32 state, __u32 next, __u64 r
 	SUBMIT(sched_run, e);
 }
 
+/* A task goes to sleep: its user stack can be read now, and by nobody later. */
+static __always_inline bool keep_slept(void *ctx, __u32 tid)
+{
+	struct sched_scratch *s = scratch();
+	long size;
+
+	if (!s)
+		return false;
+	size = bpf_get_stack(ctx, s->slept.stack, sizeof(s->slept.stack), BPF_F_USER_STACK);
+	s->slept.bytes = size;
+	return size > 0 && !bpf_map_update_elem(&slept_of, &tid, &s->slept, BPF_ANY);
+}
+
 static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 state, __u32 next, __u64 now)
 {
 	__u32 tid = prev->pid;
 	struct task_times *t;
-	long slept = 0;
 
 	if (!task_of_wanted(prev, prev->tgid)) {
 		FILTERED(sched_run);
@@ -132,7 +147,7 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 		LEFT_OUT(sched_run);
 		return;
 	}
-	t = make_times(tid);
+	t = times_for(tid);
 	if (!t) {
 		STATE_FULL(sched_run);
 		return;
@@ -145,12 +160,10 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 	else
 		FILTERED(sched_run);
 	if (state & TASK_DEAD) {
-		bpf_map_delete_elem(&times_of, &tid);
+		forget_times(tid);
 		return;
 	}
-	if (min_wait && state && !drop_stacks)
-		slept = bpf_get_stack(ctx, t->stack, sizeof(t->stack), BPF_F_USER_STACK);
-	t->slept = slept > 0 ? slept : 0;
+	t->slept = min_wait && state && !drop_stacks && keep_slept(ctx, tid);
 	t->in = 0;
 	t->out = now;
 	t->state = state;
@@ -163,9 +176,10 @@ static __always_inline void leave(void *ctx, struct task_struct *prev, __u32 sta
 /* Its kernel stack can be read now that it is about to run; its user stack was kept when it went to sleep. */
 static __always_inline void add_slept(struct wait_record *r, const struct task_times *t, struct task_struct *task)
 {
+	__u32 used = 0, length, tid = task->pid;
 	char *bytes = r->stacks.bytes;
 	long size = bpf_get_task_stack(task, bytes + 8, FRAMES * 8, 0);
-	__u32 used = 0, slept = t->slept & 1023;
+	struct slept *slept = t->slept ? bpf_map_lookup_elem(&slept_of, &tid) : 0;
 
 	if (size > 0) {
 		*(__u64 *)bytes = 0;
@@ -173,12 +187,13 @@ static __always_inline void add_slept(struct wait_record *r, const struct task_t
 		r->e.kstack.off = sizeof(r->e);
 		r->e.kstack.len = used;
 	}
-	if (slept && slept <= sizeof(t->stack)) {
-		*(__u64 *)(bytes + used) = BPF_CORE_READ(task, tgid) | (slept == sizeof(t->stack) ? STACK_CUT : 0);
-		bpf_probe_read_kernel(bytes + used + 8, slept, t->stack);
+	length = slept ? slept->bytes & 1023 : 0;
+	if (length && length <= sizeof(slept->stack)) {
+		*(__u64 *)(bytes + used) = BPF_CORE_READ(task, tgid) | (length == sizeof(slept->stack) ? STACK_CUT : 0);
+		bpf_probe_read_kernel(bytes + used + 8, length, slept->stack);
 		r->e.ustack.off = sizeof(r->e) + used;
-		r->e.ustack.len = slept + 8;
-		used += slept + 8;
+		r->e.ustack.len = length + 8;
+		used += length + 8;
 	}
 	output(r, TABLE(sched_wait), sizeof(r->e) + (used & STACKS_MASK));
 }
@@ -233,7 +248,7 @@ static __always_inline void come(struct task_struct *next, __u32 prev, __u64 now
 		LEFT_OUT(sched_wait);
 		return;
 	}
-	t = make_times(tid);
+	t = times_for(tid);
 	if (!t) {
 		STATE_FULL(sched_wait);
 		return;
@@ -291,7 +306,7 @@ static __always_inline void fill_wake(struct sched_wake *e, const struct task_ti
 	e->tid = tid;
 	e->blocked = now - t->out;
 	e->context = context;
-	e->waker = context == WAKE_irq ? 0 : current_tid(); /* who was interrupted has no part in it */
+	e->waker = context == WAKE_irq ? 0 : (__u32)running_ids(); /* who was interrupted has no part in it */
 	e->state = t->state;
 	e->kstack = (stack_id){};
 	e->ustack = (stack_id){};
@@ -344,7 +359,7 @@ static __always_inline int wake(__u64 *ctx, bool knows_context)
 		return 0;
 	}
 	now = bpf_ktime_get_ns();
-	t = find_times(tid);
+	t = FIND_THREAD(times_of, tid);
 	if (t && t->out && t->state && now - t->out >= min_wait)
 		emit_wake(ctx, t, tid, now, knows_context ? context_now() : 0);
 	else
@@ -402,7 +417,7 @@ static __always_inline int queue(struct task_struct *task)
 
 	if (!gate || !group_enabled || !task_of_wanted(task, task->tgid) || left_out(tid))
 		return 0;
-	t = make_times(tid);
+	t = times_for(tid);
 	if (t && t->in)
 		t->woken = 1;
 	else if (t)

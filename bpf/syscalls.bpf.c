@@ -12,6 +12,7 @@
 #include "aggregate.bpf.h"
 #include "running.bpf.h"
 #include "sample.bpf.h"
+#include "thread.bpf.h"
 
 #define TABLE32 0x8000
 
@@ -20,15 +21,11 @@ const volatile bool each_syscall = false;
 
 /* A thread's call in flight. An entry stays for its next call and goes with the thread. */
 struct open_syscall {
+	THREAD;
 	__u64 ts; /* 0: none */
 	__u64 nr;
 };
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__type(key, __u32);
-	__type(value, struct open_syscall);
-} open_syscalls SEC(".maps");
+THREADS(open_syscalls, struct open_syscall);
 
 AGGREGATE_MAP(syscall_agg, calls);
 
@@ -129,23 +126,20 @@ static __always_inline void call_lost(void)
 SEC("tp_btf/sys_enter") __probe(syscall, 1, "tracepoint")
 int BPF_PROG(syscall_enter__tp, struct pt_regs *regs, long nr)
 {
-	struct open_syscall fresh, *open;
+	struct open_syscall *open;
 	__u64 who = running_ids();
-	__u32 tid = who;
 
 	if (!call_wanted(who))
 		return 0;
-	nr = (nr & (TABLE32 - 1)) | number32(regs);
-	open = bpf_map_lookup_elem(&open_syscalls, &tid);
-	if (open) {
-		open->nr = nr;
-		open->ts = bpf_ktime_get_ns();
+	open = FIND_THREAD(open_syscalls, who);
+	if (!open)
+		open = MAKE_THREAD(open_syscalls, who);
+	if (!open) {
+		call_lost();
 		return 0;
 	}
-	fresh.nr = nr;
-	fresh.ts = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&open_syscalls, &tid, &fresh, BPF_ANY))
-		call_lost();
+	open->nr = (nr & (TABLE32 - 1)) | number32(regs);
+	open->ts = bpf_ktime_get_ns();
 	return 0;
 }
 
@@ -165,7 +159,7 @@ int BPF_PROG(syscall_exit__tp, struct pt_regs *regs, long ret)
 {
 	__u64 id = running_ids();
 	struct outcome call = { .tgid = id >> 32, .tid = id, .ret = ret };
-	struct open_syscall *open = bpf_map_lookup_elem(&open_syscalls, &call.tid);
+	struct open_syscall *open = FIND_THREAD(open_syscalls, call.tid);
 
 	if (!gate)
 		return 0;
@@ -187,9 +181,7 @@ int BPF_PROG(syscall_exit__tp, struct pt_regs *regs, long ret)
 SEC("tp_btf/sched_process_exit") __probe(syscall, 1, "tracepoint") __notes
 int BPF_PROG(syscall_forget__tp, struct task_struct *task)
 {
-	__u32 tid = current_tid();
-
-	bpf_map_delete_elem(&open_syscalls, &tid);
+	DROP_THREAD(open_syscalls, current_tid());
 	return 0;
 }
 
@@ -204,7 +196,7 @@ int syscall_open__last(struct bpf_iter__task *ctx)
 	if (!task)
 		return 0;
 	call.tid = BPF_CORE_READ(task, pid);
-	open = bpf_map_lookup_elem(&open_syscalls, &call.tid);
+	open = FIND_THREAD(open_syscalls, call.tid);
 	if (!open || !open->ts)
 		return 0;
 	call.tgid = BPF_CORE_READ(task, tgid);

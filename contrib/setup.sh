@@ -143,6 +143,13 @@ if [ ${#apt[@]} -gt 0 ]; then
   [ ${#apt[@]} = 0 ] || die "installed $wanted, and yet this is not found: ${apt[*]} (look at the PATH, and at apt's messages above)"
 fi
 
+# --- where the kernel lists its tracepoints: distributions mount it at boot, bare virtual machines and containers do not ---
+tracefs=/sys/kernel/tracing
+if [ "$system" = Linux ] && [ "$needs" != "$base" ] && [ "$(id -u)" = 0 ] && [ -d $tracefs ] && [ ! -e $tracefs/events ]; then
+  echo "setup: mounting tracefs on $tracefs"
+  mount -t tracefs nodev $tracefs || echo 'setup: tracefs cannot be mounted: tests that need tracepoints by name will fail' >&2
+fi
+
 # --- tools of `make lint` ---
 if [ "$ci" ]; then
   cargo fmt --version >/dev/null 2>&1 || die 'cargo fmt is missing: rustup component add rustfmt'

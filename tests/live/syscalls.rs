@@ -1,6 +1,6 @@
 //! System calls: as many as strace and bpftrace count, and as slow as the workload's own clock says.
 
-use super::support::{CAPTURE, has, live, patiently, report, scratch, text, truth};
+use super::support::{CAPTURE, Installed, has, live, patiently, report, scratch, text, truth};
 use super::trace::told;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -68,12 +68,15 @@ fn sums_are_as_many_as_bpftrace_counts_and_as_long_as_the_naps() {
     }
     let directory = scratch("syscalls-bpftrace");
     let (trace, account) = (directory.join("trace.bin"), directory.join("truth.json"));
-    let program = "tracepoint:raw_syscalls:sys_exit /comm == \"truth\"/ \
+    // By a name of its own: other tests run the same workload meanwhile, and neither begins with the other.
+    let installed = Installed::new("sums");
+    let workload = installed.add(&truth(), "summed");
+    let program = "tracepoint:raw_syscalls:sys_exit /comm == \"summed\"/ \
         { @[args->id] = count(); if (args->ret < 0) { @errors[args->id] = count(); } }";
     let inner = format!(
-        "{CAPTURE} -q -g syscalls -a --comm truth --syscalls agg --agg-interval 50ms -o {} -- {} {} --output {}",
+        "{CAPTURE} -q -g syscalls -a --comm summed --syscalls agg --agg-interval 50ms -o {} -- {} {} --output {}",
         trace.display(),
-        truth().display(),
+        workload.display(),
         WORDS.join(" "),
         account.display()
     );
