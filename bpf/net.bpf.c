@@ -49,7 +49,7 @@ int BPF_PROG(tcp_state__tp, const struct sock *sk, const int old, const int new)
 {
 	struct sock_entry *entry;
 
-	if (!is_tcp(sk))
+	if (!argument_is_tcp(sk))
 		return 0;
 	if (new == SYN_SENT || new == LISTEN)
 		entry = sock_used_by(sk, current_tgid(), current_wanted());

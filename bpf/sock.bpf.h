@@ -58,14 +58,21 @@ static __always_inline __u32 new_sock_id(void)
 	return unique_id(bpf_map_lookup_elem(&last_sock_id, &zero));
 }
 
+static __always_inline bool are_tcp(__u16 protocol, __u16 type, __u16 family)
+{
+	return protocol == IPPROTO_TCP && type == SOCK_STREAM && (family == AF_INET || family == AF_INET6);
+}
+
 static __always_inline bool is_tcp(const struct sock *sk)
 {
-	__u16 family;
+	return are_tcp(BPF_CORE_READ(sk, sk_protocol), BPF_CORE_READ(sk, sk_type),
+		       BPF_CORE_READ(sk, __sk_common.skc_family));
+}
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
-		return false;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	return family == AF_INET || family == AF_INET6;
+/* The same of a tracepoint's own argument, which the kernel vouches for: plain loads, without a guard around each. */
+static __always_inline bool argument_is_tcp(const struct sock *sk)
+{
+	return are_tcp(sk->sk_protocol, sk->sk_type, sk->__sk_common.skc_family);
 }
 
 /* Null: the file is no socket. */

@@ -66,7 +66,7 @@ SEC("tp_btf/sock_recv_length") __probe(sock_recv, 3, "tracepoint")
 __lacks("sock_recv.latency")
 int BPF_PROG(recv__tp, struct sock *sk, int ret, int flags)
 {
-	return is_tcp(sk) ? recv_end(sk, ret, flags, 0) : 0;
+	return argument_is_tcp(sk) ? recv_end(sk, ret, flags, 0) : 0;
 }
 
 /* The flags are the fourth parameter; the fifth where `nonblock` goes before them, up to 5.18. */

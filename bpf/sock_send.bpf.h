@@ -116,7 +116,7 @@ int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 	__u64 who = running_ids();
 	struct pending_call *p;
 
-	if (!gate || !group_enabled || !is_tcp(sk) || !wanted(who))
+	if (!gate || !group_enabled || !argument_is_tcp(sk) || !wanted(who))
 		return 0;
 	p = pending_call_of(who);
 	if (p && p->sk == (__u64)sk)
@@ -131,14 +131,14 @@ int BPF_PROG(send_locked__tp, const struct sock *sk, const struct msghdr *msg)
 SEC("tp_btf/sock_send_length") __probe(sock_send, 2, "tracepoint")
 int BPF_PROG(send__tp, struct sock *sk, int ret, int flags)
 {
-	return is_tcp(sk) ? send_end(sk, ret, flags, 0, true) : 0;
+	return argument_is_tcp(sk) ? send_end(sk, ret, flags, 0, true) : 0;
 }
 
 SEC("tp_btf/sock_send_length") __probe(sock_send, 4, "tracepoint")
 __lacks("sock_send.requested,sock_send.latency")
 int BPF_PROG(send_only_end__tp, struct sock *sk, int ret, int flags)
 {
-	return is_tcp(sk) ? send_end(sk, ret, flags, 0, false) : 0;
+	return argument_is_tcp(sk) ? send_end(sk, ret, flags, 0, false) : 0;
 }
 
 #endif

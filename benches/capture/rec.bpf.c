@@ -45,9 +45,10 @@ struct {
 
 __u64 lost = 0;
 
-static __always_inline bool is_wanted(void)
+/* `who` is what bpf_get_current_pid_tgid() says: asked once per hook, since a helper's call is a fifth of a record. */
+static __always_inline bool is_wanted(__u64 who)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 tgid = who >> 32;
 
 	return bpf_map_lookup_elem(&wanted, &tgid) != 0;
 }
@@ -56,7 +57,7 @@ struct head {
 	HEAD;
 };
 
-static __always_inline void *reserve(__u16 kind, __u32 size)
+static __always_inline void *reserve(__u16 kind, __u32 size, __u64 who)
 {
 	__u32 cpu = bpf_get_smp_processor_id(), index = cpu & ring_mask;
 	void *ring = bpf_map_lookup_elem(&rings, &index);
@@ -72,7 +73,7 @@ static __always_inline void *reserve(__u16 kind, __u32 size)
 	h->ts = bpf_ktime_get_ns();
 	h->kind = kind;
 	h->cpu = cpu;
-	h->tid = bpf_get_current_pid_tgid();
+	h->tid = who;
 	return h;
 }
 
@@ -88,15 +89,16 @@ int BPF_PROG(on_empty)
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(on_recv, struct sock *sk, int ret, int flags)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct tcp_sock *tp;
 	struct rec_recv *e;
 
-	if (sk->sk_protocol != IPPROTO_TCP || !is_wanted())
+	if (sk->sk_protocol != IPPROTO_TCP || !is_wanted(who))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
-	e = reserve(1, sizeof(*e));
+	e = reserve(1, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->sock = (__u64)sk;
@@ -111,10 +113,11 @@ int BPF_PROG(on_recv, struct sock *sk, int ret, int flags)
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(on_send_start, struct sock *sk, struct msghdr *msg)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
+	__u64 who = bpf_get_current_pid_tgid();
+	__u32 tid = who;
 	struct note *p, fresh = {};
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
 	p = bpf_map_lookup_elem(&notes, &tid);
 	if (p && p->sk)
@@ -135,16 +138,17 @@ int BPF_PROG(on_send_start, struct sock *sk, struct msghdr *msg)
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(on_send, struct sock *sk, int ret, int flags)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
+	__u64 who = bpf_get_current_pid_tgid();
+	__u32 tid = who;
 	struct rec_send *e;
 	struct note *p;
 
-	if (sk->sk_protocol != IPPROTO_TCP || !is_wanted())
+	if (sk->sk_protocol != IPPROTO_TCP || !is_wanted(who))
 		return 0;
 	p = bpf_map_lookup_elem(&notes, &tid);
 	if (!p)
 		return 0;
-	e = reserve(2, sizeof(*e));
+	e = reserve(2, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->sock = (__u64)sk;
@@ -170,7 +174,7 @@ int BPF_PROG(on_state, struct sock *sk, int old, int new)
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
-	e = reserve(3, sizeof(*e));
+	e = reserve(3, sizeof(*e), bpf_get_current_pid_tgid());
 	if (!e)
 		return 0;
 	e->sock = (__u64)sk;
@@ -189,11 +193,12 @@ int BPF_PROG(on_state, struct sock *sk, int old, int new)
 
 static __always_inline int accepted(long ret)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct rec_accept *e;
 
-	if (ret < 0 || !is_wanted())
+	if (ret < 0 || !is_wanted(who))
 		return 0;
-	e = reserve(13, sizeof(*e));
+	e = reserve(13, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->fd = ret;
@@ -229,7 +234,7 @@ int BPF_PROG(on_rx, struct sock *sk, struct sk_buff *skb)
 
 	if (!tp)
 		return 0;
-	e = reserve(4, sizeof(*e));
+	e = reserve(4, sizeof(*e), bpf_get_current_pid_tgid());
 	if (!e)
 		return 0;
 	e->sock = (__u64)sk;
@@ -247,11 +252,12 @@ int BPF_PROG(on_rx, struct sock *sk, struct sk_buff *skb)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(on_call, struct pt_regs *regs, long nr)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct rec_call *e;
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
-	e = reserve(5, sizeof(*e));
+	e = reserve(5, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->nr = nr;
@@ -268,11 +274,12 @@ int BPF_PROG(on_call, struct pt_regs *regs, long nr)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_ret, struct pt_regs *regs, long ret)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct rec_return *e;
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
-	e = reserve(6, sizeof(*e));
+	e = reserve(6, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->nr = regs->orig_ax;
@@ -285,10 +292,11 @@ int BPF_PROG(on_ret, struct pt_regs *regs, long ret)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(on_paired_call, struct pt_regs *regs, long nr)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
+	__u64 who = bpf_get_current_pid_tgid();
+	__u32 tid = who;
 	struct note *p, fresh = {};
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
 	p = bpf_map_lookup_elem(&notes, &tid);
 	if (!p) {
@@ -305,16 +313,17 @@ int BPF_PROG(on_paired_call, struct pt_regs *regs, long nr)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_paired_ret, struct pt_regs *regs, long ret)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
+	__u64 who = bpf_get_current_pid_tgid();
+	__u32 tid = who;
 	struct rec_syscall *e;
 	struct note *p;
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
 	p = bpf_map_lookup_elem(&notes, &tid);
 	if (!p || !p->ts)
 		return 0;
-	e = reserve(14, sizeof(*e));
+	e = reserve(14, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->latency = e->ts - p->ts;
@@ -335,10 +344,9 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 
 	if (!bpf_map_lookup_elem(&wanted, &from) && !bpf_map_lookup_elem(&wanted, &to))
 		return 0;
-	e = reserve(7, sizeof(*e));
+	e = reserve(7, sizeof(*e), prev->pid);
 	if (!e)
 		return 0;
-	e->tid = prev->pid;
 	e->next = next->pid;
 	e->state = prev->flags;
 	SUBMIT(e);
@@ -352,7 +360,7 @@ static __always_inline int woken(__u16 kind, struct task_struct *task)
 
 	if (!bpf_map_lookup_elem(&wanted, &tgid))
 		return 0;
-	e = reserve(kind, sizeof(*e));
+	e = reserve(kind, sizeof(*e), bpf_get_current_pid_tgid());
 	if (!e)
 		return 0;
 	e->wakee = task->pid;
@@ -377,10 +385,11 @@ int BPF_PROG(on_wakeup, struct task_struct *task)
 SEC("tp_btf/task_newtask")
 int BPF_PROG(on_follow, struct task_struct *task)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	__u32 tgid = task->tgid;
 	__u8 one = 1;
 
-	if (is_wanted())
+	if (is_wanted(who))
 		bpf_map_update_elem(&wanted, &tgid, &one, BPF_ANY);
 	return 0;
 }
@@ -388,11 +397,12 @@ int BPF_PROG(on_follow, struct task_struct *task)
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct rec_fork *e;
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
-	e = reserve(10, sizeof(*e));
+	e = reserve(10, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->child = child->pid;
@@ -404,11 +414,12 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old, struct linux_binprm *bprm)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct rec_exec *e;
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
-	e = reserve(11, sizeof(*e));
+	e = reserve(11, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->argc = bprm->argc;
@@ -420,11 +431,12 @@ int BPF_PROG(on_exec, struct task_struct *task, int old, struct linux_binprm *bp
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
+	__u64 who = bpf_get_current_pid_tgid();
 	struct rec_exit *e;
 
-	if (!is_wanted())
+	if (!is_wanted(who))
 		return 0;
-	e = reserve(12, sizeof(*e));
+	e = reserve(12, sizeof(*e), who);
 	if (!e)
 		return 0;
 	e->age = e->ts - task->start_time;
