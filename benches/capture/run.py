@@ -12,7 +12,7 @@ records its own command only; what they write goes to a memory file system and i
 
     kept     throughput of the recorded run over the bare one: 1 is free
     +ns      CPU time that the workload needs more, per event (workload.c measures it around its loop)
-    lost     events that the workload made and the recorder does not have
+    lost     events that the workload made and the recorder does not have, or more if it says so itself
     B/event  bytes of the file per event
     k/s      thousands of events recorded in a second
     ns CPU   what the recorder itself needs per event, user and system, less what it needs for an idle second
@@ -103,14 +103,14 @@ class Recorder:
 
 def from_json(said, _file):
     found = json.loads(said.strip().splitlines()[-1])
-    return found["recorded"]
+    return found["recorded"], found.get("lost", 0)
 
 
 def from_capture(said, _file):
-    captured = re.search(r"([\d,]+) events captured", said)
-    if not captured:
+    told = re.search(r"([\d,]+) events captured.*?([\d,]+) lost", said)
+    if not told:
         raise Refused(said.strip().splitlines()[-1] if said.strip() else "it said nothing")
-    return int(captured[1].replace(",", ""))
+    return tuple(int(count.replace(",", "")) for count in told.groups())
 
 
 def from_perf(said, file):
@@ -118,12 +118,13 @@ def from_perf(said, file):
     samples = re.findall(r"SAMPLE events:\s+(\d+)", listed.stdout)
     if not samples:
         raise Refused(said.strip().splitlines()[-1] if said.strip() else "perf recorded nothing")
-    return int(samples[0])
+    chunks = re.findall(r"LOST_SAMPLES events:\s+(\d+)", listed.stdout)
+    return int(samples[0]), sum(map(int, chunks))
 
 
 def from_lines(_said, file):
     with open(file, "rb") as lines:
-        return sum(1 for _ in lines)
+        return sum(1 for _ in lines), 0
 
 
 def bpftrace_program(workload):
@@ -226,7 +227,7 @@ class Bench:
         command = workload.command(self.built, name, count)
         bare = self.run(command, workload)
         with_it = self.run(recorder.words(workload, file, command), workload)
-        recorded = recorder.counted(with_it.said, file) if recorder.counted else None
+        recorded, with_it.lost = recorder.counted(with_it.said, file) if recorder.counted else (None, 0)
         if recorded and workload.paired and recorder.name not in ONCE_PER_CALL:
             recorded //= 2
         size = os.path.getsize(file)
@@ -247,7 +248,7 @@ class Bench:
         row["start"] = idle / 1e6
         if recorder.counted:
             if WORKLOADS[name].rec:  # else events are not calls of the workload
-                row["lost"] = max(max(r.work["events"] - found, 0) for _, r, found, _ in pairs)
+                row["lost"] = max(max(r.work["events"] - found, r.lost) for _, r, found, _ in pairs)
             if recorder.name not in SLOW:
                 row["cpu"] = median((r.cpu_ns - r.work["cpu_ns"] - idle) / max(found, 1) for _, r, found, _ in pairs)
         return row

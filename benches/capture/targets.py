@@ -51,7 +51,8 @@ def targets():
         for other, bound in (("rec", 1.10), ("perf", 0.30), ("splice", 0.75))
     ]
     at_most += [
-        ("storm: events lost", 0, lambda r: r.figure("recv-storm", "lost"), ""),
+        (f"{STORM}: events lost", 0, lambda r: r.figure(STORM, "lost"), ""),
+        ("recv-storm: events lost", 0, lambda r: r.figure("recv-storm", "lost"), ""),
         ("storm: bytes per event", 1.2, lambda r: r.figure(STORM, "bytes"), "B"),
         ("storm: bytes over perf record -z 1", 0.3, lambda r: r.ratio(STORM, "perf -z", size), "x"),
         ("nginx, all groups: bytes per event", 3.0, lambda r: r.figure("nginx-all", "bytes"), "B"),
