@@ -25,11 +25,8 @@ const OPERANDS: [(&str, &str); 2] = [("replay", "REPORT"), ("sql", "QUERY")];
 
 /// Options of verbs that are not reports.
 static OWN: [(&str, Flag); 2] = [
-    (
-        "replay",
-        Flag { name: "speed", value: Some("TIMES"), doc: "so many times as fast, or 'max' [default: 1]" },
-    ),
-    ("sql", Flag { name: "tables", value: None, doc: "list the tables, their columns and units" }),
+    ("replay", Flag::valued("speed", "TIMES", "so many times as fast, or 'max' [default: 1]")),
+    ("sql", Flag::switch("tables", "list the tables, their columns and units")),
 ];
 
 /// A command line that was understood.
@@ -135,7 +132,7 @@ fn find_verb(args: &[String]) -> Option<usize> {
             .iter()
             .flat_map(|report| report.flags)
             .chain(OWN.iter().map(|own| &own.1))
-            .any(|flag| flag.value.is_some() && arg == flag.typed());
+            .any(|flag| flag.value.is_some() && flag.is_typed(arg));
         let common = own.iter().chain([&common]).flat_map(Command::get_arguments).any(|option| {
             let long = option.get_long().is_some_and(|long| arg.strip_prefix("--") == Some(long));
             let short = option
@@ -199,18 +196,17 @@ fn verbs() -> String {
 }
 
 impl Flag {
-    fn typed(&self) -> String {
-        format!("{}{}", if self.name.len() == 1 { "-" } else { "--" }, self.name)
+    fn is_typed(&self, arg: &str) -> bool {
+        let name = format!("{}{}", if self.name.len() == 1 { "-" } else { "--" }, self.name);
+        arg == name || self.letter.is_some_and(|letter| arg == format!("-{letter}"))
     }
 
     fn arg(&self) -> Arg {
         let arg = Arg::new(self.name).help(self.doc).help_heading("This verb");
         // A name of one letter is that of the live tool's option.
-        let mut letters = self.name.chars();
-        let arg = match (letters.next(), letters.next()) {
-            (Some(letter), None) => arg.short(letter),
-            _ => arg.long(self.name),
-        };
+        let only = self.name.chars().next().filter(|_| self.name.len() == 1);
+        let arg = if only.is_some() { arg } else { arg.long(self.name) };
+        let arg = arg.short(self.letter.or(only));
         match self.value {
             Some(value) => arg.value_name(value),
             None => arg.action(ArgAction::SetTrue),
@@ -312,6 +308,26 @@ mod tests {
         assert!(hint("tcpsend").contains("traces come before the verb: analyze trace.bin tcpsend"));
         assert!(hint("tcpsend Cargo.toml").contains("traces come before the verb"));
         assert!(hint("Cargo.toml sql SELECT 1").contains("put it in quotes"));
+    }
+
+    #[test]
+    fn letters_of_the_live_tools_are_known_and_none_has_two_meanings() {
+        for report in REPORTS {
+            // The parser itself panics on a letter that two options have.
+            command(Some(report.name), Some(report), &report.flags.iter().collect::<Vec<_>>()).debug_assert();
+        }
+        for (line, flag) in [
+            ("syscount -L", "latency"),
+            ("syscount -PL", "process"),
+            ("opensnoop -x", "failed"),
+            ("runqlat -m", "milliseconds"),
+            ("biolatency -DF", "flags"),
+            ("profile -f", "folded"),
+            ("replay syscount -x", "failed"),
+        ] {
+            let call = call(&format!("Cargo.toml {line}")).expect(line);
+            assert!(call.flags.contains_key(flag), "{line}: {:?}", call.flags);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Answers about stacks: top functions, folded lines, flame graphs, and bcc's layout.
 //!
 //! A report adds up a weight per pair of stacks (samples, or time that was waited) and hands the groups over;
-//! the rest is the same for all: `--folded`, `--svg`, `--user`, `--kernel`, `--symbols`.
+//! the rest is the same for all: `--folded`, `--svg`, `--user`, `--kernel`, `--symbols`, `--lines`.
 
 use super::answer::Answer;
 use super::error::Failure;
@@ -10,29 +10,29 @@ use super::group::{Group, Grouping, Merge};
 use super::hash::FastMap;
 use super::report::{Context, Flag};
 use super::rows::Value;
-use super::stacks::{Function, Stacks};
+use super::stacks::{Function, Naming, Stacks, plain};
 use super::table::Output;
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 /// The options of every report about stacks.
 pub(crate) const FLAGS: &[Flag] = &[
-    Flag {
-        name: "folded",
-        value: None,
-        doc: "Print one line per stack: names from the outermost on, separated by ';', and the weight",
-    },
-    Flag { name: "svg", value: Some("FILE"), doc: "Write a flame graph as well" },
-    Flag { name: "user", value: None, doc: "User functions only" },
-    Flag { name: "kernel", value: None, doc: "Kernel functions only" },
-    Flag {
-        name: "symbols",
-        value: Some("DIR"),
-        doc: "Name functions by the files with debug information in this directory, matched by build id",
-    },
+    Flag::switch(
+        "folded",
+        "Print one line per stack: names from the outermost on, separated by ';', and the weight",
+    )
+    .letter('f'),
+    Flag::valued("svg", "FILE", "Write a flame graph as well"),
+    Flag::switch("user", "User functions only").letter('U'),
+    Flag::switch("kernel", "Kernel functions only").letter('K'),
+    Flag::valued(
+        "symbols",
+        "DIR",
+        "Name functions by the files with debug information in this directory, matched by build id",
+    ),
+    Flag::switch("lines", "Source file and line behind each function, where they are known"),
 ];
 
 /// The columns of the table of functions.
@@ -121,11 +121,7 @@ pub(crate) fn wants_lines(context: &Context) -> bool {
 impl<'a> Flame<'a> {
     /// Looks names up.
     pub fn new(context: &'a Context<'a>, groups: &'a [Group<Weights>]) -> Result<Self> {
-        let directory = context.flag("symbols").map(Path::new);
-        if let Some(missing) = directory.filter(|directory| !directory.is_dir()) {
-            return Err(Failure::usage(format!("--symbols {}: not a directory", missing.display())).into());
-        }
-        let stacks = Stacks::load(context.trace, directory);
+        let stacks = Stacks::load(context.trace, &Naming::of(context)?);
         let (user, kernel) = (context.flag("user").is_some(), context.flag("kernel").is_some());
         if user && kernel {
             return Err(Failure::usage("--user and --kernel exclude each other").into());
@@ -180,7 +176,6 @@ impl<'a> Flame<'a> {
         }
         let context = self.context;
         let mut table = context.keys(grouping, &rows);
-        let texts = |of: fn(&Function) -> &str| found.iter().map(move |row| Value::Text(of(&row.0).into()));
         let share = |part: u64, bin| 100.0 * part as f64 / sums.get(&bin).copied().unwrap_or(0).max(1) as f64;
         let bins = || rows.iter().map(|row| row.bin);
         table
@@ -195,8 +190,8 @@ impl<'a> Flame<'a> {
                 found.iter().zip(bins()).map(|(row, bin)| Some(share(row.2, bin))),
             );
         // Last, since names can be long.
-        table.key("binary", "", true, texts(|function| &function.binary));
-        table.key("function", "", true, texts(|function| &function.name));
+        table.key("binary", "", true, found.iter().map(|row| Value::Text(Arc::clone(&row.0.binary))));
+        table.key("function", "", true, found.iter().map(|row| Value::Text(row.0.shown().into())));
         Ok(Answer::of(table.build()?))
     }
 
@@ -246,7 +241,7 @@ impl<'a> Flame<'a> {
         stacks.sort_unstable();
         for (weight, at, pair) in stacks {
             for function in self.functions(pair) {
-                writeln!(out, "    {}", visible(&function.name))?;
+                writeln!(out, "    {}", visible(&function.shown()))?;
             }
             let keys: Vec<String> = self.groups[at].keys.iter().map(|key| visible(&label(key))).collect();
             writeln!(out, "    {:<16} {} ({})\n        {weight}\n", "-", keys[0], keys[1])?;
@@ -302,11 +297,6 @@ fn label(key: &Value) -> String {
     }
 }
 
-/// What separates names must not be in them.
-fn plain(name: &str) -> String {
-    name.replace(';', ":").replace(['\n', '\r'], " ")
-}
-
 /// As flame graph tools colour them: kernel functions and inlined ones are marked.
 fn frame(function: &Function) -> String {
     let mark = if function.kernel {
@@ -316,7 +306,7 @@ fn frame(function: &Function) -> String {
     } else {
         ""
     };
-    format!("{}{mark}", plain(&function.name))
+    format!("{}{mark}", function.plain())
 }
 
 #[cfg(test)]
@@ -396,6 +386,30 @@ mod tests {
         let kernel =
             "    read\n    work\n    run\n    main\n    _start\n    -                web (7)\n        1\n";
         assert!(out.contains(kernel), "{out}");
+    }
+
+    #[test]
+    fn lines_of_source_files_are_behind_functions_on_request() {
+        let mut tape = Tape::new();
+        tape.stacks().task(0, 7, 7, "web").mapping(1, "/usr/bin/web");
+        tape.table(
+            "cpu_sample",
+            &["ts:u64", "cpu:u16", "tid:u32>task", "kstack:u32~stack", "ustack:u32~stack"],
+        );
+        tape.frame(1, false, 1, "work@/src/work.c:7;run@/src/run.c:31").frame(2, false, 1, "_start");
+        tape.frame(3, false, 1, "work@/src/work.c:9;run@/src/run.c:31");
+        tape.stack(1, &[1, 2]).stack(2, &[3, 2]).event("cpu_sample", 1, [7, 0, 1]).event(
+            "cpu_sample",
+            2,
+            [7, 0, 2],
+        );
+        let folded = tape.run(&["profile", "--folded", "--lines"]).1;
+        let expected =
+            "web;_start;run run.c:31;work work.c:7_[i] 1\nweb;_start;run run.c:31;work work.c:9_[i] 1\n";
+        assert_eq!(folded, expected);
+        assert_eq!(tape.run(&["profile", "--folded"]).1, "web;_start;run;work_[i] 2\n");
+        let page = tape.run(&["profile", "--lines"]).1;
+        assert!(page.contains("  work work.c:7\n") && !page.contains("incomplete"), "{page}");
     }
 
     #[test]

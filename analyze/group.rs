@@ -109,6 +109,12 @@ impl<'a> Grouping<'a> {
         self.named(self.ids.scan(scan).fold(none, each, States::merge))
     }
 
+    /// When an interval begins, for people; `None`: the whole span is one.
+    pub fn time(&self, bin: u32) -> Option<String> {
+        let clock = &self.trace.clock;
+        self.bins.interval.map(|_| clock.time_of_day(self.bins.start(bin), self.bins.digits()))
+    }
+
     /// The scan with the columns that keys are made of.
     pub fn with_keys<'s>(&self, scan: &Scan<'s>) -> Scan<'s> {
         let mut scan = scan.clone();

@@ -21,12 +21,23 @@ pub(crate) fn page(page: &Page) -> Value {
         all.insert("columns".into(), columns(table));
         all.insert("rows".into(), rows(table, page.clock).collect());
     }
-    for part in &page.answer.sections {
-        all.insert(part.name.into(), section(part, page.clock));
-    }
+    page.answer.sections.iter().for_each(|part| insert(&mut all, part, page.clock));
     all.insert("notes".into(), page.answer.notes.clone().into());
     all.insert("lost".into(), lost(page.losses));
     Value::Object(all)
+}
+
+/// Histograms that have a title of their own are a list.
+fn insert(all: &mut Map<String, Value>, part: &Section, clock: &Clock) {
+    let mut value = section(part, clock);
+    if !matches!(part.body, Body::Histogram(..)) || part.title.is_empty() || part.title == part.name {
+        all.insert(part.name.into(), value);
+        return;
+    }
+    value["title"] = part.title.clone().into();
+    if let Value::Array(list) = all.entry(part.name).or_insert_with(|| json!([])) {
+        list.push(value);
+    }
 }
 
 fn columns(table: &Table) -> Value {

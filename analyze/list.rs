@@ -10,10 +10,11 @@
 //!
 //! *exact*: everything that the report needs was recorded, and nothing of it was lost; what exactly it
 //! counts stands beside. *approximate*: something is missing, and counts are lower bounds or a column is
-//! empty. *no*: it says what to record.
+//! empty, or the recording has samples, or what lasted long alone. *no*: it says what to record. A report refuses by the
+//! same check.
 
 use super::answer::Answer;
-use super::report::{REPORTS, Report, recorded};
+use super::report::{REPORTS, Report, fit};
 use super::rows::Value;
 use super::table::{Builder, Output};
 use super::trace::Trace;
@@ -40,13 +41,14 @@ pub(crate) fn answer(trace: &Trace) -> Result<Answer> {
 }
 
 fn verdict(trace: &Trace, report: &Report) -> Verdict {
-    for need in report.needs {
-        if let Err(failure) = recorded(trace, report, need) {
+    let mut missing = match fit(trace, report) {
+        Ok(shortcomings) => shortcomings,
+        Err(failure) => {
             let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!(": {hint}"));
             return Verdict { answer: "no", why: format!("{failure}{hint}") };
         }
-    }
-    let missing = missing(trace, report);
+    };
+    missing.extend(lacking(trace, report));
     if missing.is_empty() {
         return Verdict { answer: "exact", why: report.exactness.to_owned() };
     }
@@ -54,7 +56,7 @@ fn verdict(trace: &Trace, report: &Report) -> Verdict {
 }
 
 /// What the report would have wanted too.
-fn missing(trace: &Trace, report: &Report) -> Vec<String> {
+fn lacking(trace: &Trace, report: &Report) -> Vec<String> {
     let needs = || report.needs.iter();
     let probes = needs().filter_map(|need| trace.probes().of(need.table));
     let mut missing: Vec<String> = probes
@@ -78,6 +80,65 @@ mod tests {
         let (_, out, _) = tape.run(&["list", "--format", "csv"]);
         let line = out.lines().find(|line| line.starts_with(&format!("{report},")));
         line.unwrap_or_else(|| panic!("{report} in {out}")).to_owned()
+    }
+
+    /// What is asked where a report does not run without.
+    fn words(report: &str) -> Vec<&str> {
+        match report {
+            "argdist" => vec![report, "-C", "pid"],
+            "events" => vec![report, "--table", "task"],
+            _ => vec![report],
+        }
+    }
+
+    #[test]
+    fn a_report_refuses_if_and_only_if_the_list_says_no() {
+        let named = |calls: bool, columns: &[&str]| {
+            let mut tape = Tape::new();
+            tape.stacks().named("malloc", &["malloc"], columns, calls);
+            tape
+        };
+        let sums = ["size:u64", "hits:u64", "latency_sum:u64?ns", "latency_max:u64?ns"];
+        let (mut added, mut waits, mut long) = (Tape::new(), Tape::new(), Tape::new());
+        added.added_up("sums", &["nap"], &sums);
+        waits.stacks().sched();
+        long.stacks().sched().threshold("20ms");
+        let tapes = [
+            Tape::new(),
+            named(false, &["arg1:u64"]),
+            named(true, &["size:u64", "ustack:u32~stack"]),
+            named(false, &["address:u64"]),
+            added,
+            waits,
+            long,
+        ];
+        for (at, tape) in tapes.iter().enumerate() {
+            let (_, list, _) = tape.run(&["list", "--format", "csv"]);
+            for report in super::REPORTS {
+                let no = list.contains(&format!("\n{},no,", report.name));
+                let (exit, _, messages) = tape.run(&words(report.name));
+                assert_eq!(exit == 6, no, "{} of tape {at} ends with {exit}: {messages}{list}", report.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_left_out_or_only_sampled_makes_an_answer_approximate() {
+        let mut tape = Tape::new();
+        tape.stacks().sched().threshold("20ms");
+        for report in ["runqlat", "cpudist", "runqslower", "offcputime", "wakeuptime"] {
+            assert!(line(&tape, report).contains(",approximate,only what lasted at least 20ms"), "{report}");
+        }
+        assert!(line(&tape, "migrations").starts_with("migrations,no,"));
+        assert!(tape.run(&["runqlat"]).1.contains("# only what lasted at least 20ms was recorded"));
+        let mut short = Tape::new();
+        short.sched().threshold("1ms");
+        assert!(line(&short, "runqslower").starts_with("runqslower,exact,"));
+        let asked = |least| short.run(&["runqslower", "--min", least]).1.contains("only what lasted");
+        assert!(asked("500us") && !asked("1ms"));
+        let columns = ["ts:u64", "cpu:u16", "tid:u32>task", "kstack:u32~stack", "ustack:u32~stack"];
+        tape.table("cpu_sample", &columns);
+        assert!(line(&tape, "profile").starts_with("profile,approximate,a sample stands for"));
     }
 
     #[test]

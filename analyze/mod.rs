@@ -24,6 +24,7 @@
 
 mod answer;
 mod args;
+mod backtrace;
 mod beside;
 mod bins;
 mod busiest;
@@ -47,6 +48,7 @@ mod flow;
 mod follow;
 mod group;
 mod hash;
+mod hits;
 #[cfg(test)]
 mod hostile;
 mod identity;
@@ -60,6 +62,7 @@ mod ledger;
 mod list;
 mod listing;
 mod load;
+mod load_average;
 mod mask;
 mod meant;
 mod named;
@@ -89,9 +92,11 @@ mod sql;
 mod stacks;
 mod states;
 mod strip;
+mod sysstat;
 mod table;
 #[cfg(test)]
 mod testkit;
+mod threshold;
 mod trace;
 mod window;
 mod zoom;

@@ -205,6 +205,7 @@ pub(super) fn unshaped(context: &Context) -> Result<Answer> {
     while context.look_closer() {
         answer = (context.report.run)(context)?;
     }
+    answer.notes.extend(context.shortcomings.iter().cloned());
     answer.notes.push(context.report.exactness.to_owned());
     answer.notes.extend(context.remarks());
     answer.notes.extend(context.sources());

@@ -8,12 +8,27 @@ use super::quantile::{Keep, Log2, Samples, USUAL, supported, us};
 use super::report::{Context, Flag};
 use super::rows::Value;
 use super::table::{Builder, Output};
-use super::trace::Trace;
 use anyhow::Result;
 use std::io;
 
-/// A picture for each of so many groups; of more, one of all together.
-const PICTURES: usize = 8;
+/// Which groups of an interval have a picture of their own.
+#[derive(Clone, Copy)]
+pub(crate) enum Pictures {
+    /// All; if they are many, there is one of them together.
+    Few,
+    /// So many, those with most in them.
+    Largest(usize),
+}
+
+impl Pictures {
+    /// Where pictures are asked for: of as many groups as rows are shown.
+    pub fn asked(context: &Context) -> Self {
+        Self::Largest(context.options.top.or(context.report.defaults.top).unwrap_or(usize::MAX))
+    }
+}
+
+/// More are many.
+const FEW: usize = 8;
 
 /// The columns of the result.
 pub(crate) const OUTPUTS: [Output; 7] = [
@@ -27,8 +42,7 @@ pub(crate) const OUTPUTS: [Output; 7] = [
 ];
 
 /// bcc's option for the histogram.
-pub(crate) const MILLISECONDS: Flag =
-    Flag { name: "milliseconds", value: None, doc: "Histogram in milliseconds" };
+pub(crate) const MILLISECONDS: Flag = Flag::switch("milliseconds", "Histogram in milliseconds").letter('m');
 
 /// What is kept of a group's durations, or other numbers.
 #[derive(Default)]
@@ -130,8 +144,7 @@ pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<
     let groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
         scale.add(spread, ns.unwrap_or(0).cast_unsigned());
     });
-    let answer = show(context, &grouping, groups, &scale, |_| {})?;
-    Ok(threshold(context.trace).into_iter().fold(answer, Answer::note))
+    show(context, &grouping, groups, &scale, |_| {})
 }
 
 /// Table and pictures of durations; `more` adds columns to those of every such report.
@@ -145,19 +158,20 @@ pub(crate) fn show(
     let mut table = table(context, grouping, &mut groups);
     more(&mut table);
     let mut answer = Answer::of(table.build()?);
-    picture(&mut answer, grouping, &groups, scale.unit);
+    picture(&mut answer, grouping, &groups, |spread| spread, (Pictures::Few, scale.unit));
     Ok(answer)
 }
 
-/// Adds the histograms of the groups, whose values are in `unit`.
-pub(crate) fn picture(
+/// Adds the histograms of the groups, which have a spread each; values are in `unit`.
+pub(crate) fn picture<A>(
     answer: &mut Answer,
     grouping: &Grouping,
-    groups: &[Group<Spread>],
-    unit: &'static str,
+    groups: &[Group<A>],
+    of: impl Fn(&A) -> &Spread,
+    (which, unit): (Pictures, &'static str),
 ) {
-    let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
-    for (title, histogram) in pictures(&names, groups) {
+    let spreads: Vec<(&Group<A>, &Spread)> = groups.iter().map(|group| (group, of(&group.state))).collect();
+    for (title, histogram) in pictures(grouping, &spreads, which) {
         answer.section("histogram", title, Body::Histogram(Box::new(histogram), unit));
     }
 }
@@ -188,16 +202,38 @@ pub(crate) fn together<'a>(spreads: impl Iterator<Item = &'a Spread>) -> Log2 {
     all
 }
 
-/// A histogram for each of the groups, with its title; of many, one of all together.
-pub(crate) fn pictures(names: &[&str], groups: &[Group<Spread>]) -> Vec<(String, Log2)> {
-    if groups.len() > PICTURES || names.is_empty() {
-        return vec![(String::new(), together(groups.iter().map(|group| &group.state)))];
+/// A histogram for each interval, and for each of its groups as `which` says, with its title.
+fn pictures<A>(grouping: &Grouping, groups: &[(&Group<A>, &Spread)], which: Pictures) -> Vec<(String, Log2)> {
+    let mut all = Vec::new();
+    for interval in groups.chunk_by(|a, b| a.0.bin == b.0.bin) {
+        let time = grouping.time(interval[0].0.bin);
+        let mut shown = interval.to_vec();
+        match which {
+            _ if grouping.by.is_empty() => shown.clear(),
+            Pictures::Few if shown.len() > FEW => shown.clear(),
+            Pictures::Few => {}
+            Pictures::Largest(most) => {
+                shown.sort_by_key(|(_, spread)| std::cmp::Reverse(spread.count()));
+                shown.truncate(most);
+            }
+        }
+        if shown.is_empty() {
+            let together = together(interval.iter().map(|(_, spread)| *spread));
+            all.push((time.unwrap_or_default(), together));
+            continue;
+        }
+        let title = |group: &Group<A>| title(time.as_deref(), grouping, group);
+        all.extend(shown.into_iter().map(|(group, spread)| (title(group), spread.histogram.clone())));
     }
-    let title = |group: &Group<Spread>| {
-        let keys = names.iter().zip(&group.keys).map(|(name, key)| format!("{name} = {}", shown(key)));
-        keys.collect::<Vec<_>>().join(", ")
-    };
-    groups.iter().map(|group| (title(group), group.state.histogram.clone())).collect()
+    // An interval in which nothing was is no picture.
+    all.retain(|(_, histogram)| grouping.bins.interval.is_none() || !histogram.slots().is_empty());
+    all
+}
+
+fn title<A>(time: Option<&str>, grouping: &Grouping, group: &Group<A>) -> String {
+    let keys = grouping.by.iter().zip(&group.keys);
+    let keys = keys.map(|(input, key)| format!("{} = {}", input.name, shown(key)));
+    time.map(str::to_owned).into_iter().chain(keys).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(key: &Value) -> String {
@@ -219,11 +255,4 @@ pub(crate) fn compat(_: &Context, answer: &Answer, out: &mut dyn io::Write) -> i
         }
     }
     Ok(())
-}
-
-/// What to know where short waits were not recorded.
-pub(crate) fn threshold(trace: &Trace) -> Option<String> {
-    let words = &trace.reader.host.filters;
-    let found = words.iter().find_map(|word| word.strip_prefix("min-wait "))?;
-    Some(format!("only what lasted at least {found} was recorded: shorter ones are in no figure above"))
 }

@@ -44,7 +44,7 @@ pub(crate) fn answer(trace: &Trace, window: Window, query: &str) -> Result<(Answ
     for def in &defs {
         context.register(&def.name, view(trace, def, window, &Words::of(query))?.lazy());
     }
-    let frame = execute(&mut context, query)?;
+    let frame = execute(&mut context, query).map_err(|error| with_nearest(trace, &defs, error))?;
     let table = Table { headings: headings(trace, &defs, &frame), frame };
     let numbers = defs.iter().map(|def| def.number).collect();
     Ok((Answer { events: true, ..Answer::of(table) }, numbers))
@@ -54,6 +54,27 @@ fn wrong(error: &PolarsError) -> Failure {
     let text = error.to_string();
     let text = text.strip_prefix("invalid query: ").unwrap_or(&text);
     Failure::usage(format!("sql: {text}")).hint("analyze TRACE sql --tables lists tables and columns")
+}
+
+/// A column that is not there: the nearest of those that are. Views have only columns that the query names, so that the
+/// engine's own list is no help.
+fn with_nearest(trace: &Trace, defs: &[&Arc<TableDef>], error: anyhow::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let wrong = ["unable to find column \"", "not found: \"", "no column named '"]
+        .iter()
+        .find_map(|before| text.split_once(before)?.1.split(['"', '\'']).next());
+    let Some(wrong) = wrong else { return error };
+    let inputs: Vec<Inputs> = defs.iter().map(|def| Inputs::of(trace, def)).collect();
+    if inputs.is_empty() || inputs.iter().any(|inputs| inputs.get(wrong).is_some()) {
+        return error;
+    }
+    let names = inputs.iter().flat_map(|inputs| inputs.iter()).map(|input| input.name.as_str());
+    let near = nearest(wrong, names.chain([TIME, AT]))
+        .map_or(String::new(), |near| format!(": did you mean '{near}'?"));
+    let tables: Vec<&str> = defs.iter().map(|def| def.name.as_str()).collect();
+    Failure::usage(format!("sql: {} has no column '{wrong}'{near}", tables.join(", ")))
+        .hint("analyze TRACE sql --tables lists tables and columns")
+        .into()
 }
 
 /// The tables that a query names.
@@ -313,6 +334,18 @@ mod tests {
         assert!(exit == 6 && messages.contains("did you mean 'sock_send'?"), "{exit} {messages}");
         let (exit, _, messages) = run(&["SELECT nonsense FROM sock_send"]);
         assert!(exit == 2 && messages.contains("nonsense"), "{exit} {messages}");
+        for query in [
+            "SELECT lateny FROM sock_send",
+            "SELECT comm FROM sock_send WHERE lateny > 3",
+            "SELECT s.lateny FROM sock_send s",
+            "SELECT comm, sum(ret) FROM sock_send GROUP BY comm ORDER BY lateny",
+        ] {
+            let (exit, _, messages) = run(&[query]);
+            assert!(
+                exit == 2 && messages.contains("'lateny': did you mean 'latency'?"),
+                "{query}: {messages}"
+            );
+        }
         let (exit, _, messages) = run(&["SELEC"]);
         assert!(exit == 2 && messages.contains("sql --tables"), "{exit} {messages}");
     }

@@ -2,13 +2,17 @@
 //!
 //! `stack` lists frames, `frame` says where in a file each is, and `symbol` what function that was when the
 //! recording ended. A directory of files with debug information (`--symbols`) says it instead for the files that it
-//! has, matched by build id. A frame without a name is called after its file: `[libc.so.6]`.
+//! has, matched by build id. A frame without a name is called after its file: `[libc.so.6]`. With `--lines` a name has the
+//! place in the source behind it, where that is known: `parse main.c:42`.
 
+use super::error::Failure;
 use super::hash::FastMap;
 use super::identity::Identity;
+use super::report::Context;
 use super::rows::Value;
 use super::trace::Trace;
-use crate::symbols::{Symbols, build_id};
+use crate::symbols::{Name, Symbols, build_id};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,14 +43,61 @@ pub(crate) struct Function {
     pub kernel: bool,
     /// Inlined into the function that follows.
     pub inlined: bool,
+    /// Source file and line, where that was asked for and is known.
+    pub place: Option<Arc<str>>,
 }
 
 impl Function {
+    /// Its name, and its place.
+    pub fn shown(&self) -> Cow<'_, str> {
+        self.place.as_ref().map_or(Cow::Borrowed(&self.name), |place| format!("{} {place}", self.name).into())
+    }
+
+    /// The same, without what separates names in lines of them.
+    pub fn plain(&self) -> String {
+        plain(&self.shown())
+    }
+
     fn is_probe(&self) -> bool {
         let names = ["bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"];
         self.kernel && names.iter().any(|name| self.name.starts_with(name))
     }
 }
+
+/// What separates names must not be in them.
+pub(crate) fn plain(name: &str) -> String {
+    name.replace(';', ":").replace(['\n', '\r'], " ")
+}
+
+/// How frames are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Naming {
+    /// By the files of this directory first.
+    symbols: Option<PathBuf>,
+    /// With lines of source files.
+    lines: bool,
+}
+
+impl Naming {
+    /// As the options say.
+    pub fn of(context: &Context) -> Result<Self, Failure> {
+        let symbols = context.flag("symbols").map(PathBuf::from);
+        if let Some(missing) = symbols.as_ref().filter(|directory| !directory.is_dir()) {
+            return Err(Failure::usage(format!("--symbols {}: not a directory", missing.display())));
+        }
+        Ok(Self { symbols, lines: context.flag("lines").is_some() })
+    }
+
+    /// A name; files are without their directories.
+    fn named(&self, name: &Name) -> Named {
+        let known = self.lines && !name.file.is_empty();
+        let file = name.file.rsplit('/').next().unwrap_or(&name.file);
+        (name.function.as_str().into(), known.then(|| format!("{file}:{}", name.line).into()))
+    }
+}
+
+/// A function and its place.
+type Named = (Arc<str>, Option<Arc<str>>);
 
 /// Per frame, innermost inlined function first.
 pub(crate) type Functions = FastMap<u64, Vec<Arc<Function>>>;
@@ -58,9 +109,9 @@ pub(crate) struct Stacks {
 }
 
 impl Stacks {
-    /// Reads names, once for a trace; those from files in `symbols` go before those in the trace.
-    pub fn load(trace: &Trace, symbols: Option<&Path>) -> Self {
-        let functions = trace.functions(symbols, || named(trace, symbols));
+    /// Reads names, once for a trace.
+    pub fn load(trace: &Trace, naming: &Naming) -> Self {
+        let functions = trace.functions(naming, || named(trace, naming));
         Self { stacks: trace.identity("stack"), functions }
     }
 
@@ -97,23 +148,24 @@ impl Stacks {
 }
 
 /// The functions of each frame.
-fn named(trace: &Trace, symbols: Option<&Path>) -> Functions {
-    let mut names = recorded(trace);
+fn named(trace: &Trace, naming: &Naming) -> Functions {
+    let mut names = recorded(trace, naming);
     let frames = Frames::load(trace);
-    if let Some(directory) = symbols {
-        names.extend(frames.iter().flat_map(|frames| frames.look_up(directory)));
+    if let Some(directory) = &naming.symbols {
+        names.extend(frames.iter().flat_map(|frames| frames.look_up(directory, naming)));
     }
     let mut functions = Functions::default();
     for (key, frame) in frames.iter().flat_map(|frames| &frames.list) {
         let named = names.remove(key).unwrap_or_default();
         let last = named.len().saturating_sub(1);
-        let function = |(at, name): (usize, &Arc<str>)| Function {
+        let function = |(at, (name, place)): (usize, &Named)| Function {
             name: Arc::clone(name),
+            place: place.clone(),
             binary: Arc::clone(&frame.binary),
             kernel: frame.kernel,
             inlined: at < last,
         };
-        let list = if named.is_empty() { vec![frame.unnamed()] } else { named };
+        let list = if named.is_empty() { vec![(frame.unnamed(), None)] } else { named };
         functions.insert(*key, list.iter().enumerate().map(|part| Arc::new(function(part))).collect());
     }
     functions
@@ -173,7 +225,7 @@ impl Frames {
     }
 
     /// Names from the files of a directory, matched by build id.
-    fn look_up(&self, directory: &Path) -> Vec<(u64, Vec<Arc<str>>)> {
+    fn look_up(&self, directory: &Path, naming: &Naming) -> Vec<(u64, Vec<Named>)> {
         let mut by_mapping: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
         for (&number, frame) in &self.list {
             by_mapping.entry(frame.mapping).or_default().push((number, frame.offset));
@@ -185,7 +237,7 @@ impl Frames {
             let Some(file) = files.find(id) else { continue };
             let offsets: Vec<u64> = frames.iter().map(|frame| frame.1).collect();
             for ((number, _), names) in frames.iter().zip(symbols.of_file(&file, &offsets)) {
-                let names: Vec<Arc<str>> = names.into_iter().map(|name| name.function.into()).collect();
+                let names: Vec<Named> = names.iter().map(|name| naming.named(name)).collect();
                 found.extend((!names.is_empty()).then_some((*number, names)));
             }
         }
@@ -229,15 +281,21 @@ impl<'a> Files<'a> {
 }
 
 /// Names that the trace has, innermost first.
-fn recorded(trace: &Trace) -> HashMap<u64, Vec<Arc<str>>> {
-    let mut names: HashMap<u64, BTreeMap<u64, Arc<str>>> = HashMap::new();
+fn recorded(trace: &Trace, naming: &Naming) -> HashMap<u64, Vec<Named>> {
+    let mut names: HashMap<u64, BTreeMap<u64, Named>> = HashMap::new();
     let Some(rows) = trace.gather("symbol") else { return HashMap::new() };
     let columns = ["frame", "level", "function"].map(|name| rows.def.column(name));
     let [Some(frame), Some(level), Some(function)] = columns else { return HashMap::new() };
+    let [file, line] = ["file", "line"].map(|name| rows.def.column(name));
+    let text = |column, row| super::escape::lossless(rows.bytes(column, row));
     // Parts that were merged again have the same rows twice.
     for row in 0..rows.len() {
-        let Value::Text(name) = Value::text(rows.bytes(function, row)) else { continue };
-        names.entry(rows.raw(frame, row)).or_default().insert(rows.raw(level, row), name);
+        let name = Name {
+            function: text(function, row),
+            file: file.map_or(String::new(), |file| text(file, row)),
+            line: line.map_or(0, |line| rows.raw(line, row) as u32),
+        };
+        names.entry(rows.raw(frame, row)).or_default().insert(rows.raw(level, row), naming.named(&name));
     }
     names.into_iter().map(|(frame, names)| (frame, names.into_values().collect())).collect()
 }

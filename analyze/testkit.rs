@@ -140,6 +140,16 @@ impl Tape {
         self
     }
 
+    /// What /proc/loadavg said: three averages in hundredths, and how many tasks could run, of how many.
+    pub fn load(&mut self, at: u64, averages: [u64; 3], (runnable, tasks): (u64, u64)) -> &mut Self {
+        if !self.defs.iter().any(|def| def.name == "load") {
+            let columns = ["ts:u64", "load1:u64", "load5:u64", "load15:u64", "runnable:u64", "tasks:u64"];
+            self.define(def("load", Role::Record, &columns));
+        }
+        let cells = [&[START + at], &averages[..], &[runnable, tasks]].concat();
+        self.push("load", cells.into_iter().map(Cell::from).collect())
+    }
+
     /// A reading of the wall clock, so far ahead of what the host's start says.
     pub fn clock(&mut self, at: u64, ahead: u64) -> &mut Self {
         if !self.defs.iter().any(|def| def.name == "clock") {

@@ -9,7 +9,7 @@ use super::input::Input;
 use super::ledger::Ledger;
 use super::probes::Probes;
 use super::rows::{Labels, Rows};
-use super::stacks::Functions;
+use super::stacks::{Functions, Naming};
 use super::window::Window;
 use crate::schema::frame::FrameHeader;
 use crate::schema::reader::Frame;
@@ -17,7 +17,6 @@ use crate::schema::reader::Scratch;
 use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A frame that is there but cannot be decoded.
@@ -50,7 +49,7 @@ pub(crate) struct Trace {
     unreadable: Mutex<BTreeMap<u64, Unreadable>>,
     identities: Mutex<HashMap<String, Option<Arc<Identity>>>>,
     inputs: Mutex<HashMap<u16, Arc<[Input]>>>,
-    functions: Mutex<HashMap<Option<PathBuf>, Arc<Functions>>>,
+    functions: Mutex<HashMap<Naming, Arc<Functions>>>,
     labels: OnceLock<Labels>,
     ledger: OnceLock<Ledger>,
     probes: OnceLock<Probes>,
@@ -221,10 +220,10 @@ impl Trace {
         Arc::clone(known.entry(table).or_insert_with(|| list().into()))
     }
 
-    /// The functions of frames, as they were read when that was first asked, with the files of a directory.
-    pub fn functions(&self, symbols: Option<&Path>, read: impl FnOnce() -> Functions) -> Arc<Functions> {
+    /// The functions of frames, as they were read when that was first asked in this way.
+    pub fn functions(&self, naming: &Naming, read: impl FnOnce() -> Functions) -> Arc<Functions> {
         let mut known = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(symbols.map(Path::to_owned)).or_insert_with(|| read().into()))
+        Arc::clone(known.entry(naming.clone()).or_insert_with(|| read().into()))
     }
 
     /// Names of numbers.

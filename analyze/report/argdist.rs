@@ -22,16 +22,16 @@
 //! ```
 
 use super::{Context, Defaults, Flag, Report};
-use crate::analyze::answer::{Answer, Body};
+use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
 use crate::analyze::error::Failure;
 use crate::analyze::escape::visible;
 use crate::analyze::group::{Group, Grouping, Merge, join};
 use crate::analyze::input::Inputs;
 use crate::analyze::load::Scan;
-use crate::analyze::named;
+use crate::analyze::named::{self, Probes};
 use crate::analyze::named_sums::{self, Hits, Measure};
-use crate::analyze::spread::{self, Spread};
+use crate::analyze::spread::{self, Pictures, Spread};
 use crate::analyze::table::Output;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -54,10 +54,11 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "hits", top: None, interval: None },
     flags: &[
-        Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" },
-        Flag { name: "C", value: Some("COLUMNS"), doc: "count the values of these columns" },
-        Flag { name: "H", value: Some("COLUMN"), doc: "a histogram of this column by powers of two" },
+        named::PROBE,
+        Flag::valued("C", "COLUMNS", "count the values of these columns"),
+        Flag::valued("H", "COLUMN", "a histogram of this column by powers of two"),
     ],
+    fit: Some(|trace| named::all(Probes::of(trace)).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
@@ -101,7 +102,7 @@ fn count(context: &Context, columns: &str) -> Result<Answer> {
 fn scans<'a>(context: &Context<'a>, columns: &str, sums: bool) -> Result<Vec<Scan<'a>>> {
     let mut found = Vec::new();
     let mut first = None;
-    for table in named::all(context)? {
+    for table in named::all(Probes::asked(context))? {
         let added = named::adds_up(table) && table.column(&format!("{columns}_sum")).is_some();
         match Inputs::of(context.trace, table).list(columns) {
             Err(reason) if !(sums && added) => first = first.or(Some(reason)),
@@ -162,15 +163,8 @@ fn answer(
     }
     table.ints(context.output("max"), most.into_iter());
     let mut answer = spread::remark(Answer::of(table.build()?), groups.iter().map(|group| &group.state.spread));
-    let names: Vec<&str> = grouping.by.iter().map(|input| input.name.as_str()).collect();
     let negative: u64 = groups.iter().map(|group| group.state.negative).sum();
-    let spreads: Vec<Group<Spread>> = groups
-        .into_iter()
-        .map(|group| Group { bin: group.bin, keys: group.keys, state: group.state.spread })
-        .collect();
-    for (title, histogram) in spread::pictures(&names, &spreads) {
-        answer.section("histogram", title, Body::Histogram(Box::new(histogram), "value"));
-    }
+    spread::picture(&mut answer, grouping, &groups, |numbers| &numbers.spread, (Pictures::Few, "value"));
     Ok(match negative {
         0 => answer,
         count => answer.note(format!("{count} hits with a negative {column} are in no figure above")),

@@ -12,10 +12,11 @@
 //! were run; not those of scripts. A line longer than 256 bytes is cut. Other programs that edit lines:
 //! `-e 'ur:readline:readline {ret=str[256]}'`.
 
-use super::{Context, Defaults, Flag, Report};
+use super::{Context, Defaults, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
-use crate::analyze::named;
+use crate::analyze::hits::{self, Hit, Wanted};
+use crate::analyze::named::{self, Found, Probes};
 use crate::analyze::rows::Value;
 use crate::analyze::table::{Builder, Output, TIME};
 use crate::schema::{ColumnType, TableDef};
@@ -34,7 +35,8 @@ pub static REPORT: Report = Report {
         Output::new("command", "", "the line, as typed; empty at the end of input"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" }],
+    flags: &[named::PROBE],
+    fit: Some(|trace| lines(Probes::of(trace)).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
@@ -45,12 +47,16 @@ fn is_readline(table: &TableDef) -> bool {
     text && table.name.starts_with("readline")
 }
 
+fn lines<'a>(probes: Probes<'a, '_>) -> Found<'a> {
+    named::of_preset(probes, "bash", &["latency", "ret"], is_readline)
+}
+
 fn run(context: &Context) -> Result<Answer> {
-    let tables = named::of_preset(context, "bash", &["latency", "ret"], is_readline)?;
-    let hits = named::hits(context, &tables, Some(""), 0)?;
+    let tables = lines(Probes::asked(context))?;
+    let hits = hits::hits(context, &tables, Wanted { pattern: Some(""), ..Wanted::default() })?;
     let mut table = Builder::default();
     table.time(6, hits.iter().map(|hit| context.trace.clock.wall(hit.ts)));
-    let values = |of: fn(&named::Hit) -> &Value| hits.iter().map(move |hit| of(hit).clone());
+    let values = |of: fn(&Hit) -> &Value| hits.iter().map(move |hit| of(hit).clone());
     table
         .values(context.output("pid"), false, values(|hit| &hit.pid))
         .values(context.output("comm"), true, values(|hit| &hit.comm))

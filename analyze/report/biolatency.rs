@@ -45,11 +45,12 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "n", top: None, interval: None },
     flags: &[
-        Flag { name: "queued", value: None, doc: "Include the time in the block layer's queues (biolatency -Q)" },
-        Flag { name: "disks", value: None, doc: "By disk (biolatency -D)" },
-        Flag { name: "flags", value: None, doc: "By operation and flags (biolatency -F)" },
+        Flag::switch("queued", "Include the time in the block layer's queues").letter('Q'),
+        Flag::switch("disks", "By disk").letter('D'),
+        Flag::switch("flags", "By operation and flags").letter('F'),
         spread::MILLISECONDS,
     ],
+    fit: None,
     run,
     compat: Some(compat),
 };

@@ -48,7 +48,8 @@ pub static REPORT: Report = Report {
         Output::new("requeues", "", "how often the driver gave it back"),
     ],
     defaults: Defaults { by: EACH, sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "queue", value: None, doc: "with --compat: a column for the time in queues (biosnoop -Q)" }],
+    flags: &[Flag::switch("queue", "with --compat: a column for the time in queues").letter('Q')],
+    fit: None,
     run,
     compat: Some(compat),
 };

@@ -20,6 +20,7 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::group::Merge;
+use crate::analyze::load_average::LoadAverage;
 use crate::analyze::quantile::us;
 use crate::analyze::requests::{self, Request};
 use crate::analyze::table::Output;
@@ -41,6 +42,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "pid,comm,op,disk", sort: "bytes", top: Some(20), interval: Some("1s") },
     flags: &[],
+    fit: None,
     run,
     compat: Some(compat),
 };
@@ -99,11 +101,12 @@ fn run(context: &Context) -> Result<Answer> {
     Ok(left.notes().fold(Answer::of(table.build()?), Answer::note))
 }
 
-/// As bcc's biotop prints it, but for the load average: a screen for each interval.
+/// As bcc's biotop prints it: a screen for each interval.
 fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
     let lines: Vec<Line> = Lines::of(answer).iter().collect();
+    let average = LoadAverage::of(context);
     for screen in lines.chunk_by(|a, b| a.int("time") == b.int("time")) {
-        writeln!(out, "{}\n", screen[0].time(&context.trace.clock))?;
+        writeln!(out, "{}\n", average.head(&screen[0]))?;
         writeln!(out, "PID     COMM             D MAJ MIN DISK       I/O  Kbytes  AVGms")?;
         for line in screen {
             let disk = line.text("disk");

@@ -18,7 +18,7 @@ use crate::analyze::answer::{Answer, Body};
 use crate::analyze::escape::visible;
 use crate::analyze::group::Group;
 use crate::analyze::requests::{self, Request};
-use crate::analyze::spread::{self, Spread};
+use crate::analyze::spread::{self, Pictures, Spread};
 use crate::analyze::table::Output;
 use anyhow::Result;
 use std::io;
@@ -39,6 +39,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "comm", sort: "requests", top: None, interval: None },
     flags: &[],
+    fit: None,
     run,
     compat: Some(compat),
 };
@@ -65,7 +66,7 @@ fn run(context: &Context) -> Result<Answer> {
     }
     table.ints(context.output("max_bytes"), groups.iter().map(|group| group.state.values.max()));
     let mut answer = Answer::of(table.build()?);
-    spread::picture(&mut answer, &grouping, &groups, "Kbytes");
+    spread::picture(&mut answer, &grouping, &groups, |spread| spread, (Pictures::Few, "Kbytes"));
     Ok(left.notes().fold(answer, Answer::note))
 }
 

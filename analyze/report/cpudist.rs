@@ -12,6 +12,7 @@
 use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::spread;
+use crate::analyze::threshold;
 use anyhow::Result;
 
 /// Stretches on and off processors.
@@ -23,9 +24,10 @@ pub static REPORT: Report = Report {
     outputs: &spread::OUTPUTS,
     defaults: Defaults { by: "none", sort: "n", top: None, interval: None },
     flags: &[
-        Flag { name: "off", value: None, doc: "Time off processors, asleep or waiting" },
+        Flag::switch("off", "Time off processors, asleep or waiting").letter('O'),
         spread::MILLISECONDS,
     ],
+    fit: Some(threshold::of_all),
     run,
     compat: Some(spread::compat),
 };

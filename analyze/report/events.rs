@@ -33,7 +33,8 @@ pub static REPORT: Report = Report {
     needs: &[],
     outputs: &[Output::count("events", "", "with --by: how many; else the table's own columns")],
     defaults: Defaults { by: "none", sort: "", top: None, interval: None },
-    flags: &[Flag { name: "table", value: Some("NAME"), doc: "which table; info lists them" }],
+    flags: &[Flag::valued("table", "NAME", "which table; info lists them")],
+    fit: None,
     run,
     compat: None,
 };

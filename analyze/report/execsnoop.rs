@@ -43,7 +43,8 @@ pub static REPORT: Report = Report {
         Output::new("args", "", "arguments, or the path where those were not recorded"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "failed", value: None, doc: "those too that returned an error" }],
+    flags: &[Flag::switch("failed", "those too that returned an error").letter('x')],
+    fit: None,
     run,
     compat: Some(compat),
 };

@@ -52,7 +52,8 @@ pub static REPORT: Report = Report {
         Output::measure("stime_ms", "ms", 3, "system CPU time"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "per-thread", value: None, doc: "a row for each thread" }],
+    flags: &[Flag::switch("per-thread", "a row for each thread")],
+    fit: None,
     run,
     compat: Some(compat),
 };

@@ -41,9 +41,10 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
     flags: &[
-        Flag { name: "min", value: Some("MS"), doc: "the least time, ms [default: 10]" },
-        Flag { name: "all", value: None, doc: "sockets, pipes and devices too" },
+        Flag::valued("min", "MS", "the least time, ms [default: 10]"),
+        Flag::switch("all", "sockets, pipes and devices too").letter('a'),
     ],
+    fit: None,
     run,
     compat: Some(compat),
 };

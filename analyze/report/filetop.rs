@@ -24,6 +24,7 @@ use crate::analyze::error::Failure;
 use crate::analyze::group::Merge;
 use crate::analyze::input::Inputs;
 use crate::analyze::load::Scan;
+use crate::analyze::load_average::LoadAverage;
 use crate::analyze::table::{Output, Show};
 use anyhow::Result;
 use std::io;
@@ -46,9 +47,10 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "tid,comm,type,path", sort: "all", top: Some(20), interval: Some("1s") },
     flags: &[
-        Flag { name: "all", value: None, doc: "sockets, pipes and devices too" },
-        Flag { name: "requested", value: None, doc: "bytes that were asked for, as the live tool counts" },
+        Flag::switch("all", "sockets, pipes and devices too").letter('a'),
+        Flag::switch("requested", "bytes that were asked for, as the live tool counts"),
     ],
+    fit: None,
     run,
     compat: Some(compat),
 };
@@ -109,11 +111,12 @@ pub(crate) fn regular<'a>(context: &Context<'a>, mut scan: Scan<'a>) -> Result<S
     Ok(scan.keeping(move |rows, row| kind.number(rows, row) == file))
 }
 
-/// As bcc's filetop prints it, but for the load average: a screen for each interval.
+/// As bcc's filetop prints it: a screen for each interval.
 fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
     let lines: Vec<Line> = Lines::of(answer).iter().collect();
+    let average = LoadAverage::of(context);
     for screen in lines.chunk_by(|a, b| a.int("time") == b.int("time")) {
-        writeln!(out, "{}\n", screen[0].time(&context.trace.clock))?;
+        writeln!(out, "{}\n", average.head(&screen[0]))?;
         let names = ["TID", "COMM", "READS", "WRITES", "R_Kb", "W_Kb", "T", "FILE"];
         writeln!(
             out,
@@ -191,5 +194,10 @@ mod tests {
             "7       ld               2      0      2       0       R a.o\n",
         );
         assert!(out.starts_with(expected), "{out}");
+        let mut tape = tape();
+        tape.load(0, [91, 33, 5], (3, 362)).load(700 * MS, [100, 40, 5], (1, 360)).load(800 * MS, [700, 1, 1], (2, 3));
+        let (_, out, _) = tape.run(&["filetop", "--compat", "--all"]);
+        assert!(out.starts_with("12:01:07 loadavg: 1.00 0.40 0.05 1/360\n\nTID "), "{out}");
+        assert!(out.contains("\n12:01:08 loadavg: 7.00 0.01 0.01 2/3\n\nTID "), "{out}");
     }
 }

@@ -60,6 +60,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "connection", sort: "bytes", top: None, interval: None },
     flags: &[],
+    fit: None,
     run,
     compat: None,
 };

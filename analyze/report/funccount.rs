@@ -17,13 +17,13 @@
 //! $ analyze trace.bin funccount --probe malloc --where "arg1 > 4096"
 //! ```
 
-use super::{Context, Defaults, Flag, Report};
+use super::{Context, Defaults, Report};
 use crate::analyze::answer::Answer;
-use crate::analyze::compat::Lines;
+use crate::analyze::compat::{Line, Lines};
 use crate::analyze::group::{Group, join};
-use crate::analyze::named;
+use crate::analyze::named::{self, Probes};
 use crate::analyze::named_sums::{self, Hits};
-use crate::analyze::table::Output;
+use crate::analyze::table::{Output, TIME};
 use anyhow::Result;
 use std::io;
 
@@ -38,7 +38,8 @@ pub static REPORT: Report = Report {
         Output::measure("hits_per_s", "1/s", 2, "hits per second of the interval"),
     ],
     defaults: Defaults { by: "function", sort: "hits", top: None, interval: None },
-    flags: &[Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" }],
+    flags: &[named::PROBE],
+    fit: Some(|trace| named::all(Probes::of(trace)).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
@@ -46,7 +47,7 @@ pub static REPORT: Report = Report {
 fn run(context: &Context) -> Result<Answer> {
     let mut parts: Vec<Vec<Group<Hits>>> = Vec::new();
     let mut last = None;
-    for table in named::all(context)? {
+    for table in named::all(Probes::asked(context))? {
         let mut scan = context.scan(&table.name)?;
         let grouping = context.grouping(&scan)?;
         parts.push(named_sums::count(&grouping, &mut scan)?);
@@ -62,11 +63,21 @@ fn run(context: &Context) -> Result<Answer> {
     Ok(Answer::of(table.build()?))
 }
 
-/// As bcc's funccount prints it.
-fn compat(_: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
-    writeln!(out, "\n{:<36} {:>8}", "FUNC", "COUNT")?;
-    for line in Lines::of(answer).iter() {
-        writeln!(out, "{:<36} {:>8}", line.text("function"), line.int("hits"))?;
+/// As bcc's funccount prints it: the most frequent last, with the time if there is more than one interval.
+fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
+    let lines = Lines::of(answer);
+    let all: Vec<Line> = lines.iter().collect();
+    for screen in all.chunk_by(|a, b| a.int(TIME) == b.int(TIME)) {
+        writeln!(out)?;
+        if lines.has(TIME) {
+            writeln!(out, "{}", screen[0].time(&context.trace.clock))?;
+        }
+        writeln!(out, "{:<36} {:>8}", "FUNC", "COUNT")?;
+        let mut rising: Vec<&Line> = screen.iter().rev().collect();
+        rising.sort_by_key(|line| line.int("hits"));
+        for line in rising {
+            writeln!(out, "{:<36} {:>8}", line.text("function"), line.int("hits"))?;
+        }
     }
     Ok(())
 }
@@ -101,7 +112,10 @@ mod tests {
         assert_eq!(lines(&tape, &["--probe", "sums", "--where", "size > 4096"]), ["realloc false 50"]);
         let (exit, _, messages) = tape.run(&["trace", "--probe", "sums"]);
         assert!(exit == 6 && messages.contains("added up in the kernel"), "{messages}");
-        let (_, out, _) = tape.run(&["funccount", "--compat", "--probe", "free"]);
-        assert!(out.ends_with("free                                        1\n"), "{out}");
+        let (_, out, _) = tape.run(&["funccount", "--compat", "--probe", "free,sums"]);
+        let expected = "free                                        1\nrealloc                                   450\n";
+        assert!(out.starts_with("\nFUNC ") && out.ends_with(expected), "{out}");
+        let (_, out, _) = tape.run(&["funccount", "--compat", "--probe", "free", "--interval", "1s"]);
+        assert!(out.starts_with("\n12:01:07\nFUNC "), "{out}");
     }
 }

@@ -10,7 +10,7 @@
 //! return, what they call and wait for included. A recursive call is a call of its own, inside the outer one. Calls
 //! that had not returned when the recording ended are not in it: a note counts them, and `events --table in_flight` lists
 //! them. Calls that had begun before it are not seen at all: the kernel plants a return probe when a function is entered.
-//! Percentiles are values that occurred; with `--hist` a histogram by powers of two. Of calls that were added up in the kernel
+//! Percentiles are values that occurred; with `--hist` a histogram of each function by powers of two. Of calls that were added up in the kernel
 //! counts, sums and the longest are exact: with `{hist}` a percentile is the mean of the power of two that holds it, with
 //! `{count}` there is none; an interval has what the recorded intervals (1 s) that end in it have.
 //!
@@ -20,14 +20,17 @@
 //! ```
 
 use super::{Context, Defaults, Flag, Report};
-use crate::analyze::answer::{Answer, Body};
+use crate::analyze::answer::Answer;
 use crate::analyze::censored;
-use crate::analyze::group::{Group, join};
-use crate::analyze::named;
+use crate::analyze::escape::visible;
+use crate::analyze::group::{Group, Grouping, join};
+use crate::analyze::named::{self, Probes};
 use crate::analyze::named_sums::Measure;
-use crate::analyze::spread::{self, Spread};
+use crate::analyze::rows::Value;
+use crate::analyze::spread::{self, Pictures, Spread};
 use crate::analyze::table::Output;
 use anyhow::Result;
+use std::io;
 
 /// Latency of the user's own probes.
 pub static REPORT: Report = Report {
@@ -46,17 +49,17 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "function", sort: "total_us", top: None, interval: None },
     flags: &[
-        Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" },
-        Flag { name: "hist", value: None, doc: "a histogram of latencies by powers of two" },
+        named::PROBE,
+        Flag::switch("hist", "a histogram by powers of two for each row"),
     ],
+    fit: Some(|trace| named::of_value(Probes::of(trace), "latency").map(|_| Vec::new())),
     run,
-    compat: None,
+    compat: Some(compat),
 };
 
-fn run(context: &Context) -> Result<Answer> {
+fn gather<'a>(context: &Context<'a>) -> Result<(Grouping<'a>, Vec<Group<Spread>>)> {
     let mut scans = Vec::new();
-    let tables = named::of_value(context, "latency")?;
-    for table in &tables {
+    for table in named::of_value(Probes::asked(context), "latency")? {
         let mut scan = context.scan(&table.name)?;
         let value = Measure::of(context, &mut scan, "latency")?;
         scans.push((scan, value));
@@ -71,8 +74,11 @@ fn run(context: &Context) -> Result<Answer> {
         }));
         last = Some(grouping);
     }
-    let mut groups = join(parts);
-    let grouping = last.expect("there is a table, or it had said so");
+    Ok((last.expect("there is a table, or it had said so"), join(parts)))
+}
+
+fn run(context: &Context) -> Result<Answer> {
+    let (grouping, mut groups) = gather(context)?;
     let us = |ns: f64| ns / 1e3;
     let quantiles: Vec<[Option<f64>; 3]> =
         groups.iter_mut().map(|group| [0.5, 0.9, 0.99].map(|q| group.state.quantile(q).map(us))).collect();
@@ -87,12 +93,33 @@ fn run(context: &Context) -> Result<Answer> {
         .floats(context.output("p99_us"), quantiles.iter().map(|of| of[2]))
         .floats(context.output("max_us"), calls().map(|calls| calls.max().map(|ns| us(ns as f64))));
     let mut answer = spread::remark(Answer::of(table.build()?), calls());
+    let tables = named::of_value(Probes::asked(context), "latency")?;
     answer.notes.extend(censored::remark(context, &tables));
     if context.flag("hist").is_some() {
-        let histogram = Box::new(spread::together(calls()));
-        answer.section("latency", "latency", Body::Histogram(histogram, "nsecs"));
+        let which = Pictures::asked(context);
+        spread::picture(&mut answer, &grouping, &groups, |calls| calls, (which, "nsecs"));
     }
     Ok(answer)
+}
+
+/// As bcc's funclatency prints it with -F.
+fn compat(context: &Context, _: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
+    let (grouping, groups) = gather(context).map_err(io::Error::other)?;
+    for interval in groups.chunk_by(|a, b| a.bin == b.bin) {
+        if let Some(time) = grouping.time(interval[0].bin) {
+            writeln!(out, "\n{time}")?;
+        }
+        for group in interval {
+            let name = group.keys.first().and_then(Value::as_text).unwrap_or("-");
+            writeln!(out, "\nFunction = {}", visible(name))?;
+            write!(out, "{}", spread::together([&group.state].into_iter()).render("nsecs"))?;
+        }
+        let calls: u64 = interval.iter().map(|group| group.state.count()).sum();
+        let total = interval.iter().fold(0u64, |total, group| total.saturating_add(group.state.sum));
+        let mean = total.checked_div(calls).unwrap_or(0);
+        writeln!(out, "\navg = {mean} nsecs, total: {total} nsecs, count: {calls}\n")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -136,6 +163,15 @@ mod tests {
             .filter_map(|line| line.split_once(": ")?.1.split_whitespace().next()?.parse::<u64>().ok())
             .sum();
         assert_eq!(counted, 10, "{out}");
+        tape.named("rest", &["rest"], &[], true).event("rest", 12_000, [7, 0, 300, 0]);
+        let (_, out, _) = tape.run(&["funclatency", "--hist"]);
+        assert!(out.contains("\nfunction = nap\n") && out.contains("\nfunction = rest\n"), "{out}");
+        let (_, out, _) = tape.run(&["funclatency", "--compat"]);
+        let rest = "\nFunction = rest\n                  nsecs : count     distribution\n";
+        assert!(out.starts_with("\nFunction = nap\n") && out.contains(rest), "{out}");
+        assert!(out.ends_with("\navg = 5027 nsecs, total: 55300 nsecs, count: 11\n\n"), "{out}");
+        let (_, out, _) = tape.run(&["funclatency", "--compat", "--interval", "1s"]);
+        assert!(out.starts_with("\n12:01:07\n\nFunction = nap\n"), "{out}");
         let (exit, _, messages) = tape.run(&["funclatency", "--probe", "tick"]);
         assert!(exit == 6 && messages.contains("whole calls"), "{messages}");
     }

@@ -11,10 +11,11 @@
 //! themselves (most of those in Go, or linked statically) are not seen. Any probe of whole calls with an
 //! argument named `host` is listed too: `-e 'ur:/opt/app:resolve(host=arg2:str)'`.
 
-use super::{Context, Defaults, Flag, Report};
+use super::{Context, Defaults, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
-use crate::analyze::named;
+use crate::analyze::hits::{self, Hit, Wanted};
+use crate::analyze::named::{self, Found, Probes};
 use crate::analyze::rows::Value;
 use crate::analyze::table::{Builder, Output, TIME};
 use anyhow::Result;
@@ -35,23 +36,28 @@ pub static REPORT: Report = Report {
         Output::new("host", "", "the name"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" }],
+    flags: &[named::PROBE],
+    fit: Some(|trace| look_ups(Probes::of(trace)).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
 
+fn look_ups<'a>(probes: Probes<'a, '_>) -> Found<'a> {
+    named::of_preset(probes, "dns", &["latency", "host"], |_| true)
+}
+
 fn run(context: &Context) -> Result<Answer> {
-    let tables = named::of_preset(context, "dns", &["latency", "host"], |_| true)?;
-    let hits = named::hits(context, &tables, Some("{host}"), 0)?;
+    let tables = look_ups(Probes::asked(context))?;
+    let hits = hits::hits(context, &tables, Wanted { pattern: Some("{host}"), ..Wanted::default() })?;
     let mut table = Builder::default();
     table.time(6, hits.iter().map(|hit| context.trace.clock.wall(hit.ts)));
-    let values = |of: fn(&named::Hit) -> &Value| hits.iter().map(move |hit| of(hit).clone());
+    let values = |of: fn(&Hit) -> &Value| hits.iter().map(move |hit| of(hit).clone());
     table
         .values(context.output("pid"), false, values(|hit| &hit.pid))
         .values(context.output("comm"), true, values(|hit| &hit.comm))
         .values(context.output("function"), true, values(|hit| &hit.function))
         .floats(context.output("latency_ms"), hits.iter().map(|hit| Some(hit.latency? as f64 / 1e6)))
-        .texts(context.output("ret"), hits.iter().map(|hit| named::plain(&hit.ret)))
+        .texts(context.output("ret"), hits.iter().map(|hit| hit.returned()))
         .texts(context.output("host"), hits.iter().map(|hit| Some(hit.message.clone())));
     Ok(Answer { table: Some(table.build()?), events: true, sort: Some(TIME), ..Answer::default() })
 }

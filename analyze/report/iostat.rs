@@ -45,7 +45,8 @@ pub static REPORT: Report = Report {
         Output::measure("util_pct", "%", 2, "time with a request in flight"),
     ],
     defaults: Defaults { by: "disk", sort: "", top: None, interval: None },
-    flags: &[Flag { name: "p", value: None, doc: "partitions too" }],
+    flags: &[Flag::switch("p", "partitions too")],
+    fit: None,
     run,
     compat: None,
 };

@@ -28,7 +28,7 @@ use crate::analyze::error::Failure;
 use crate::analyze::escape::visible;
 use crate::analyze::flame::{self, Flame, Pair, Weights};
 use crate::analyze::group::Group;
-use crate::analyze::named;
+use crate::analyze::named::{self, Probes};
 use crate::analyze::outstanding::{self, Found, Outstanding, Tables};
 use crate::analyze::table::Output;
 use crate::analyze::window::duration;
@@ -56,9 +56,11 @@ pub static REPORT: Report = Report {
         flame::FLAGS[2],
         flame::FLAGS[3],
         flame::FLAGS[4],
-        Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" },
-        Flag { name: "older", value: Some("TIME"), doc: "only what was allocated so long before the end" },
+        flame::FLAGS[5],
+        named::PROBE,
+        Flag::valued("older", "TIME", "only what was allocated so long before the end"),
     ],
+    fit: Some(|trace| allocations(Probes::of(trace)).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
@@ -67,10 +69,13 @@ fn find<'a>(context: &Context<'a>, by: &str) -> Result<Found<'a>> {
     let older = context.flag("older").unwrap_or("0s");
     let age = duration(older)
         .ok_or_else(|| Failure::usage(format!("--older {older}: expected a time as in 500ms")))?;
-    let tables = named::of_preset(context, "memleak", &[], outstanding::concerns)?;
-    let tables = Tables::of(tables)
-        .ok_or_else(|| Failure::cannot("no probe records allocations: a column 'size' tells them"))?;
-    outstanding::find(context, &tables, by, age)
+    outstanding::find(context, &allocations(Probes::asked(context))?, by, age)
+}
+
+fn allocations<'a>(probes: Probes<'a, '_>) -> Result<Tables<'a>, Failure> {
+    let tables = named::of_preset(probes, "memleak", &[], outstanding::concerns)?;
+    Tables::of(tables)
+        .ok_or_else(|| Failure::cannot("no probe records allocations: a column 'size' tells them"))
 }
 
 /// The bytes, for what draws stacks.
@@ -114,7 +119,7 @@ fn table(context: &Context, found: &Found, flame: &Flame) -> Result<Answer> {
 
 /// From the outermost function on; empty: it was not recorded.
 fn stack(flame: &Flame, pair: Pair) -> String {
-    let mut names: Vec<&str> = flame.functions(pair).map(|function| &*function.name).collect();
+    let mut names: Vec<String> = flame.functions(pair).map(|function| function.plain()).collect();
     names.reverse();
     names.join(";")
 }
@@ -135,7 +140,7 @@ fn compat(context: &Context, _: &Answer, out: &mut dyn io::Write) -> io::Result<
     for (bytes, count, pair) in &stacks[stacks.len() - shown..] {
         writeln!(out, "\t{bytes} bytes in {count} allocations from stack")?;
         for function in flame.functions(*pair) {
-            writeln!(out, "\t\t{} [{}]", visible(&function.name), visible(&function.binary))?;
+            writeln!(out, "\t\t{} [{}]", visible(&function.shown()), visible(&function.binary))?;
         }
     }
     Ok(())

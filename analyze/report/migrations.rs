@@ -20,6 +20,7 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::group::{Group, Merge};
 use crate::analyze::table::Output;
+use crate::analyze::threshold;
 use anyhow::Result;
 use std::collections::BTreeSet;
 
@@ -36,6 +37,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "pid,comm", sort: "migrations", top: None, interval: None },
     flags: &[],
+    fit: Some(threshold::without),
     run,
     compat: None,
 };

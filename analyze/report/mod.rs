@@ -63,10 +63,15 @@ pub struct Report {
     pub(crate) defaults: Defaults,
     /// Options of its own.
     pub(crate) flags: &'static [Flag],
+    /// How well a trace that has the tables answers, where these alone do not say.
+    pub(crate) fit: Option<Fit>,
     pub(crate) run: fn(&Context) -> Result<Answer>,
     /// Writes an answer as the bcc tool would.
     pub(crate) compat: Option<Compat>,
 }
+
+/// What keeps the answer of a trace from being exact: nothing, or remarks; or why there is none.
+pub(crate) type Fit = fn(&Trace) -> Result<Vec<String>, Failure>;
 
 /// The printer behind `--compat`.
 pub(crate) type Compat = fn(&Context, &Answer, &mut dyn io::Write) -> io::Result<()>;
@@ -96,10 +101,29 @@ pub(crate) struct Defaults {
 pub(crate) struct Flag {
     /// Without the dashes; of one letter: an option of the live tool.
     pub name: &'static str,
+    /// What the live tool calls it.
+    pub letter: Option<char>,
     /// Name of its value; `None`: a switch.
     pub value: Option<&'static str>,
     /// Help text.
     pub doc: &'static str,
+}
+
+impl Flag {
+    /// One that is given or not.
+    pub const fn switch(name: &'static str, doc: &'static str) -> Self {
+        Self { name, letter: None, value: None, doc }
+    }
+
+    /// One with a value.
+    pub const fn valued(name: &'static str, value: &'static str, doc: &'static str) -> Self {
+        Self { name, letter: None, value: Some(value), doc }
+    }
+
+    /// The same, known by a letter too.
+    pub const fn letter(self, letter: char) -> Self {
+        Self { letter: Some(letter), ..self }
+    }
 }
 
 /// One run of a report on a trace.
@@ -115,6 +139,8 @@ pub(crate) struct Context<'a> {
     also: RefCell<Vec<&'static Need>>,
     /// What became of those that it did not have.
     remarks: RefCell<Vec<String>>,
+    /// What keeps any answer of this trace from being exact.
+    pub shortcomings: Vec<String>,
     /// Numbers of the tables that it reads.
     scanned: RefCell<BTreeSet<u16>>,
     /// How closely this run looks at values that are counted.
@@ -126,7 +152,7 @@ pub(crate) struct Context<'a> {
 impl<'a> Context<'a> {
     /// Fails with the reason if the trace cannot answer.
     pub fn new(trace: &'a Trace, report: &'a Report, call: &'a Call, window: Window) -> Result<Self> {
-        report.needs.iter().try_for_each(|need| recorded(trace, report, need).map(drop))?;
+        let shortcomings = fit(trace, report)?;
         Ok(Self {
             trace,
             report,
@@ -136,6 +162,7 @@ impl<'a> Context<'a> {
             masks: RefCell::default(),
             also: RefCell::default(),
             remarks: RefCell::default(),
+            shortcomings,
             scanned: RefCell::default(),
             zoom: RefCell::default(),
             counted: Cell::default(),
@@ -269,7 +296,11 @@ impl<'a> Context<'a> {
 
     /// The same by just these columns.
     pub fn grouping_on(&self, scan: &Scan, by: &str) -> Result<Grouping<'a>> {
-        let interval = self.options.interval(self.report.defaults.interval)?;
+        self.grouping_in(scan, by, self.options.interval(self.report.defaults.interval)?)
+    }
+
+    /// The same in intervals of so many ns; `None`: the whole span is one.
+    pub fn grouping_in(&self, scan: &Scan, by: &str, interval: Option<u64>) -> Result<Grouping<'a>> {
         let bins = Bins::new(self.window, &self.trace.clock, interval, self.options.align == Align::Start)?;
         let by = if by == "none" { Vec::new() } else { Inputs::of(self.trace, &scan.def).list(by)? };
         Ok(Grouping::new(self.trace, bins, by)?)
@@ -341,6 +372,12 @@ impl<'a> Context<'a> {
             .collect();
         (!probes.is_empty()).then(|| format!("recorded: {}", probes.join("; ")))
     }
+}
+
+/// What keeps a trace's answer from being exact, as far as that does not depend on how it is asked; if there is none, why.
+pub(crate) fn fit(trace: &Trace, report: &Report) -> Result<Vec<String>, Failure> {
+    report.needs.iter().try_for_each(|need| recorded(trace, report, need).map(drop))?;
+    report.fit.map_or(Ok(Vec::new()), |fit| fit(trace))
 }
 
 /// Whether a table was recorded; if not, why.

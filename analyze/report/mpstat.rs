@@ -40,7 +40,8 @@ pub static REPORT: Report = Report {
         Output::measure("idle_pct", "%", 2, "nothing"),
     ],
     defaults: Defaults { by: "none", sort: "", top: None, interval: None },
-    flags: &[Flag { name: "P", value: Some("CPUS"), doc: "a row for each: ALL, or numbers separated by commas" }],
+    flags: &[Flag::valued("P", "CPUS", "a row for each: ALL, or numbers separated by commas")],
+    fit: None,
     run,
     compat: None,
 };

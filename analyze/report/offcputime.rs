@@ -20,7 +20,7 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::flame::{self, Flame, Subject, Weights};
 use crate::analyze::group::{Group, Grouping};
-use crate::analyze::spread;
+use crate::analyze::threshold;
 use anyhow::Result;
 use std::io;
 
@@ -33,6 +33,7 @@ pub static REPORT: Report = Report {
     outputs: &flame::TIMES,
     defaults: Defaults { by: "none", sort: "total_us,self_us", top: Some(30), interval: None },
     flags: flame::FLAGS,
+    fit: Some(threshold::with_stacks),
     run,
     compat: Some(compat),
 };
@@ -43,10 +44,9 @@ fn run(context: &Context) -> Result<Answer> {
     let default = if flame::wants_lines(context) { "comm" } else { "none" };
     let (grouping, groups) = gather(context, default)?;
     let answer = Flame::new(context, &groups)?.answer(&grouping, &SUBJECT)?;
-    let answer = spread::threshold(context.trace).into_iter().fold(answer, Answer::note);
     let bare = groups.iter().flat_map(|group| group.state.sorted()).any(|(pair, _)| pair == (0, 0));
     Ok(if bare {
-        answer.note("waits without stacks: record them with capture -g sched --min-wait TIME")
+        answer.note("some waits have no stack: it could not be read, or was given up to keep within a bound")
     } else {
         answer
     })
@@ -77,7 +77,7 @@ mod tests {
 
     fn tape() -> Tape {
         let mut tape = Tape::new();
-        tape.stacks().sched().task(0, 7, 7, "web");
+        tape.stacks().sched().threshold("1ms").task(0, 7, 7, "web");
         tape.mapping(1, "/usr/bin/web");
         tape.frame(1, true, 0, "schedule").frame(2, true, 0, "do_poll").frame(3, false, 1, "main");
         tape.stack(1, &[1, 2]).stack(2, &[3]);
@@ -98,5 +98,16 @@ mod tests {
         assert_eq!(tape().run(&["offcputime", "--folded"]).1, "web;do_poll_[k];schedule_[k] 7000\n");
         let compat = tape().run(&["offcputime", "--compat"]).1;
         assert_eq!(compat, "    schedule\n    do_poll\n    -                web (7)\n        7000\n\n");
+    }
+
+    #[test]
+    fn without_stacks_it_says_how_to_record_them() {
+        let mut tape = Tape::new();
+        tape.stacks().sched().task(0, 7, 7, "web").wait(1, 7, (5_000_000, 0), 1, (0, 0));
+        for report in ["offcputime", "wakeuptime"] {
+            let (exit, out, messages) = tape.run(&[report]);
+            assert_eq!((exit, out.as_str()), (6, ""));
+            assert!(messages.contains("without stacks") && messages.contains("--min-wait 1ms"), "{messages}");
+        }
     }
 }

@@ -49,10 +49,11 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
     flags: &[
-        Flag { name: "failed", value: None, doc: "only those that returned an error" },
-        Flag { name: "full-path", value: None, doc: "put the directory before a relative path" },
-        Flag { name: "extended", value: None, doc: "flags, mode, latency too" },
+        Flag::switch("failed", "only those that returned an error").letter('x'),
+        Flag::switch("full-path", "put the directory before a relative path").letter('F'),
+        Flag::switch("extended", "flags, mode, latency too").letter('e'),
     ],
+    fit: None,
     run,
     compat: Some(compat),
 };

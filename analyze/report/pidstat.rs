@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Over the whole span, or per `--interval` as the live tool prints it. `-u` (the default) CPU, `-r` faults and memory, `-d`
-//! bytes from and to disks and the wait for them, `-w` switches, `-v` threads and descriptors; `-t` a row for each thread, `-p PID,…` these processes
-//! only. Processes that did nothing in an interval have no row in it.
+//! bytes from and to disks and the wait for them, `-w` switches, `-v` threads and descriptors, `-s` stacks, `-R` priorities;
+//! `-t` a row for each thread, `-p PID,…` these processes only. Processes that did nothing in an interval have no row in it.
 //!
 //! A recording has a row of counters for each thread at each snapshot (`capture --stat-interval`) and at the
 //! thread's end, so threads that live between two snapshots count too. Shares and rates are differences divided by
@@ -19,6 +19,7 @@
 //!
 //! ```text
 //! $ analyze trace.bin pidstat -r -d --interval 1s
+//! $ analyze trace.bin pidstat --compat --interval 1s       with averages at the end
 //! $ analyze trace.bin pidstat -t --where "comm = 'postgres'"
 //! ```
 
@@ -30,7 +31,8 @@ use crate::analyze::group::{Group, Grouping, Merge};
 use crate::analyze::ids::Key;
 use crate::analyze::load::{Chunk, Scan};
 use crate::analyze::rows::Rows;
-use crate::analyze::table::{Builder, Output, TIME};
+use crate::analyze::sysstat;
+use crate::analyze::table::{Builder, Output, TIME, Table};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::io;
@@ -60,17 +62,23 @@ pub static REPORT: Report = Report {
         Output::decimal("nvcswch_s", "1/s", 2, "-w: switches because another was to run"),
         Output::measure("threads", "", 0, "-v: threads"),
         Output::measure("fds", "", 0, "-v: open descriptors"),
+        Output::measure("stk_kb", "KiB", 0, "-s: reserved for the stack"),
+        Output::new("prio", "", "-R: real-time priority, at the end; 0: none"),
+        Output::new("policy", "", "-R: of the scheduler, at the end"),
     ],
     defaults: Defaults { by: "uid,pid,comm", sort: "", top: None, interval: None },
     flags: &[
-        Flag { name: "u", value: None, doc: "CPU; the default" },
-        Flag { name: "r", value: None, doc: "page faults and memory" },
-        Flag { name: "d", value: None, doc: "disk I/O" },
-        Flag { name: "w", value: None, doc: "switches" },
-        Flag { name: "v", value: None, doc: "threads and descriptors" },
-        Flag { name: "t", value: None, doc: "a row for each thread" },
-        Flag { name: "p", value: Some("PID"), doc: "only these processes, separated by commas" },
+        Flag::switch("u", "CPU; the default"),
+        Flag::switch("r", "page faults and memory"),
+        Flag::switch("d", "disk I/O"),
+        Flag::switch("w", "switches"),
+        Flag::switch("v", "threads and descriptors"),
+        Flag::switch("s", "stacks"),
+        Flag::switch("R", "real-time priority and policy"),
+        Flag::switch("t", "a row for each thread"),
+        Flag::valued("p", "PID", "only these processes, separated by commas"),
     ],
+    fit: None,
     run,
     compat: Some(compat),
 };
@@ -81,7 +89,9 @@ const COUNTERS: [&str; 12] = [
     "written", "cancelled",
 ];
 /// Levels: their mean counts, not their difference.
-const LEVELS: [&str; 4] = ["vsz", "rss", "threads", "fds"];
+const LEVELS: [&str; 5] = ["vsz", "rss", "threads", "fds", "stack"];
+/// What holds until it changes: the last value counts.
+const STATES: [&str; 3] = ["processor", "priority", "policy"];
 
 /// One row.
 #[derive(Clone)]
@@ -93,7 +103,7 @@ struct Sample {
     key: Key,
     counters: [Option<u64>; COUNTERS.len()],
     levels: [Option<u64>; LEVELS.len()],
-    processor: u64,
+    states: [u64; STATES.len()],
 }
 
 /// What a group used.
@@ -102,8 +112,8 @@ struct Used {
     counters: [Option<u64>; COUNTERS.len()],
     /// Sum and number of the levels seen, per process.
     levels: BTreeMap<u64, [(u64, u64); LEVELS.len()]>,
-    /// When and where it ran last.
-    last: (u64, u64),
+    /// When it was seen last, and how it was then.
+    last: (u64, [u64; STATES.len()]),
 }
 
 impl Merge for Used {
@@ -137,6 +147,12 @@ impl Used {
 }
 
 fn run(context: &Context) -> Result<Answer> {
+    let interval = context.options.interval(context.report.defaults.interval)?;
+    Ok(Answer::of(table(context, interval)?))
+}
+
+/// In intervals of so many ns; `None`: over the whole span.
+fn table(context: &Context, interval: Option<u64>) -> Result<Table> {
     let mut scan = context.scan("task_stat")?;
     if let Some(words) = context.flag("p") {
         let wanted: Vec<u64> = words
@@ -148,7 +164,7 @@ fn run(context: &Context) -> Result<Answer> {
         scan = scan.keeping(move |rows, row| wanted.contains(&rows.raw(tgid, row)));
     }
     let by = if context.flag("t").is_some() { "uid,pid,comm,tid" } else { context.report.defaults.by };
-    let grouping = context.grouping_by(&scan, by)?;
+    let grouping = context.grouping_in(&scan, context.options.by.as_deref().unwrap_or(by), interval)?;
     let samples = gather(&grouping, &scan)?;
     // Who had begun when a row was taken is whom that row is about; rows from /proc have the begin in hundredths of a second.
     let threads = samples.chunk_by(|a, b| a.tid == b.tid && b.start <= a.ts);
@@ -157,7 +173,7 @@ fn run(context: &Context) -> Result<Answer> {
     groups.retain(|group| !group.state.is_idle());
     let mut table = context.keys(&grouping, &groups);
     fill(context, &grouping, &groups, &mut table);
-    Ok(Answer::of(table.build()?))
+    table.build()
 }
 
 /// All rows, by thread and time.
@@ -166,7 +182,8 @@ fn gather(grouping: &Grouping, scan: &Scan) -> Result<Vec<Sample>> {
     let [tid, start, ts, tgid] = columns(&mut scan, ["tid", "start", "ts", "tgid"])?;
     let counters = columns(&mut scan, COUNTERS)?;
     let levels = columns(&mut scan, LEVELS)?;
-    let [runtime, processor] = columns(&mut scan, ["runtime", "processor"])?;
+    let [runtime] = columns(&mut scan, ["runtime"])?;
+    let states = columns(&mut scan, STATES)?;
     let sample = |rows: &Rows, row: usize| {
         let value = |column| rows.get(column, row).map(i64::cast_unsigned);
         let mut counters = counters.map(value);
@@ -180,7 +197,7 @@ fn gather(grouping: &Grouping, scan: &Scan) -> Result<Vec<Sample>> {
             key: grouping.key(rows, row),
             counters,
             levels: levels.map(value),
-            processor: rows.raw(processor, row),
+            states: states.map(|column| rows.raw(column, row)),
         }
     };
     let fold = |all: &mut Vec<_>, chunk: &Chunk| all.extend(chunk.each().map(|row| sample(chunk.rows(), row)));
@@ -215,7 +232,7 @@ fn differences(context: &Context, grouping: &Grouping, rows: &[Sample]) -> Vec<(
     let rows: Vec<&Sample> = born.then_some(&zero).into_iter().chain(rows).collect();
     let part = |pair: &[&Sample]| {
         let (before, after) = (pair[0], pair[1]);
-        let mut used = Used { last: (after.ts, after.processor), ..Used::default() };
+        let mut used = Used { last: (after.ts, after.states), ..Used::default() };
         for (at, sum) in used.counters.iter_mut().enumerate() {
             // User and system time may each fall a little when their sum is shared out anew.
             *sum = after.counters[at].zip(before.counters[at]).map(|(after, before)| after.saturating_sub(before));
@@ -229,7 +246,7 @@ fn differences(context: &Context, grouping: &Grouping, rows: &[Sample]) -> Vec<(
 
 fn fill(context: &Context, grouping: &Grouping, groups: &[Group<Used>], table: &mut Builder) {
     let asked = |flag| context.flag(flag).is_some();
-    let all = !["u", "r", "d", "w", "v"].into_iter().any(asked);
+    let all = !["u", "r", "d", "w", "v", "s", "R"].into_iter().any(asked);
     let mut floats = |name: &str, value: &dyn Fn(&Used) -> Option<f64>, scale: Option<f64>| {
         let seconds = |group| scale.map_or(1.0, |scale| Context::seconds(grouping, group) * scale);
         let values = groups.iter().map(|group| value(&group.state).map(|value| value / seconds(group)));
@@ -265,58 +282,32 @@ fn fill(context: &Context, grouping: &Grouping, groups: &[Group<Used>], table: &
         floats("threads", &level("threads", 1.0), None);
         floats("fds", &level("fds", 1.0), None);
     }
+    if asked("s") {
+        floats("stk_kb", &level("stack", 1024.0), None);
+    }
+    let last = || groups.iter().map(|group| group.state.last.1);
     if all || asked("u") {
-        table.ints(context.output("cpu"), groups.iter().map(|group| Some(group.state.last.1)));
+        table.ints(context.output("cpu"), last().map(|[processor, ..]| Some(processor)));
+    }
+    if asked("R") {
+        // The scheduler's own numbers: below 100 they are real time, the most urgent first.
+        table.ints(context.output("prio"), last().map(|[_, priority, _]| Some(99u64.saturating_sub(priority))));
+        table.texts(context.output("policy"), last().map(|[.., policy]| Some(sysstat::policy(policy))));
     }
 }
 
-/// A part of the live tool's output: the column by which the answer has it, its heading, and name, width and digits of
-/// each column.
-type Part = (&'static str, &'static str, &'static [(&'static str, usize, usize)]);
-
-/// As sysstat's pidstat prints it: a block for each interval, or `Average:` for the whole span.
+/// As sysstat's pidstat prints it.
 fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
-    const PARTS: [Part; 5] = [
-        (
-            "usr_pct",
-            "    %usr %system  %guest   %wait    %CPU   CPU",
-            &[("usr_pct", 7, 2), ("system_pct", 7, 2), ("guest_pct", 7, 2), ("wait_pct", 7, 2), ("cpu_pct", 7, 2), ("cpu", 5, 0)],
-        ),
-        (
-            "minflt_s",
-            "  minflt/s  majflt/s     VSZ     RSS",
-            &[("minflt_s", 9, 2), ("majflt_s", 9, 2), ("vsz_kb", 7, 0), ("rss_kb", 7, 0)],
-        ),
-        (
-            "rd_kb_s",
-            "   kB_rd/s   kB_wr/s kB_ccwr/s iodelay",
-            &[("rd_kb_s", 9, 2), ("wr_kb_s", 9, 2), ("ccwr_kb_s", 9, 2), ("iodelay_ms", 7, 0)],
-        ),
-        ("cswch_s", "   cswch/s nvcswch/s", &[("cswch_s", 9, 2), ("nvcswch_s", 9, 2)]),
-        ("threads", " threads   fd-nr", &[("threads", 7, 0), ("fds", 7, 0)]),
-    ];
-    let lines = Lines::of(answer);
-    let all: Vec<Line> = lines.iter().collect();
-    let threads = lines.has("tid");
-    for screen in all.chunk_by(|a, b| a.int(TIME) == b.int(TIME)) {
-        let time = if lines.has(TIME) { screen[0].time(&context.trace.clock) } else { "Average:".into() };
-        for (_, heading, columns) in PARTS.iter().filter(|part| lines.has(part.0)) {
-            let ids = if threads { "   UID      TGID       TID" } else { "   UID       PID" };
-            writeln!(out, "{time:<11}{ids}{heading}  Command")?;
-            for line in screen {
-                write!(out, "{time:<11} {:>5} {:>9}", line.int("uid"), line.int("pid"))?;
-                if threads {
-                    write!(out, " {:>9}", line.int("tid"))?;
-                }
-                for (name, width, digits) in *columns {
-                    write!(out, " {:>width$.digits$}", line.float(name))?;
-                }
-                writeln!(out, "  {}", line.text("comm"))?;
-            }
-            writeln!(out)?;
-        }
+    let intervals = Lines::of(answer);
+    if !intervals.has(TIME) {
+        return sysstat::print("Average:", &intervals, out);
     }
-    Ok(())
+    let all: Vec<Line> = intervals.iter().collect();
+    for screen in all.chunk_by(|a, b| a.int(TIME) == b.int(TIME)) {
+        sysstat::print_rows(&screen[0].time(&context.trace.clock), &intervals, screen, out)?;
+    }
+    let average = Answer::of(table(context, None).map_err(io::Error::other)?);
+    sysstat::print("Average:", &Lines::of(&average), out)
 }
 
 #[cfg(test)]
@@ -336,16 +327,16 @@ mod tests {
             .into_iter()
             .chain(counters.iter().map(String::as_str))
             .chain(levels.iter().map(String::as_str))
-            .chain(["processor:u32"])
+            .chain(["processor:u32", "priority:u32", "policy:u32"])
             .collect();
         tape.table("task_stat", &columns);
         tape.task(0, 70, 70, "web").task(0, 80, 80, "short");
         let row = |tape: &mut Tape, at: i64, who: i64, start: i64, cpu: i64, faults: i64| {
             let counters = [3 * cpu / 4, cpu / 4, 0, cpu / 10, 0, faults, 0, 10, 5, 4096, 8192, 0];
             let ids = [0, who, who, start, cpu];
-            let levels = [1 << 20, 1 << 19, 1, 7, 1];
+            let levels = [1 << 20, 1 << 19, 1, 7, 135_168, 1, 89, 1];
             let cells: Vec<i64> = ids.into_iter().chain(counters).chain(levels).collect();
-            tape.event::<22>("task_stat", at as u64, cells.try_into().expect("22 cells"));
+            tape.event::<25>("task_stat", at as u64, cells.try_into().expect("25 cells"));
         };
         row(&mut tape, 0, 70, 5, 900 * MS, 100);
         row(&mut tape, 750 * MS, 70, 5, 1_200 * MS, 150);
@@ -370,6 +361,7 @@ mod tests {
         );
         assert_eq!(lines(&["-r", "-p", "80"]).len(), 1);
         assert_eq!(lines(&["-v", "-t", "-p", "70"]), ["0,70,web,70,false,1.0,7.0"]);
+        assert_eq!(lines(&["-s", "-R", "-p", "70"]), ["0,70,web,false,132.0,10,FIFO"]);
         assert_eq!(tape().run(&["pidstat", "-p", "x"]).0, 2);
     }
 
@@ -388,6 +380,18 @@ mod tests {
             "12:01:07        0        70   30.00   10.00    0.00    4.00   40.00     1  web\n\n",
         );
         assert!(out.starts_with(expected), "{out}");
+        let (_, average) = out.split_once("\nAverage:").expect("a block for the whole span");
+        let lines: Vec<&str> = average.lines().skip(1).collect();
+        let expected = [
+            "Average:        0        70   21.82    7.27    0.00    2.91   29.09     -  web",
+            "Average:        0        80    2.73    0.91    0.00    0.36    3.64     -  short",
+        ];
+        assert_eq!(lines, [expected[0], expected[1], ""], "{out}");
+        let whole = tape().run(&["pidstat", "--compat"]).1;
+        assert!(whole.starts_with("Average:") && whole.contains(expected[0]), "{whole}");
+        let out = tape().run(&["pidstat", "--compat", "-s", "-R"]).1;
+        assert!(out.contains("PID StkSize  Command\nAverage:        0        70     132  web\n"), "{out}");
+        assert!(out.contains("  prio policy  Command\nAverage:        0        70    10   FIFO  web\n"), "{out}");
         assert!(tape().run(&["pidstat", "--compat", "-w"]).1.starts_with("Average:      UID       PID   cswch/s nvcswch/s"));
     }
 }

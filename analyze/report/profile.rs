@@ -21,6 +21,7 @@
 //! $ analyze trace.bin profile --svg flame.svg            a flame graph, by program
 //! $ analyze trace.bin profile --folded --by cpu          lines for other tools
 //! $ analyze trace.bin profile --symbols /srv/debug       names from files with debug information
+//! $ analyze trace.bin profile --lines                    by line of the source, where that is known
 //! $ analyze trace.bin profile --where "cpu = 1 AND ustack IS NULL"
 //! ```
 
@@ -40,6 +41,7 @@ pub static REPORT: Report = Report {
     outputs: &flame::OUTPUTS,
     defaults: Defaults { by: "none", sort: "self,total", top: Some(30), interval: None },
     flags: flame::FLAGS,
+    fit: Some(|_| Ok(vec!["a sample stands for one period of CPU time: shares are estimates".into()])),
     run,
     compat: Some(compat),
 };

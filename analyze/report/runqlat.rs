@@ -14,6 +14,7 @@
 //! when it did, is not in it.
 //!
 //! ```text
+//! $ analyze trace.bin runqlat --interval 1s                  a histogram a second, as runqlat 1
 //! $ analyze trace.bin runqlat --by cpu
 //! $ analyze trace.bin runqlat --by pid,comm --sort p99_us
 //! $ analyze trace.bin runqlat --where "state != 0"           after sleeps only
@@ -22,6 +23,7 @@
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::spread;
+use crate::analyze::threshold;
 use anyhow::Result;
 
 /// Run queue latency.
@@ -33,6 +35,7 @@ pub static REPORT: Report = Report {
     outputs: &spread::OUTPUTS,
     defaults: Defaults { by: "none", sort: "n", top: None, interval: None },
     flags: &[spread::MILLISECONDS],
+    fit: Some(threshold::of_all),
     run,
     compat: Some(spread::compat),
 };
@@ -71,5 +74,22 @@ mod tests {
         let out = tape().run(&["runqlat", "--compat"]).1;
         assert!(out.contains("         2 -> 3         : 1"), "{out}");
         assert!(out.contains("        64 -> 127       : 1"), "{out}");
+    }
+
+    #[test]
+    fn each_interval_has_a_picture_with_its_time() {
+        let mut tape = tape();
+        tape.wait(900_000_000, 7, (0, 9_000), 1, (0, 0)).wait(2_900_000_000, 8, (0, 9_000), 1, (0, 0));
+        let (_, out, _) = tape.run(&["runqlat", "--compat", "--interval", "1s"]);
+        let parts: Vec<&str> = out.split("\n12:01:").collect();
+        assert_eq!(parts.iter().map(|part| part.get(..2)).collect::<Vec<_>>(), [None, Some("07"), Some("08"), Some("10")]);
+        let counted = |part: &str| part.lines().filter_map(|line| line.split([':', '|']).nth(1)?.trim().parse::<u64>().ok()).sum::<u64>();
+        assert_eq!(parts[1..].iter().map(|part| counted(part)).collect::<Vec<_>>(), [3, 1, 1], "{out}");
+        let (_, out, _) = tape.run(&["runqlat", "--interval", "1s", "--by", "comm"]);
+        assert!(out.contains("\n12:01:07, comm = db\n") && out.contains("\n12:01:08, comm = web\n"), "{out}");
+        let (_, out, _) = tape.run(&["runqlat", "--interval", "1s", "--format", "json"]);
+        let said: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(said["histogram"].as_array().map(Vec::len), Some(3), "{out}");
+        assert_eq!(said["histogram"][1]["title"], "12:01:08");
     }
 }

@@ -18,11 +18,14 @@ use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
 use crate::analyze::error::Failure;
 use crate::analyze::listing::Listing;
-use crate::analyze::spread;
 use crate::analyze::table::Output;
+use crate::analyze::threshold;
 use crate::analyze::window::duration;
 use anyhow::Result;
 use std::io;
+
+/// What is long, ns.
+const LEAST: u64 = 10_000_000;
 
 /// Long waits.
 pub static REPORT: Report = Report {
@@ -41,15 +44,17 @@ pub static REPORT: Report = Report {
         Output::count("waits", "", "how many, with --by"),
     ],
     defaults: Defaults { by: "comm", sort: "waits", top: None, interval: None },
-    flags: &[Flag { name: "min", value: Some("TIME"), doc: "Shortest wait that is shown [default: 10ms]" }],
+    flags: &[Flag::valued("min", "TIME", "Shortest wait that is shown [default: 10ms]")],
+    fit: Some(|trace| Ok(threshold::above(trace, LEAST))),
     run,
     compat: Some(compat),
 };
 
 fn run(context: &Context) -> Result<Answer> {
-    let text = context.flag("min").unwrap_or("10ms");
-    let least = duration(text).ok_or_else(|| {
-        Failure::usage(format!("--min {text}: expected a length of time such as 10ms or 500us"))
+    let least = context.flag("min").map_or(Ok(LEAST), |text| {
+        duration(text).ok_or_else(|| {
+            Failure::usage(format!("--min {text}: expected a length of time such as 10ms or 500us"))
+        })
     })?;
     let mut scan = context.scan("sched_wait")?;
     let queued = scan.column("queued")?;
@@ -57,7 +62,8 @@ fn run(context: &Context) -> Result<Answer> {
         scan.only([queued], move |[queued]| queued.is_some_and(|ns| ns.cast_unsigned() >= least));
     let listing = Listing::new(context, scan, "waits").named("cpu").named("comm").named("pid").named("tid");
     let listing = listing.renamed("lat_us", "queued_us").named("prev_comm").renamed("prev_tid", "prev");
-    Ok(spread::threshold(context.trace).into_iter().fold(listing.answer()?, Answer::note))
+    let missing = threshold::above(context.trace, least).into_iter();
+    Ok(missing.filter(|_| context.shortcomings.is_empty()).fold(listing.answer()?, Answer::note))
 }
 
 /// As bcc's runqslower prints it with -P.

@@ -14,10 +14,11 @@
 //! that bring a TLS library of their own (those in Go, browsers) are not seen, unless its functions are named:
 //! `-e 'ur:/opt/app:SSL_read(size=arg3:i32) {ret=i32}'`.
 
-use super::{Context, Defaults, Flag, Report};
+use super::{Context, Defaults, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
-use crate::analyze::named::{self, Hit};
+use crate::analyze::hits::{self, Hit, Wanted};
+use crate::analyze::named::{self, Found, Probes};
 use crate::analyze::rows::Value;
 use crate::analyze::table::{Builder, Output, TIME};
 use crate::schema::TableDef;
@@ -39,7 +40,8 @@ pub static REPORT: Report = Report {
         Output::measure("latency_us", "us", 3, "from entry to return, what it waited for included"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" }],
+    flags: &[named::PROBE],
+    fit: Some(|trace| calls(Probes::of(trace)).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
@@ -48,9 +50,13 @@ fn of_tls(table: &TableDef) -> bool {
     ["SSL_", "gnutls_", "PR_"].iter().any(|prefix| table.name.starts_with(prefix))
 }
 
+fn calls<'a>(probes: Probes<'a, '_>) -> Found<'a> {
+    named::of_preset(probes, "ssl", &["latency", "ret", "size"], of_tls)
+}
+
 fn run(context: &Context) -> Result<Answer> {
-    let tables = named::of_preset(context, "ssl", &["latency", "ret", "size"], of_tls)?;
-    let hits = named::hits_with(context, &tables, &["size", "done"])?;
+    let wanted = Wanted { pattern: Some(""), extra: &["size", "done"], ..Wanted::default() };
+    let hits = hits::hits(context, &calls(Probes::asked(context))?, wanted)?;
     let mut table = Builder::default();
     table.time(6, hits.iter().map(|hit| context.trace.clock.wall(hit.ts)));
     let values = |of: fn(&Hit) -> &Value| hits.iter().map(move |hit| of(hit).clone());

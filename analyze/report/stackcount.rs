@@ -19,12 +19,12 @@
 //! $ analyze trace.bin stackcount --probe malloc --where "arg1 > 4096" --svg large.svg
 //! ```
 
-use super::{Context, Defaults, Flag, Report};
+use super::{Context, Defaults, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::escape::visible;
 use crate::analyze::flame::{self, Flame, Pair, Subject, Weights};
 use crate::analyze::group::{Group, Grouping, join};
-use crate::analyze::named;
+use crate::analyze::named::{self, Probes};
 use crate::analyze::named_sums::Weight;
 use anyhow::Result;
 use std::io;
@@ -43,8 +43,10 @@ pub static REPORT: Report = Report {
         flame::FLAGS[2],
         flame::FLAGS[3],
         flame::FLAGS[4],
-        Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" },
+        flame::FLAGS[5],
+        named::PROBE,
     ],
+    fit: Some(|trace| named::with_stacks(Probes::of(trace)).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
@@ -59,7 +61,7 @@ fn run(context: &Context) -> Result<Answer> {
 fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec<Group<Weights>>)> {
     let mut parts: Vec<Vec<Group<Weights>>> = Vec::new();
     let mut last = None;
-    for table in named::with_stacks(context)? {
+    for table in named::with_stacks(Probes::asked(context))? {
         let mut scan = context.scan(&table.name)?;
         let stacks = named::STACKS.map(|name| table.column(name).and_then(|_| scan.column(name).ok()));
         let hits = Weight::of(&mut scan)?;
@@ -82,7 +84,7 @@ fn compat(context: &Context, _: &Answer, out: &mut dyn io::Write) -> io::Result<
     stacks.sort_unstable();
     for (hits, pair) in stacks {
         for function in flame.functions(pair) {
-            writeln!(out, "  {}", visible(&function.name))?;
+            writeln!(out, "  {}", visible(&function.shown()))?;
         }
         writeln!(out, "    {hits}\n")?;
     }

@@ -41,7 +41,8 @@ pub static REPORT: Report = Report {
         Output::new("path", "", "as it was given; of a descriptor that of its file"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "failed", value: None, doc: "only those that returned an error" }],
+    flags: &[Flag::switch("failed", "only those that returned an error").letter('x')],
+    fit: None,
     run,
     compat: Some(compat),
 };

@@ -25,14 +25,14 @@
 //! ```
 
 use super::{Context, Defaults, Flag, Need, Report};
-use crate::analyze::answer::{Answer, Body};
+use crate::analyze::answer::Answer;
 use crate::analyze::coarse::Place;
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::group::{Group, Grouping, Merge, join};
 use crate::analyze::load::Scan;
 use crate::analyze::quantile::Keep;
 use crate::analyze::rows::Rows;
-use crate::analyze::spread::{self, Spread};
+use crate::analyze::spread::{self, Pictures, Spread};
 use crate::analyze::table::{Output, TIME};
 use anyhow::Result;
 use std::io;
@@ -58,11 +58,12 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "syscall", sort: "calls", top: Some(10), interval: None },
     flags: &[
-        Flag { name: "latency", value: None, doc: "order by the sum of latencies (syscount -L)" },
-        Flag { name: "failed", value: None, doc: "only calls that returned an error (syscount -x)" },
-        Flag { name: "process", value: None, doc: "by process (syscount -P)" },
-        Flag { name: "hist", value: None, doc: "a histogram of latencies by powers of two" },
+        Flag::switch("latency", "order by the sum of latencies").letter('L'),
+        Flag::switch("failed", "only calls that returned an error").letter('x'),
+        Flag::switch("process", "by process").letter('P'),
+        Flag::switch("hist", "a histogram by powers of two for each row"),
     ],
+    fit: None,
     run,
     compat: Some(compat),
 };
@@ -173,8 +174,8 @@ fn fill(context: &Context, grouping: &Grouping, mut groups: Vec<Group<Calls>>) -
         .ints(context.output("open"), calls().map(|calls| Some(calls.open)));
     let mut answer = spread::remark(Answer::of(table.build()?), latencies());
     if context.flag("hist").is_some() {
-        let histogram = Box::new(spread::together(latencies()));
-        answer.section("latency", "latency", Body::Histogram(histogram, "nsecs"));
+        let which = Pictures::asked(context);
+        spread::picture(&mut answer, grouping, &groups, |calls| &calls.latency, (which, "nsecs"));
     }
     Ok(answer)
 }
@@ -273,6 +274,8 @@ mod tests {
         assert_eq!(lines(&tape, &[]), ["read,false,100,0,5050.0,50.5,50.0,99.0,100.0,1", "write,false,1,1,,,,,,0"]);
         let (_, out, _) = tape.run(&["syscount", "--hist"]);
         assert!(out.contains("65536 -> 131071    : 35 "), "{out}");
+        let (_, out, _) = sums().run(&["syscount", "--hist", "--top", "1"]);
+        assert!(out.contains("\nsyscall = read\n") && !out.contains("\nsyscall = write\n"), "{out}");
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub static REPORT: Report = Report {
         Output::measure("max_us", "us", 3, "with --by: the longest"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
-    flags: &[Flag { name: "min", value: Some("TIME"), doc: "only those that took at least so long: 10ms" }],
+    flags: &[Flag::valued("min", "TIME", "only those that took at least so long: 10ms")],
+    fit: None,
     run,
     compat: Some(compat),
 };

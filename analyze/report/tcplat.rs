@@ -76,14 +76,11 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "", top: None, interval: None },
     flags: &[
-        Flag {
-            name: "metric",
-            value: Some("METRICS"),
-            doc: "ack, response, delivery, first_segment; several with commas",
-        },
-        Flag { name: "each", value: None, doc: "a row for each latency, with its 5-tuple and sender" },
-        Flag { name: "hist", value: None, doc: "a histogram by powers of two for each metric" },
+        Flag::valued("metric", "METRICS", "ack, response, delivery, first_segment; several with commas"),
+        Flag::switch("each", "a row for each latency, with its 5-tuple and sender"),
+        Flag::switch("hist", "a histogram by powers of two for each metric"),
     ],
+    fit: None,
     run,
     compat: None,
 };

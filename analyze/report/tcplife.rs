@@ -45,6 +45,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
     flags: &[],
+    fit: None,
     run,
     compat: Some(compat),
 };

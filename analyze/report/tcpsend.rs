@@ -43,6 +43,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "calls", top: None, interval: Some("1s") },
     flags: &[],
+    fit: None,
     run,
     compat: None,
 };

@@ -21,6 +21,7 @@ use crate::analyze::answer::Answer;
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::flow::{moved, peeks};
 use crate::analyze::group::{Group, Merge, join};
+use crate::analyze::load_average::LoadAverage;
 use crate::analyze::table::{Output, Show};
 use anyhow::Result;
 use std::io;
@@ -38,6 +39,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "task,flow", sort: "bytes", top: Some(20), interval: Some("1s") },
     flags: &[],
+    fit: None,
     run,
     compat: Some(compat),
 };
@@ -84,12 +86,12 @@ fn total(group: &Group<Bytes>) -> u64 {
     group.state.sent + group.state.received
 }
 
-/// As bcc's tcptop prints it, but for the load average, which a trace does not have: a screen for each interval,
-/// IPv4 before IPv6.
+/// As bcc's tcptop prints it: a screen for each interval, IPv4 before IPv6.
 fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
     let lines: Vec<Line> = Lines::of(answer).iter().collect();
+    let average = LoadAverage::of(context);
     for screen in lines.chunk_by(|a, b| a.int("time") == b.int("time")) {
-        writeln!(out, "{}", screen[0].time(&context.trace.clock))?;
+        writeln!(out, "{}", average.head(&screen[0]))?;
         for v6 in [false, true] {
             let lines = || screen.iter().filter(|line| line.is_v6() == v6);
             let (width, suffix) = if v6 { (32, "6") } else { (21, "") };

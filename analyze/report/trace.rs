@@ -7,18 +7,23 @@
 //! ```
 //!
 //! The message is made here and not when the trace was recorded, so that it can be changed: `{NAME}` in `--print` is
-//! the column of that name, of the probe or of what it refers to (`{comm}`, `{uid}`); without it all
-//! arguments are listed. Calls are at their return, with their latency and what they returned.
+//! the column of that name, of the probe or of what it refers to (`{comm}`, `{uid}`), `{NAME:x}` the same in hexadecimal,
+//! as pointers are in any case; without it all arguments are listed. Calls are at their return, with their latency and what
+//! they returned. `--stacks` adds what the probe recorded with `{kstack}` and `{ustack}`, `-U` and `-K` one of both.
 //!
 //! ```text
+//! $ analyze trace.bin trace --print '{sk:x} {size}' -K
 //! $ analyze trace.bin trace --where "arg1 > 4096" --top 20
 //! $ analyze trace.bin trace --at 12:01:07
 //! ```
 
 use super::{Context, Defaults, Flag, Report};
 use crate::analyze::answer::Answer;
+use crate::analyze::backtrace::{self, Backtraces};
 use crate::analyze::compat::Lines;
-use crate::analyze::named;
+use crate::analyze::hits::{self, Hit, Wanted};
+use crate::analyze::named::{self, Probes};
+use crate::analyze::rows::Value;
 use crate::analyze::table::{Builder, Output, TIME};
 use anyhow::Result;
 use std::io;
@@ -37,24 +42,33 @@ pub static REPORT: Report = Report {
         Output::measure("latency_us", "us", 3, "of a call, from entry to return"),
         Output::new("ret", "", "what a call returned"),
         Output::new("message", "", "the arguments, or what --print makes of them"),
+        Output::new("stack", "", "with --stacks: functions from the outermost on"),
     ],
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
     flags: &[
-        Flag { name: "probe", value: Some("NAMES"), doc: "only these probes" },
-        Flag { name: "print", value: Some("TEXT"), doc: "the message; {NAME} is the column of that name" },
+        named::PROBE,
+        Flag::valued("print", "TEXT", "the message; {NAME} is the column of that name, {NAME:x} in hexadecimal"),
+        backtrace::FLAGS[0],
+        backtrace::FLAGS[1],
+        backtrace::FLAGS[2],
+        backtrace::FLAGS[3],
+        backtrace::FLAGS[4],
     ],
+    fit: Some(|trace| named::tables(Probes::of(trace), &[]).map(|_| Vec::new())),
     run,
     compat: Some(compat),
 };
 
 fn run(context: &Context) -> Result<Answer> {
-    let tables = named::tables(context, &[])?;
-    let hits = named::hits(context, &tables, context.flag("print"), 0)?;
+    let tables = named::tables(Probes::asked(context), &[])?;
+    let stacks = Backtraces::asked(context)?;
+    let wanted = Wanted { pattern: context.flag("print"), extra: backtrace::COLUMNS, ..Wanted::default() };
+    let hits = hits::hits(context, &tables, wanted)?;
     let mut table = Builder::default();
     let text = |name| (context.output(name), true);
     let number = |name| (context.output(name), false);
     table.time(6, hits.iter().map(|hit| context.trace.clock.wall(hit.ts)));
-    let mut add = |(output, text): (&Output, bool), of: fn(&named::Hit) -> &crate::analyze::rows::Value| {
+    let mut add = |(output, text): (&Output, bool), of: fn(&Hit) -> &Value| {
         table.values(output, text, hits.iter().map(|hit| of(hit).clone()));
     };
     add(number("pid"), |hit| &hit.pid);
@@ -62,19 +76,24 @@ fn run(context: &Context) -> Result<Answer> {
     add(text("comm"), |hit| &hit.comm);
     add(text("function"), |hit| &hit.function);
     table.floats(context.output("latency_us"), hits.iter().map(|hit| Some(hit.latency? as f64 / 1e3)));
-    table.texts(context.output("ret"), hits.iter().map(|hit| named::plain(&hit.ret)));
+    table.texts(context.output("ret"), hits.iter().map(|hit| hit.returned()));
     table.texts(context.output("message"), hits.iter().map(|hit| Some(hit.message.clone())));
+    if let Some(stacks) = &stacks {
+        table.texts(context.output("stack"), hits.iter().map(|hit| stacks.of(hit)));
+    }
     Ok(Answer { table: Some(table.build()?), events: true, sort: Some(TIME), ..Answer::default() })
 }
 
 /// As bcc's trace prints it.
 fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
     writeln!(out, "{:<8} {:<7} {:<7} {:<15} {:<16} -", "TIME", "PID", "TID", "COMM", "FUNC")?;
-    for line in Lines::of(answer).iter() {
+    let lines = Lines::of(answer);
+    for line in lines.iter() {
         let (time, message) = (line.time(&context.trace.clock), line.text("message"));
         let (pid, tid) = (line.int("pid"), line.int("tid"));
         let (comm, function) = (line.text("comm"), line.text("function"));
         writeln!(out, "{time:<8} {pid:<7} {tid:<7} {comm:<15.15} {function:<16} {message}")?;
+        backtrace::below(&lines, &line, out)?;
     }
     Ok(())
 }
@@ -108,6 +127,45 @@ mod tests {
         let (_, out, _) = tape.run(&["trace", "--format", "csv"]);
         let times: Vec<&str> = out.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
         assert!(times.len() == 2 && times[0] < times[1], "{times:?}");
+    }
+
+    #[test]
+    fn recorded_stacks_are_there_on_request() {
+        let mut tape = Tape::new();
+        tape.stacks().task(0, 7, 70, "web").mapping(1, "/usr/bin/web");
+        tape.frame(1, false, 1, "parse").frame(2, false, 1, "main").frame(3, true, 0, "do_read");
+        tape.stack(1, &[1, 2]).stack(2, &[3]);
+        tape.named("read", &["vfs_read"], &["kstack:u32~stack", "ustack:u32~stack"], false);
+        tape.named("tick", &["tick"], &["n:i32"], false);
+        tape.event("read", 1_000, [7, 0, 2, 1]).event("tick", 2_000, [7, 0, 5]);
+        let stacks = |words: &[&str]| {
+            let (exit, out, messages) = tape.run(&[&["trace", "--format", "csv"], words].concat());
+            assert_eq!(exit, 0, "{messages}");
+            let last = |line: &str| line.rsplit(',').next().expect("a cell").to_owned();
+            out.lines().skip(1).map(last).collect::<Vec<_>>()
+        };
+        assert_eq!(stacks(&["--stacks"]), ["main;parse;do_read", ""]);
+        assert_eq!((stacks(&["-U"])[0].as_str(), stacks(&["-K"])[0].as_str()), ("main;parse", "do_read"));
+        assert_eq!(stacks(&["-UK"])[0], "main;parse;do_read");
+        assert_eq!(stacks(&[])[1], "n=5");
+        let (_, out, _) = tape.run(&["trace", "--compat", "--stacks", "--probe", "read"]);
+        assert!(out.ends_with("\n        do_read\n        parse\n        main\n\n"), "{out}");
+        assert_eq!(tape.run(&["trace", "--stacks", "--probe", "tick"]).0, 6);
+    }
+
+    #[test]
+    fn numbers_are_in_hexadecimal_on_request_and_addresses_always() {
+        let mut tape = Tape::new();
+        tape.named("send", &["send"], &["sk:u64?address", "size:u32"], false);
+        tape.task(0, 7, 70, "web").event("send", 1_000, [7, 0, 0x7f00_1234, 255]);
+        let message = |words: &[&str]| {
+            let out = tape.run(&[&["trace", "--format", "csv"], words].concat()).1;
+            out.lines().nth(1).and_then(|line| line.rsplit(',').next()).expect("a cell").to_owned()
+        };
+        assert_eq!(message(&[]), "sk=0x7f001234 size=255");
+        assert_eq!(message(&["--print", "{size:x} of {sk} by {comm:x}"]), "0xff of 0x7f001234 by web");
+        let (exit, _, messages) = tape.run(&["trace", "--print", "{size:d}"]);
+        assert!(exit == 2 && messages.contains("{NAME:x}"), "{messages}");
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub static REPORT: Report = Report {
     ],
     defaults: Defaults { by: "none", sort: "opens_per_s", top: None, interval: Some("1s") },
     flags: &[],
+    fit: None,
     run,
     compat: Some(compat),
 };

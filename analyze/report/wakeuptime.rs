@@ -20,7 +20,7 @@ use crate::analyze::answer::Answer;
 use crate::analyze::flame::{self, Flame, Subject, Weights};
 use crate::analyze::group::{Group, Grouping, Merge as _};
 use crate::analyze::rows::Value;
-use crate::analyze::spread;
+use crate::analyze::threshold;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::io;
@@ -34,6 +34,7 @@ pub static REPORT: Report = Report {
     outputs: &flame::TIMES,
     defaults: Defaults { by: "none", sort: "total_us,self_us", top: Some(30), interval: None },
     flags: flame::FLAGS,
+    fit: Some(threshold::with_stacks),
     run,
     compat: Some(compat),
 };
@@ -44,7 +45,6 @@ fn run(context: &Context) -> Result<Answer> {
     let default = if flame::wants_lines(context) { "comm,waker_comm" } else { "none" };
     let (grouping, groups, named) = gather(context, default)?;
     let answer = Flame::new(context, &groups)?.without_probes().answer(&grouping, &SUBJECT)?;
-    let answer = spread::threshold(context.trace).into_iter().fold(answer, Answer::note);
     let def = context.table("sched_wake")?;
     let untold = !named || def.column(CONTEXT).is_none_or(|at| !def.columns[at].absent.is_empty());
     Ok(if untold {
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn the_waker_has_a_name_of_its_own() {
         let mut tape = Tape::new();
-        tape.stacks().sched().task(0, 7, 7, "web").task(0, 8, 8, "wrk");
+        tape.stacks().sched().threshold("1ms").task(0, 7, 7, "web").task(0, 8, 8, "wrk");
         tape.frame(1, true, 0, "wake_up").frame(2, true, 0, "bpf_trace_run1").frame(3, true, 0, "bpf_prog_1f_sched_waking__tp");
         tape.stack(1, &[3, 2, 1]);
         tape.event("sched_wake", 5, [7, 3_000_000, 8, 1, 1, 0, 1]);
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn who_was_interrupted_is_no_waker() {
         let mut tape = Tape::new();
-        tape.stacks().sched().task(0, 7, 7, "web").task(0, 8, 8, "wrk").task(0, 9, 9, "bash");
+        tape.stacks().sched().threshold("1ms").task(0, 7, 7, "web").task(0, 8, 8, "wrk").task(0, 9, 9, "bash");
         for (value, label) in [(1, "task"), (2, "softirq"), (3, "irq")] {
             tape.push("enum", vec!["wake_context".into(), value.into(), label.into()]);
         }

@@ -36,6 +36,11 @@ impl Tape {
         self.event("sched_wait", at, [tid, off, queued, state, prev, kstack, 0])
     }
 
+    /// Only what lasted so long was recorded, with stacks.
+    pub fn threshold(&mut self, least: &str) -> &mut Self {
+        self.host(|host| host.filters.push(format!("min-wait {least}")))
+    }
+
     /// A task left processor 0.
     pub fn ran(&mut self, at: u64, tid: i64, ran: i64, state: i64) -> &mut Self {
         self.event("sched_run", at, [tid, ran, state, 0])

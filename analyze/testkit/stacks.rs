@@ -15,7 +15,7 @@ impl Tape {
         for (name, columns) in identity {
             self.define(def(name, Role::Identity, columns));
         }
-        let symbol = ["ts:u64", "frame:u32>frame", "level:u32", "function:text"];
+        let symbol = ["ts:u64", "frame:u32>frame", "level:u32", "function:text", "file:text", "line:u64"];
         self.define(def("symbol", Role::Record, &symbol));
         self
     }
@@ -25,7 +25,8 @@ impl Tape {
         self.push("mapping", vec![START.into(), number.into(), "".into(), path.into()])
     }
 
-    /// A place in code, with its functions from the innermost on, separated by ';'.
+    /// A place in code, with its functions from the innermost on, separated by ';', each perhaps with its place in the
+    /// source: `parse@/src/main.c:42`.
     pub fn frame(&mut self, number: u64, kernel: bool, mapping: u64, functions: &str) -> &mut Self {
         let offset = (0x1000 * number).into();
         self.push(
@@ -33,7 +34,11 @@ impl Tape {
             vec![START.into(), u64::from(kernel).into(), number.into(), mapping.into(), offset],
         );
         for (level, function) in (0u64..).zip(functions.split(';').filter(|name| !name.is_empty())) {
-            self.push("symbol", vec![START.into(), number.into(), level.into(), function.into()]);
+            let (function, place) = function.split_once('@').unwrap_or((function, ":0"));
+            let (file, line) = place.split_once(':').expect("file:line");
+            let line: u64 = line.parse().expect("a number");
+            let row = [function.into(), file.into(), line.into()];
+            self.push("symbol", [START.into(), number.into(), level.into()].into_iter().chain(row).collect());
         }
         self
     }
