@@ -8,7 +8,7 @@ use super::load::Chunk;
 use super::named::arguments;
 use super::report::Context;
 use super::rows::Value;
-use crate::schema::{ColumnDef, TableDef};
+use crate::schema::{ColumnDef, ColumnType, TableDef};
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub(crate) struct Hit {
     pub latency: Option<u64>,
     /// What it returned.
     pub ret: Value,
-    /// That is a place in memory.
-    is_address: bool,
+    /// That is a place in memory, of so many bits.
+    address: Option<u64>,
     /// The arguments, or what a pattern makes of them.
     pub message: String,
     /// Other columns that were asked for; null in tables that lack them.
@@ -39,7 +39,7 @@ pub(crate) struct Hit {
 impl Hit {
     /// What it returned, as text.
     pub fn returned(&self) -> Option<String> {
-        plain(&self.ret, self.is_address)
+        plain(&self.ret, self.address)
     }
 }
 
@@ -99,7 +99,7 @@ fn hits_of(context: &Context, table: &TableDef, wanted: Wanted) -> Result<Vec<Hi
                 function: value(&function),
                 latency,
                 ret: value(&ret),
-                is_address: ret.as_ref().is_some_and(is_address),
+                address: ret.as_ref().and_then(address),
                 message: pattern.fill(|input| input.value(context.trace, rows, row)),
                 extra: extra.iter().map(value).collect(),
             });
@@ -114,7 +114,8 @@ struct Pattern(Vec<(String, Option<Shown>)>);
 /// A column of a message.
 struct Shown {
     input: Input,
-    hex: bool,
+    /// In hexadecimal: the bits that it has.
+    hex: Option<u64>,
 }
 
 impl Shown {
@@ -126,7 +127,7 @@ impl Shown {
             let reason = format!("--print {{{word}}}: '{format}' is no format");
             return Err(Failure::usage(reason).hint("{NAME} prints a column, {NAME:x} in hexadecimal"));
         }
-        Ok(Self { hex: format == "x" || is_address(&input), input })
+        Ok(Self { hex: (format == "x").then(|| bits(&input)).or_else(|| address(&input)), input })
     }
 
     fn write(&self, value: &Value, text: &mut String) {
@@ -176,16 +177,25 @@ impl Pattern {
     }
 }
 
-/// Whether the numbers of a column are places in memory.
-fn is_address(input: &Input) -> bool {
-    input.unit == "address"
+/// The bits of a column whose numbers are places in memory.
+fn address(input: &Input) -> Option<u64> {
+    (input.unit == "address").then(|| bits(input))
+}
+
+/// The bits that a column's numbers have.
+fn bits(input: &Input) -> u64 {
+    match input.def.kind {
+        ColumnType::Number { width, .. } => u64::MAX >> (64 - 8 * u32::from(width.clamp(1, 8))),
+        ColumnType::Text | ColumnType::Ip => u64::MAX,
+    }
 }
 
 /// A value that may be a number or text, as text.
-fn plain(value: &Value, hex: bool) -> Option<String> {
+fn plain(value: &Value, hex: Option<u64>) -> Option<String> {
     match value {
-        Value::Int(number) if hex => Some(format!("{number:#x}")),
-        Value::Int(number) => Some(number.to_string()),
+        Value::Int(number) => Some(
+            hex.map_or_else(|| number.to_string(), |bits| format!("{:#x}", number.cast_unsigned() & bits)),
+        ),
         Value::Text(text) => Some(text.to_string()),
         Value::Null => None,
     }

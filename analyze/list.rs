@@ -103,6 +103,7 @@ mod tests {
         added.added_up("sums", &["nap"], &sums);
         waits.stacks().sched();
         long.stacks().sched().threshold("20ms");
+        assert!(line(&Tape::new(), "gethostlatency").contains("capture -e dns"));
         let tapes = [
             Tape::new(),
             named(false, &["arg1:u64"]),

@@ -42,6 +42,8 @@ mod escape;
 mod expected;
 mod export;
 mod files;
+mod fit;
+mod flag;
 mod flame;
 mod flights;
 mod flow;
@@ -102,5 +104,5 @@ mod window;
 mod zoom;
 
 pub use error::Exit;
-pub use report::names as reports;
+pub use report::{layouts, names as reports};
 pub use run::{main, run};

@@ -68,7 +68,7 @@ fn with_nearest(trace: &Trace, defs: &[&Arc<TableDef>], error: anyhow::Error) ->
     if inputs.is_empty() || inputs.iter().any(|inputs| inputs.get(wrong).is_some()) {
         return error;
     }
-    let names = inputs.iter().flat_map(|inputs| inputs.iter()).map(|input| input.name.as_str());
+    let names = inputs.iter().flat_map(Inputs::iter).map(|input| input.name.as_str());
     let near = nearest(wrong, names.chain([TIME, AT]))
         .map_or(String::new(), |near| format!(": did you mean '{near}'?"));
     let tables: Vec<&str> = defs.iter().map(|def| def.name.as_str()).collect();

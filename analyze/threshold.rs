@@ -18,15 +18,10 @@ pub(crate) fn above(trace: &Trace, least: u64) -> Vec<String> {
     found.map(remark).into_iter().collect()
 }
 
-/// How well a trace answers what is about all durations.
-pub(crate) fn of_all(trace: &Trace) -> Result<Vec<String>, Failure> {
-    Ok(above(trace, 0))
-}
-
-/// The same of what is about stacks of waits: only long ones have any.
+/// How well a trace answers what is about stacks of waits: only long ones have any.
 pub(crate) fn with_stacks(trace: &Trace) -> Result<Vec<String>, Failure> {
     match word(trace) {
-        Some(_) => of_all(trace),
+        Some(_) => Ok(above(trace, 0)),
         None => {
             Err(Failure::cannot("waits were recorded without stacks: only those above a threshold have any")
                 .hint("record them: capture -g sched --min-wait 1ms …"))

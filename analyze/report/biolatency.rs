@@ -170,6 +170,8 @@ mod tests {
             "        16 -> 31        : 1        |****************************************|\n",
         );
         assert!(out.contains(expected), "{out}");
+        let out = tape().run(&["biolatency", "--compat", "-F", "--interval", "1s"]).1;
+        assert!(out.starts_with("\n12:01:07, flags = Sync-Read\n"), "{out}");
         let out = tape().run(&["biolatency", "--compat"]).1;
         assert!(out.starts_with("\n                  usecs : count"), "{out}");
     }

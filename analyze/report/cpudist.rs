@@ -27,7 +27,7 @@ pub static REPORT: Report = Report {
         Flag::switch("off", "Time off processors, asleep or waiting").letter('O'),
         spread::MILLISECONDS,
     ],
-    fit: Some(threshold::of_all),
+    fit: Some(|trace| Ok(threshold::above(trace, 0))),
     run,
     compat: Some(spread::compat),
 };

@@ -68,7 +68,7 @@ fn run(context: &Context) -> Result<Answer> {
         .values(context.output("comm"), true, values(|hit| &hit.comm))
         .values(context.output("function"), true, values(|hit| &hit.function))
         .floats(context.output("latency_ms"), hits.iter().map(|hit| Some(hit.latency? as f64 / 1e6)))
-        .texts(context.output("ret"), hits.iter().map(|hit| hit.returned()))
+        .texts(context.output("ret"), hits.iter().map(Hit::returned))
         .texts(context.output("args"), hits.iter().map(|hit| Some(hit.message.clone())));
     if let Some(stacks) = &stacks {
         table.texts(context.output("stack"), hits.iter().map(|hit| stacks.of(hit)));

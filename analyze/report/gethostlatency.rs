@@ -57,7 +57,7 @@ fn run(context: &Context) -> Result<Answer> {
         .values(context.output("comm"), true, values(|hit| &hit.comm))
         .values(context.output("function"), true, values(|hit| &hit.function))
         .floats(context.output("latency_ms"), hits.iter().map(|hit| Some(hit.latency? as f64 / 1e6)))
-        .texts(context.output("ret"), hits.iter().map(|hit| hit.returned()))
+        .texts(context.output("ret"), hits.iter().map(Hit::returned))
         .texts(context.output("host"), hits.iter().map(|hit| Some(hit.message.clone())));
     Ok(Answer { table: Some(table.build()?), events: true, sort: Some(TIME), ..Answer::default() })
 }

@@ -21,7 +21,9 @@
 use super::answer::Answer;
 use super::args::Call;
 use super::bins::Bins;
-use super::error::{Exit, Failure};
+use super::error::Failure;
+pub(crate) use super::fit::{Fit, fit, recorded};
+pub(crate) use super::flag::Flag;
 use super::group::{Group, Grouping};
 use super::input::Inputs;
 use super::ledger::overlap;
@@ -34,7 +36,7 @@ use super::table::{Builder, Output};
 use super::trace::Trace;
 use super::window::Window;
 use super::zoom::Zoom;
-use crate::schema::{Role, TableDef};
+use crate::schema::TableDef;
 use anyhow::Result;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +49,11 @@ include!(concat!(env!("OUT_DIR"), "/reports.rs"));
 /// What reports are called.
 pub fn names() -> impl Iterator<Item = &'static str> {
     REPORTS.iter().map(|report| report.name)
+}
+
+/// Those that print as another tool does, with `--compat`.
+pub fn layouts() -> impl Iterator<Item = &'static str> {
+    REPORTS.iter().filter(|report| report.compat.is_some()).map(|report| report.name)
 }
 
 /// One question and how to answer it.
@@ -70,9 +77,6 @@ pub struct Report {
     pub(crate) compat: Option<Compat>,
 }
 
-/// What keeps the answer of a trace from being exact: nothing, or remarks; or why there is none.
-pub(crate) type Fit = fn(&Trace) -> Result<Vec<String>, Failure>;
-
 /// The printer behind `--compat`.
 pub(crate) type Compat = fn(&Context, &Answer, &mut dyn io::Write) -> io::Result<()>;
 
@@ -94,36 +98,6 @@ pub(crate) struct Defaults {
     pub top: Option<usize>,
     /// `None`: the whole span is one interval.
     pub interval: Option<&'static str>,
-}
-
-/// An option of one report.
-#[derive(Clone, Copy)]
-pub(crate) struct Flag {
-    /// Without the dashes; of one letter: an option of the live tool.
-    pub name: &'static str,
-    /// What the live tool calls it.
-    pub letter: Option<char>,
-    /// Name of its value; `None`: a switch.
-    pub value: Option<&'static str>,
-    /// Help text.
-    pub doc: &'static str,
-}
-
-impl Flag {
-    /// One that is given or not.
-    pub const fn switch(name: &'static str, doc: &'static str) -> Self {
-        Self { name, letter: None, value: None, doc }
-    }
-
-    /// One with a value.
-    pub const fn valued(name: &'static str, value: &'static str, doc: &'static str) -> Self {
-        Self { name, letter: None, value: Some(value), doc }
-    }
-
-    /// The same, known by a letter too.
-    pub const fn letter(self, letter: char) -> Self {
-        Self { letter: Some(letter), ..self }
-    }
 }
 
 /// One run of a report on a trace.
@@ -374,65 +348,6 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What keeps a trace's answer from being exact, as far as that does not depend on how it is asked; if there is none, why.
-pub(crate) fn fit(trace: &Trace, report: &Report) -> Result<Vec<String>, Failure> {
-    report.needs.iter().try_for_each(|need| recorded(trace, report, need).map(drop))?;
-    report.fit.map_or(Ok(Vec::new()), |fit| fit(trace))
-}
-
-/// Whether a table was recorded; if not, why.
-pub(crate) fn recorded<'a>(
-    trace: &'a Trace,
-    report: &Report,
-    need: &Need,
-) -> Result<&'a Arc<TableDef>, Failure> {
-    silenced(trace, report, need)?;
-    if need.table == ANY {
-        let filled = trace.tables.iter().find(|table| table.group == need.group && table.role == Role::Event);
-        return filled.ok_or_else(|| {
-            Failure::cannot(format!("{} needs a probe of the user's own, and none was recorded", report.name))
-                .hint("record one: capture -e 't:sched:sched_switch' …")
-        });
-    }
-    let probe = trace.probes().of(need.table);
-    let off = probe.filter(|probe| probe.status != "attached");
-    match (trace.table(need.table), off) {
-        (Some(table), None) => Ok(table),
-        (Some(table), Some(_)) if trace.rows_of(table.number) > 0 => Ok(table),
-        (_, Some(probe)) if probe.status == "failed" => Err(Failure::cannot(format!(
-            "{} needs the probe {}, which could not be attached: {}",
-            report.name, probe.name, probe.reason
-        ))
-        .hint("capture --list shows what a kernel can attach and how")),
-        _ => Err(Failure::cannot(format!(
-            "{} needs the table {}, which was not recorded",
-            report.name, need.table
-        ))
-        .hint(format!("record it: capture -g {} …", need.group))),
-    }
-}
-
-/// A file that is cut before it says what was recorded, or before the first event, does not say that nothing was.
-fn silenced(trace: &Trace, report: &Report, need: &Need) -> Result<(), Failure> {
-    let Some(cut) = trace.cut() else { return Ok(()) };
-    let missing = if trace.tables.is_empty() {
-        "the definitions of its tables"
-    } else if trace.events().all(|table| trace.rows_of(table.number) == 0) {
-        "its first events"
-    } else {
-        return Ok(());
-    };
-    let what = if need.table == ANY { String::new() } else { format!(" of {}", need.table) };
-    Err(Failure::new(
-        Exit::Unusable,
-        format!("{}: nothing{what} is known, since {missing} are missing: {cut}", report.name),
-    )
-    .hint(format!(
-        "compare its size with that of the original, or copy it again; analyze {} check says what is there",
-        trace.name
-    )))
-}
-
 /// The columns of a report's result, for people.
 pub(crate) fn outputs(report: &Report) -> String {
     let mut text = String::from("Columns of the result:\n");
@@ -440,55 +355,4 @@ pub(crate) fn outputs(report: &Report) -> String {
         writeln!(text, "  {:<16} {:<6} {}", output.name, output.unit, output.doc).expect("a String grows");
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::analyze::testkit::{Folder, Tape};
-
-    #[test]
-    fn a_file_that_is_cut_early_does_not_say_that_nothing_was_recorded() {
-        let folder = Folder::new();
-        let mut tape = Tape::new();
-        tape.receives();
-        (0..100).for_each(|at| {
-            tape.send(at, 7, 1, 100, 100);
-        });
-        tape.rows_per_frame(50);
-        let bytes = tape.bytes();
-        let trace = Tape::open_bytes(bytes.clone(), 1);
-        let place = |table: &str| {
-            trace
-                .reader
-                .frames_of(trace.table(table).expect("it").number)
-                .map(|frame| frame.offset as usize)
-                .collect::<Vec<_>>()
-        };
-        let (tables, sends) = (trace.reader.frames[1].offset as usize, place("sock_send"));
-        for (at, missing) in [
-            (tables, "the definitions of its tables are missing: the file ends at byte"),
-            (tables + 100, "the definitions of its tables are missing: the file is cut or damaged at byte"),
-            (sends[0], "its first events are missing: the file ends at byte"),
-            (sends[0] + 100, "its first events are missing: the file is cut or damaged at byte"),
-        ] {
-            folder.put("a.bin", &bytes[..at]);
-            for report in ["tcpsend", "tcplat", "flows", "trace"] {
-                let (exit, out, messages) = folder.run(&format!("a.bin {report}"));
-                assert_eq!((exit, out.as_str()), (1, ""), "{report} of {at} bytes: {messages}");
-                assert!(messages.contains(missing) && !messages.contains("not recorded"), "{messages}");
-            }
-            let (_, list, _) = folder.run("a.bin list --format csv");
-            assert!(!list.contains("not recorded"), "{list}");
-        }
-        // With some events there is an answer, and it says of which table the file has none.
-        folder.put("a.bin", &bytes[..sends[1] + 100]);
-        let (exit, out, _) = folder.run("a.bin tcpsend --interval all --format csv");
-        assert!(exit == 3 && out.contains(",50,"), "{out}");
-        let (_, out, _) = folder.run("a.bin tcptop");
-        assert!(out.contains("nothing of sock_recv is in the file up to where it ends"), "{out}");
-        // A whole file may well have nothing of a table.
-        folder.put("a.bin", &bytes);
-        assert!(!folder.run("a.bin tcptop").1.contains("nothing of"));
-        assert_eq!(folder.run("a.bin execsnoop").0, 6);
-    }
 }

@@ -35,7 +35,7 @@ pub static REPORT: Report = Report {
     outputs: &spread::OUTPUTS,
     defaults: Defaults { by: "none", sort: "n", top: None, interval: None },
     flags: &[spread::MILLISECONDS],
-    fit: Some(threshold::of_all),
+    fit: Some(|trace| Ok(threshold::above(trace, 0))),
     run,
     compat: Some(spread::compat),
 };

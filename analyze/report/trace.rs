@@ -76,7 +76,7 @@ fn run(context: &Context) -> Result<Answer> {
     add(text("comm"), |hit| &hit.comm);
     add(text("function"), |hit| &hit.function);
     table.floats(context.output("latency_us"), hits.iter().map(|hit| Some(hit.latency? as f64 / 1e3)));
-    table.texts(context.output("ret"), hits.iter().map(|hit| hit.returned()));
+    table.texts(context.output("ret"), hits.iter().map(Hit::returned));
     table.texts(context.output("message"), hits.iter().map(|hit| Some(hit.message.clone())));
     if let Some(stacks) = &stacks {
         table.texts(context.output("stack"), hits.iter().map(|hit| stacks.of(hit)));
@@ -156,14 +156,14 @@ mod tests {
     #[test]
     fn numbers_are_in_hexadecimal_on_request_and_addresses_always() {
         let mut tape = Tape::new();
-        tape.named("send", &["send"], &["sk:u64?address", "size:u32"], false);
-        tape.task(0, 7, 70, "web").event("send", 1_000, [7, 0, 0x7f00_1234, 255]);
+        tape.named("send", &["send"], &["sk:u64?address", "size:u32", "n:i32"], false);
+        tape.task(0, 7, 70, "web").event("send", 1_000, [7, 0, 0x7f00_1234, 255, -5]);
         let message = |words: &[&str]| {
             let out = tape.run(&[&["trace", "--format", "csv"], words].concat()).1;
             out.lines().nth(1).and_then(|line| line.rsplit(',').next()).expect("a cell").to_owned()
         };
-        assert_eq!(message(&[]), "sk=0x7f001234 size=255");
-        assert_eq!(message(&["--print", "{size:x} of {sk} by {comm:x}"]), "0xff of 0x7f001234 by web");
+        assert_eq!(message(&[]), "sk=0x7f001234 size=255 n=-5");
+        assert_eq!(message(&["--print", "{size:x} of {sk} by {comm:x} {n:x}"]), "0xff of 0x7f001234 by web 0xfffffffb");
         let (exit, _, messages) = tape.run(&["trace", "--print", "{size:d}"]);
         assert!(exit == 2 && messages.contains("{NAME:x}"), "{messages}");
     }

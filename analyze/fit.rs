@@ -1,0 +1,126 @@
+//! Whether a trace answers a report, and how well: what `list` says, and by what a report refuses.
+
+use super::error::{Exit, Failure};
+use super::report::{ANY, Need, Report};
+use super::trace::Trace;
+use crate::schema::{Role, TableDef};
+use std::sync::Arc;
+
+/// What keeps the answer of a trace from being exact: nothing, or remarks; or why there is none.
+pub(crate) type Fit = fn(&Trace) -> Result<Vec<String>, Failure>;
+
+/// What keeps a trace's answer from being exact, as far as that does not depend on how it is asked; if there is none, why.
+pub(crate) fn fit(trace: &Trace, report: &Report) -> Result<Vec<String>, Failure> {
+    for need in report.needs {
+        // Which of the user's probes it takes, and how those are recorded, the report knows better.
+        match report.fit {
+            Some(_) if need.table == ANY => silenced(trace, report, need)?,
+            _ => drop(recorded(trace, report, need)?),
+        }
+    }
+    report.fit.map_or(Ok(Vec::new()), |fit| fit(trace))
+}
+
+/// Whether a table was recorded; if not, why.
+pub(crate) fn recorded<'a>(
+    trace: &'a Trace,
+    report: &Report,
+    need: &Need,
+) -> Result<&'a Arc<TableDef>, Failure> {
+    silenced(trace, report, need)?;
+    if need.table == ANY {
+        let filled = trace.tables.iter().find(|table| table.group == need.group && table.role == Role::Event);
+        return filled.ok_or_else(|| {
+            Failure::cannot(format!("{} needs a probe of the user's own, and none was recorded", report.name))
+                .hint("record one: capture -e 't:sched:sched_switch' …")
+        });
+    }
+    let probe = trace.probes().of(need.table);
+    let off = probe.filter(|probe| probe.status != "attached");
+    match (trace.table(need.table), off) {
+        (Some(table), None) => Ok(table),
+        (Some(table), Some(_)) if trace.rows_of(table.number) > 0 => Ok(table),
+        (_, Some(probe)) if probe.status == "failed" => Err(Failure::cannot(format!(
+            "{} needs the probe {}, which could not be attached: {}",
+            report.name, probe.name, probe.reason
+        ))
+        .hint("capture --list shows what a kernel can attach and how")),
+        _ => Err(Failure::cannot(format!(
+            "{} needs the table {}, which was not recorded",
+            report.name, need.table
+        ))
+        .hint(format!("record it: capture -g {} …", need.group))),
+    }
+}
+
+/// A file that is cut before it says what was recorded, or before the first event, does not say that nothing was.
+fn silenced(trace: &Trace, report: &Report, need: &Need) -> Result<(), Failure> {
+    let Some(cut) = trace.cut() else { return Ok(()) };
+    let missing = if trace.tables.is_empty() {
+        "the definitions of its tables"
+    } else if trace.events().all(|table| trace.rows_of(table.number) == 0) {
+        "its first events"
+    } else {
+        return Ok(());
+    };
+    let what = if need.table == ANY { String::new() } else { format!(" of {}", need.table) };
+    Err(Failure::new(
+        Exit::Unusable,
+        format!("{}: nothing{what} is known, since {missing} are missing: {cut}", report.name),
+    )
+    .hint(format!(
+        "compare its size with that of the original, or copy it again; analyze {} check says what is there",
+        trace.name
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::{Folder, Tape};
+
+    #[test]
+    fn a_file_that_is_cut_early_does_not_say_that_nothing_was_recorded() {
+        let folder = Folder::new();
+        let mut tape = Tape::new();
+        tape.receives();
+        (0..100).for_each(|at| {
+            tape.send(at, 7, 1, 100, 100);
+        });
+        tape.rows_per_frame(50);
+        let bytes = tape.bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let place = |table: &str| {
+            trace
+                .reader
+                .frames_of(trace.table(table).expect("it").number)
+                .map(|frame| frame.offset as usize)
+                .collect::<Vec<_>>()
+        };
+        let (tables, sends) = (trace.reader.frames[1].offset as usize, place("sock_send"));
+        for (at, missing) in [
+            (tables, "the definitions of its tables are missing: the file ends at byte"),
+            (tables + 100, "the definitions of its tables are missing: the file is cut or damaged at byte"),
+            (sends[0], "its first events are missing: the file ends at byte"),
+            (sends[0] + 100, "its first events are missing: the file is cut or damaged at byte"),
+        ] {
+            folder.put("a.bin", &bytes[..at]);
+            for report in ["tcpsend", "tcplat", "flows", "trace"] {
+                let (exit, out, messages) = folder.run(&format!("a.bin {report}"));
+                assert_eq!((exit, out.as_str()), (1, ""), "{report} of {at} bytes: {messages}");
+                assert!(messages.contains(missing) && !messages.contains("not recorded"), "{messages}");
+            }
+            let (_, list, _) = folder.run("a.bin list --format csv");
+            assert!(!list.contains("not recorded"), "{list}");
+        }
+        // With some events there is an answer, and it says of which table the file has none.
+        folder.put("a.bin", &bytes[..sends[1] + 100]);
+        let (exit, out, _) = folder.run("a.bin tcpsend --interval all --format csv");
+        assert!(exit == 3 && out.contains(",50,"), "{out}");
+        let (_, out, _) = folder.run("a.bin tcptop");
+        assert!(out.contains("nothing of sock_recv is in the file up to where it ends"), "{out}");
+        // A whole file may well have nothing of a table.
+        folder.put("a.bin", &bytes);
+        assert!(!folder.run("a.bin tcptop").1.contains("nothing of"));
+        assert_eq!(folder.run("a.bin execsnoop").0, 6);
+    }
+}
