@@ -3,7 +3,12 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test fixtures` rewrites the goldens; read the difference before committing.
 
+#[path = "fixtures/golden.rs"]
+mod golden;
+
+use golden::{GOLDEN, formats, golden};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tapedeck::schema::TraceReader;
@@ -13,177 +18,6 @@ const FIXTURES: [&str; 14] = [
     "redis", "nginx", "pingpong", "execs", "files", "compile", "block", "lossy", "burn", "named", "storm",
     "naps", "calls", "stat",
 ];
-
-/// Command lines whose output is kept for each fixture, without the format.
-const GOLDEN: &[&[&str]] = &[
-    &["info"],
-    &["check"],
-    &["tcpsend"],
-    &["tcpsend", "--interval", "all", "--by", "task,family"],
-    &["tcplat"],
-    &["tcplat", "--each", "--metric", "response", "--sort", "latency_us", "--top", "5"],
-    &["tcptop", "--top", "5"],
-    &["tcplife", "--top", "10"],
-    &["tcpconnect", "--top", "10"],
-    &["tcpaccept", "--top", "10"],
-    &["tcpconnlat", "--top", "10"],
-    &["execsnoop", "--top", "10"],
-    &["exitsnoop", "--by", "comm"],
-    &["flows", "--top", "10"],
-    &["events", "--table", "sock_send", "--top", "5"],
-];
-
-/// The same for fixtures of other groups, which have no answer to most of the above.
-const GOLDEN_OF: &[(&str, &[&[&str]])] = &[
-    (
-        "files",
-        &[
-            &["info"],
-            &["check"],
-            &["opensnoop", "--full-path", "--extended", "--top", "10"],
-            &["filetop", "--top", "5"],
-            &["filetop", "--all", "--requested", "--interval", "all", "--by", "comm,type"],
-            &["fileslower", "--min", "0.5", "--top", "5"],
-            &["filelife", "--top", "10"],
-            &["vfsstat"],
-            &["statsnoop", "--failed", "--top", "10"],
-            &["syncsnoop", "--top", "10"],
-            &["sql", "SELECT comm, fstype, count(ret) AS calls FROM file_io GROUP BY comm, fstype"],
-        ],
-    ),
-    (
-        "compile",
-        &[
-            &["info"],
-            &["check"],
-            &["execsnoop"],
-            &["exitsnoop"],
-            &["opensnoop", "--by", "comm"],
-            &["opensnoop", "--failed", "--by", "comm", "--top", "5"],
-            &["filetop", "--interval", "all", "--top", "5"],
-            &["filelife"],
-            &["vfsstat"],
-        ],
-    ),
-    (
-        "block",
-        &[
-            &["info"],
-            &["check"],
-            &["biolatency"],
-            &["biolatency", "--queued", "--disks", "--flags"],
-            &["biolatency", "--compat", "--flags"],
-            &["biosnoop", "--sort", "latency_us", "--top", "10"],
-            &["biosnoop", "--by", "comm,op"],
-            &["biosnoop", "--compat", "--queue", "--where", "op = 'discard' OR comm = 'buffered'"],
-            &["biotop"],
-            &["biotop", "--compat"],
-            &["bitesize"],
-            &["bitesize", "--compat"],
-        ],
-    ),
-    (
-        "named",
-        &[
-            &["info"],
-            &["check"],
-            &["trace", "--top", "12"],
-            &["trace", "--probe", "tick", "--print", "{comm}: {n} is {text}", "--top", "3"],
-            &["trace", "--compat", "--probe", "nap,factorial"],
-            &["funccount"],
-            &["funclatency"],
-            &["funclatency", "--probe", "factorial", "--hist"],
-            &["funclatency", "--probe", "timed", "--by", "n", "--hist"],
-            &["argdist", "-C", "b", "--probe", "counted"],
-            &["argdist", "-H", "size", "--probe", "sizes"],
-            &["events", "--table", "sizes"],
-            &["trace", "--probe", "faults", "--top", "5"],
-            &["funcslower"],
-            &["stackcount"],
-            &["stackcount", "--folded", "--probe", "factorial,take"],
-            &["stackcount", "--compat", "--probe", "take"],
-            &["stackcount", "--folded", "--probe", "ways"],
-            &["events", "--table", "in_flight"],
-            &["argdist", "-C", "text"],
-            &["argdist", "-H", "a", "--probe", "add"],
-            &["argdist", "--compat", "-C", "n,text", "--top", "5"],
-            &["memleak"],
-            &["memleak", "--compat"],
-            &["sslsniff"],
-            &["sslsniff", "--compat"],
-            &["gethostlatency"],
-            &["bashreadline"],
-        ],
-    ),
-    (
-        "storm",
-        &[
-            &["info"],
-            &["check"],
-            &["runqlat"],
-            &["runqlat", "--by", "comm,tid"],
-            &["cpudist", "--by", "comm"],
-            &["runqslower", "--min", "1ms", "--top", "5"],
-            &["migrations"],
-            &["migrations", "--by", "tid,comm,from,to"],
-        ],
-    ),
-    (
-        "naps",
-        &[
-            &["info"],
-            &["check"],
-            &["offcputime", "--by", "comm"],
-            &["offcputime", "--folded"],
-            &["wakeuptime", "--by", "comm"],
-            &["runqslower", "--min", "0", "--top", "10"],
-        ],
-    ),
-    (
-        "calls",
-        &[
-            &["info"],
-            &["check"],
-            &["syscount"],
-            &["syscount", "--failed", "--by", "syscall,errno"],
-            &["syscount", "--by", "comm"],
-            &["syscount", "--compat"],
-        ],
-    ),
-    (
-        "stat",
-        &[
-            &["info"],
-            &["check"],
-            &["pidstat"],
-            &["pidstat", "--interval", "all"],
-            &["pidstat", "-d"],
-            &["pidstat", "-r"],
-            &["pidstat", "-w"],
-            &["pidstat", "-v"],
-            &["iostat"],
-            &["iostat", "--interval", "1s"],
-            &["mpstat"],
-            &["mpstat", "-P", "ALL", "--interval", "1s"],
-        ],
-    ),
-    (
-        "burn",
-        &[
-            &["info"],
-            &["check"],
-            &["profile"],
-            &["profile", "--by", "comm", "--user", "--top", "12"],
-            &["profile", "--folded", "--where", "comm LIKE 'burn%'"],
-            &["profile", "--compat", "--where", "comm = 'burn'"],
-        ],
-    ),
-];
-
-/// The command lines of a fixture.
-fn golden(name: &str) -> &'static [&'static [&'static str]] {
-    GOLDEN_OF.iter().find(|of| of.0 == name).map_or(GOLDEN, |of| of.1)
-}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -241,13 +75,18 @@ fn reports_say_what_workloads_and_observers_saw() {
     }
 }
 
+fn golden_file(name: &str, words: &[&str], format: &str) -> PathBuf {
+    let line = if words.is_empty() { "overview" } else { &words.join("-") };
+    root().join("fixtures/golden").join(format!("{name}.{}.{format}", line.replace([',', '-'], "_")))
+}
+
 #[test]
 fn goldens_are_as_they_were() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut changed = Vec::new();
     for name in FIXTURES {
         for words in golden(name) {
-            for format in ["table", "json"] {
+            for format in formats(words) {
                 let (exit, out, messages) =
                     analyze(&fixture(name), &[words, &["--format", format][..]].concat());
                 let path = root().to_str().expect("UTF-8");
@@ -256,9 +95,7 @@ fn goldens_are_as_they_were() {
                     words.join(" ")
                 );
                 let text = text.replace(&format!("{path}/"), "");
-                let file = root()
-                    .join("fixtures/golden")
-                    .join(format!("{name}.{}.{format}", words.join("-").replace([',', '-'], "_")));
+                let file = golden_file(name, words, format);
                 if update {
                     std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
                     std::fs::write(&file, &text).expect("writable");
@@ -282,6 +119,29 @@ fn output_does_not_depend_on_the_number_of_threads() {
         let four = analyze(&fixture("redis"), &[&["--threads", "4"], *words].concat());
         assert_eq!(one, four, "{words:?}");
     }
+}
+
+/// A row each says whom a report was compared with; a new one without would be believed unseen.
+#[test]
+fn every_report_has_a_row_of_proof() {
+    let text = std::fs::read_to_string(root().join("tests/live/README.md")).expect("it is committed");
+    let first = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let proved: Vec<&str> = first.flat_map(|cell| cell.split(", ")).collect();
+    let missing: Vec<&str> = tapedeck::analyze::reports().filter(|report| !proved.contains(report)).collect();
+    assert!(missing.is_empty(), "no row in tests/live/README.md: {missing:?}");
+}
+
+#[test]
+fn no_golden_is_of_a_line_that_is_not_asked_any_more() {
+    let kept: BTreeSet<PathBuf> = FIXTURES
+        .into_iter()
+        .flat_map(|name| golden(name).into_iter().map(move |words| (name, words)))
+        .flat_map(|(name, words)| formats(words).iter().map(move |format| golden_file(name, words, format)))
+        .collect();
+    let files = std::fs::read_dir(root().join("fixtures/golden")).expect("it is committed");
+    let left: Vec<PathBuf> =
+        files.map(|file| file.expect("readable").path()).filter(|file| !kept.contains(file)).collect();
+    assert!(left.is_empty(), "delete {left:?}");
 }
 
 /// What a script of `tests` says of a fixture.
@@ -463,8 +323,9 @@ fn what_is_cut_and_merged_again_answers_the_same() {
         write(&first, &[&text(&second), "merge"], &merged);
         write(&merged, &["recompress", "-l", "3"], &small);
         let rows = |words: &&&[&str]| {
-            !matches!(words[0], "info" | "check")
-                && !words.iter().any(|word| ["--folded", "--compat"].contains(word))
+            let of_rows =
+                words.first().is_some_and(|verb| !["info", "check", "list", "replay"].contains(verb));
+            of_rows && !words.iter().any(|word| ["--folded", "--compat", "--tables"].contains(word))
         };
         for words in golden(name).iter().filter(rows) {
             let rows = |path: &Path| {
