@@ -51,9 +51,9 @@ impl<'a, 'n> Probes<'a, 'n> {
 /// When there is none, with what to record.
 pub(crate) fn tables<'a>(probes: Probes<'a, '_>, columns: &[&str]) -> Found<'a> {
     let (what, example) = if columns.contains(&"latency") {
-        ("whole calls", "'fx:vfs_read' or -e 'ur:c:malloc(arg1)'")
+        (" that records whole calls", "'fx:vfs_read' or -e 'ur:c:malloc(arg1)'")
     } else {
-        ("anything", "'t:sched:sched_switch'")
+        ("", "'t:sched:sched_switch'")
     };
     if let Some(found) = find(probes, columns, |table| !adds_up(table))? {
         return Ok(found);
@@ -63,7 +63,7 @@ pub(crate) fn tables<'a>(probes: Probes<'a, '_>, columns: &[&str]) -> Found<'a> 
             format!("the hits of {} were added up in the kernel, and not recorded one by one", added[0].name);
         return Err(Failure::cannot(reason).hint("leave {count} and {hist} out of the probe"));
     }
-    Err(Failure::cannot(format!("this trace has no probe of the user's own that records {what}"))
+    Err(Failure::cannot(format!("this trace has no probe of the user's own{what}"))
         .hint(format!("record one: capture -e {example} …")))
 }
 

@@ -247,6 +247,11 @@ impl Log2 {
             .for_each(|(count, more)| *count = count.saturating_add(more));
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|&count| count == 0)
+    }
+
     /// Low end, high end and count of each slot from the first to the last that was hit.
     pub fn slots(&self) -> Vec<(u64, u64, u64)> {
         let hit = |count: &u64| *count > 0;

@@ -206,28 +206,38 @@ pub(crate) fn together<'a>(spreads: impl Iterator<Item = &'a Spread>) -> Log2 {
 fn pictures<A>(grouping: &Grouping, groups: &[(&Group<A>, &Spread)], which: Pictures) -> Vec<(String, Log2)> {
     let mut all = Vec::new();
     for interval in groups.chunk_by(|a, b| a.0.bin == b.0.bin) {
-        let time = grouping.time(interval[0].0.bin);
-        let mut shown = interval.to_vec();
-        match which {
-            _ if grouping.by.is_empty() => shown.clear(),
-            Pictures::Few if shown.len() > FEW => shown.clear(),
-            Pictures::Few => {}
-            Pictures::Largest(most) => {
-                shown.sort_by_key(|(_, spread)| std::cmp::Reverse(spread.count()));
-                shown.truncate(most);
-            }
+        let together = together(interval.iter().map(|(_, spread)| *spread));
+        // An interval in which nothing was is no picture.
+        if grouping.bins.interval.is_some() && together.is_empty() {
+            continue;
         }
-        if shown.is_empty() {
-            let together = together(interval.iter().map(|(_, spread)| *spread));
+        let time = grouping.time(interval[0].0.bin);
+        let own = if grouping.by.is_empty() { Vec::new() } else { with_own(interval, which) };
+        if own.is_empty() {
             all.push((time.unwrap_or_default(), together));
             continue;
         }
         let title = |group: &Group<A>| title(time.as_deref(), grouping, group);
-        all.extend(shown.into_iter().map(|(group, spread)| (title(group), spread.histogram.clone())));
+        all.extend(own.into_iter().map(|(group, spread)| (title(group), spread.histogram.clone())));
     }
-    // An interval in which nothing was is no picture.
-    all.retain(|(_, histogram)| grouping.bins.interval.is_none() || !histogram.slots().is_empty());
     all
+}
+
+/// The groups of an interval that have pictures of their own; none: there is one of them together.
+fn with_own<'g, A>(
+    interval: &[(&'g Group<A>, &'g Spread)],
+    which: Pictures,
+) -> Vec<(&'g Group<A>, &'g Spread)> {
+    let mut own = interval.to_vec();
+    match which {
+        Pictures::Few if own.len() > FEW => own.clear(),
+        Pictures::Few => {}
+        Pictures::Largest(most) => {
+            own.sort_by_key(|(_, spread)| std::cmp::Reverse(spread.count()));
+            own.truncate(most);
+        }
+    }
+    own
 }
 
 fn title<A>(time: Option<&str>, grouping: &Grouping, group: &Group<A>) -> String {
