@@ -41,8 +41,12 @@ pub(crate) const OUTPUTS: [Output; 7] = [
     Output::measure("max_us", "us", 3, "the longest"),
 ];
 
-/// bcc's option for the histogram.
+/// bcc's options for histograms.
 pub(crate) const MILLISECONDS: Flag = Flag::switch("milliseconds", "Histogram in milliseconds").letter('m');
+/// Of the scheduler's reports: what tells histograms apart.
+pub(crate) const PROCESSES: Flag = Flag::switch("per-process", "A histogram for each process").letter('P');
+/// The same by thread.
+pub(crate) const THREADS: Flag = Flag::switch("per-thread", "A histogram for each thread").letter('L');
 
 /// What is kept of a group's durations, or other numbers.
 #[derive(Default)]
@@ -140,7 +144,12 @@ pub(crate) fn answer(context: &Context, mut scan: Scan, column: &str) -> Result<
     let column = scan.column(column)?;
     let scan = scan.only([column], |[ns]| ns.is_some());
     let scale = Scale::of(context, &scan);
-    let grouping = context.grouping(&scan)?;
+    let by = match [PROCESSES, THREADS].map(|flag| context.flag(flag.name).is_some()) {
+        [_, true] => "tid,comm",
+        [true, false] => "pid,comm",
+        [false, false] => context.report.defaults.by,
+    };
+    let grouping = context.grouping_by(&scan, by)?;
     let groups = grouping.sum(&scan, [column], |spread: &mut Spread, [ns]| {
         scale.add(spread, ns.unwrap_or(0).cast_unsigned());
     });
@@ -158,7 +167,9 @@ pub(crate) fn show(
     let mut table = table(context, grouping, &mut groups);
     more(&mut table);
     let mut answer = Answer::of(table.build()?);
-    picture(&mut answer, grouping, &groups, |spread| spread, (Pictures::Few, scale.unit));
+    let asked = [PROCESSES, THREADS].into_iter().any(|flag| context.flag(flag.name).is_some());
+    let which = if asked { Pictures::asked(context) } else { Pictures::Few };
+    picture(&mut answer, grouping, &groups, |spread| spread, (which, scale.unit));
     Ok(answer)
 }
 

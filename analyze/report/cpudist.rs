@@ -26,6 +26,8 @@ pub static REPORT: Report = Report {
     flags: &[
         Flag::switch("off", "Time off processors, asleep or waiting").letter('O'),
         spread::MILLISECONDS,
+        spread::PROCESSES,
+        spread::THREADS,
     ],
     fit: Some(|trace| Ok(threshold::above(trace, 0))),
     run,

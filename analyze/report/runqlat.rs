@@ -34,7 +34,7 @@ pub static REPORT: Report = Report {
     needs: &[Need { table: "sched_wait", group: "sched" }],
     outputs: &spread::OUTPUTS,
     defaults: Defaults { by: "none", sort: "n", top: None, interval: None },
-    flags: &[spread::MILLISECONDS],
+    flags: &[spread::MILLISECONDS, spread::PROCESSES, spread::THREADS],
     fit: Some(|trace| Ok(threshold::above(trace, 0))),
     run,
     compat: Some(spread::compat),
@@ -74,6 +74,17 @@ mod tests {
         let out = tape().run(&["runqlat", "--compat"]).1;
         assert!(out.contains("         2 -> 3         : 1"), "{out}");
         assert!(out.contains("        64 -> 127       : 1"), "{out}");
+    }
+
+    #[test]
+    fn each_process_or_thread_has_a_picture_on_request() {
+        let mut tape = tape();
+        (10..30).for_each(|tid| {
+            tape.task(0, tid, 100, "many").wait(5, tid.cast_signed(), (0, 1_000), 1, (0, 0));
+        });
+        let pictures = |letter: &str| tape.run(&["runqlat", "--compat", letter]).1.matches("usecs").count();
+        assert_eq!((pictures("-m"), pictures("-P"), pictures("-L")), (0, 3, 22));
+        assert!(tape.run(&["runqlat", "--compat", "-P"]).1.contains("\npid = 100, comm = many\n"));
     }
 
     #[test]
