@@ -86,6 +86,7 @@ fn table(trace: &Trace, def: &TableDef) -> Vec<String> {
             }
             ColumnType::Text => "text".to_owned(),
             ColumnType::Ip => "ip".to_owned(),
+            ColumnType::Unknown(_) => "?".to_owned(),
         };
         let absent = if column.absent.is_empty() {
             String::new()

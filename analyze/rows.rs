@@ -190,6 +190,7 @@ impl Rows {
         }
         match def.kind {
             ColumnType::Text => Value::text(self.bytes(column, row)),
+            ColumnType::Unknown(_) => Value::Null,
             ColumnType::Ip => address(self.bytes(column, row), self.family(row)),
             ColumnType::Number { .. } => {
                 self.get(column, row).map_or(Value::Null, |number| named(labels, &def.enumeration, number))

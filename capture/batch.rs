@@ -246,6 +246,7 @@ impl Builder {
 fn empty_columns(layout: &Layout) -> Vec<Column> {
     let empty = |column: &crate::schema::ColumnDef| match column.kind {
         _ if !column.absent.is_empty() => Column::Absent,
+        ColumnType::Unknown(_) => Column::Absent,
         ColumnType::Number { width: 1, .. } => Column::U8(Vec::new()),
         ColumnType::Number { width: 2, .. } => Column::U16(Vec::new()),
         ColumnType::Number { width: 4, .. } => Column::U32(Vec::new()),

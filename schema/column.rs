@@ -92,6 +92,8 @@ impl Column {
             | (Self::U32(_), ColumnType::Number { width: 4, .. })
             | (Self::U64(_), ColumnType::Number { width: 8, .. })
             | (Self::Text(_), ColumnType::Text)
+            // What is of an unknown type cannot contradict it.
+            | (_, ColumnType::Unknown(_))
             | (Self::Absent, _) => true,
             (Self::Text(text), ColumnType::Ip) => text.lengths.iter().all(|&length| length == 16),
             _ => false,

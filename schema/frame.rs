@@ -118,6 +118,14 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether a frame that says that it has rows means rows of a table: those of a newer writer are there, though
+    /// nobody here can read them.
+    pub(super) fn may_have_rows(self) -> bool {
+        self.has_rows() || matches!(self, Self::Unknown(_))
+    }
+}
+
 /// A message of the payload: one or a few zstd frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {

@@ -245,6 +245,7 @@ fn read_column(kind: ColumnType, from: column::Reader, spare: &mut Spare, batch:
     let rows = batch.rows;
     let room = room(kind, batch)?;
     Ok(match kind {
+        ColumnType::Unknown(_) => Column::Absent,
         ColumnType::Number { width: 1, .. } => Column::U8(decode(numbers, rows, by, spare)?),
         ColumnType::Number { width: 2, .. } => Column::U16(decode(numbers, rows, by, spare)?),
         ColumnType::Number { width: 4, .. } => Column::U32(decode(numbers, rows, by, spare)?),

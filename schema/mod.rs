@@ -27,6 +27,7 @@ pub mod redact;
 mod set;
 pub mod singles;
 mod source;
+pub mod spool;
 pub mod table;
 pub mod top;
 pub mod transform;

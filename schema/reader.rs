@@ -16,12 +16,13 @@ use super::host::{FORMAT, Host};
 use super::message;
 use super::singles::{Footer, read_footer, read_host, read_tables};
 use super::source::Source;
-use super::table::TableDef;
+use super::spool;
+use super::table::{ColumnDef, ColumnType, TableDef};
 use super::trace_capnp::frame as root;
 use super::undo::Spare;
 use super::walk::Order;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use zstd::bulk::Decompressor;
 
@@ -57,6 +58,8 @@ pub struct TraceReader {
     pub frames: Vec<Frame>,
     /// What could not be read.
     pub damage: Vec<Damage>,
+    /// Frames with rows whose headers are whole, and of whose rows not all are there.
+    pub cut: Vec<Frame>,
     /// Present after a clean end.
     pub footer: Option<Footer>,
     /// It may go on: that there is no end yet says nothing.
@@ -114,24 +117,20 @@ impl Default for Scratch {
 }
 
 impl TraceReader {
-    /// Opens a file; `-` is standard input, which is read to its end first.
+    /// Opens a file; `-` is standard input, which is read to its end first, as all that is no file is.
     ///
     /// # Errors
     /// When it cannot be read, or holds no trace that this build can read.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).map_err(FormatError::io("read standard input"))?;
-            return Self::from_bytes(bytes);
-        }
-        let file = File::open(path).map_err(FormatError::io("open"))?;
-        let meta = file.metadata().map_err(FormatError::io("open"))?;
-        if !meta.is_file() {
-            let mut bytes = Vec::new();
-            (&file).read_to_end(&mut bytes).map_err(FormatError::io("read"))?;
-            return Self::from_bytes(bytes);
-        }
-        Self::from_source(Source::File(file, meta.len()))
+        let length = |file: &File| file.metadata().map_err(FormatError::io("open"));
+        let file = if path.as_os_str() == "-" {
+            spool::whole(io::stdin().lock())?
+        } else {
+            let file = File::open(path).map_err(FormatError::io("open"))?;
+            if length(&file)?.is_file() { file } else { spool::whole(file)? }
+        };
+        let length = length(&file)?.len();
+        Self::from_source(Source::File(file, length))
     }
 
     /// Opens a trace that is in memory.
@@ -163,13 +162,22 @@ impl TraceReader {
         self.take_new()
     }
 
+    /// Nothing more will come: what is cut at the end is damage from now on.
+    ///
+    /// # Errors
+    /// As [`TraceReader::refresh`].
+    pub fn end(&mut self) -> Result<()> {
+        self.growing = false;
+        self.refresh()
+    }
+
     fn take_new(&mut self) -> Result<()> {
         let length = self.source.length();
         if length < self.walked {
             let what = format!("the file has become shorter: {} bytes of it had been read", self.walked);
             return Err(FormatError::Damaged { offset: length, what });
         }
-        self.walk(true)?;
+        self.walk(self.growing)?;
         if self.frames.is_empty() && self.walked > 0 {
             return Err(FormatError::NotATrace { length });
         }
@@ -191,6 +199,7 @@ impl TraceReader {
             tables: self.tables.clone(),
             frames: self.frames.iter().filter(|frame| keep(frame)).cloned().collect(),
             damage: self.damage.clone(),
+            cut: self.cut.clone(),
             footer: None,
             growing: self.growing,
             indexed: self.indexed,
@@ -206,6 +215,7 @@ impl TraceReader {
             tables: Vec::new(),
             frames: Vec::new(),
             damage: Vec::new(),
+            cut: Vec::new(),
             footer: None,
             growing: false,
             indexed: false,
@@ -354,7 +364,7 @@ impl TraceReader {
             rows: header.rows as usize,
             columns: vec![Column::Absent; def.columns.len()],
         };
-        let needed = wanted.map_or_else(|| vec![true; def.columns.len()], |wanted| with_keys(def, wanted));
+        let needed = needed(def, wanted);
         let mut parts = Vec::with_capacity(header.parts.len());
         let mut offset = frame.offset + header.header_length() as u64;
         for part in &header.parts {
@@ -381,6 +391,14 @@ impl TraceReader {
         }
         Ok(batch)
     }
+}
+
+/// Per column: whether it is to be decoded. What is of an unknown type cannot be.
+fn needed(def: &TableDef, wanted: Option<&[usize]>) -> Vec<bool> {
+    let mut needed = wanted.map_or_else(|| vec![true; def.columns.len()], |wanted| with_keys(def, wanted));
+    let unknown = |column: &ColumnDef| matches!(column.kind, ColumnType::Unknown(_));
+    needed.iter_mut().zip(&def.columns).for_each(|(needed, column)| *needed &= !unknown(column));
+    needed
 }
 
 /// Per column: whether it was asked for, or one that was may be keyed by it.

@@ -33,7 +33,7 @@ impl Secret {
             ColumnType::Text if !column.references.is_empty() => None, // a list of ids
             ColumnType::Text if column.name == "args" => Some(Self::Arguments),
             ColumnType::Text => Some(Self::Name),
-            ColumnType::Number { .. } => None,
+            ColumnType::Number { .. } | ColumnType::Unknown(_) => None,
         }
     }
 }

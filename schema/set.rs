@@ -58,6 +58,7 @@ impl TraceReader {
         *last = part;
         let frame = |frame: Frame| Frame { offset: base + frame.offset, ..frame };
         self.frames.extend(file.frames.into_iter().map(frame));
+        self.cut.extend(file.cut.into_iter().map(frame));
         let damage = |damage: Damage| Damage { offset: base + damage.offset, ..damage };
         self.damage.extend(file.damage.into_iter().map(damage));
         // Without the last footer the recording did not end cleanly, whatever the files before say.

@@ -3,7 +3,8 @@
 use super::error::{FormatError, Result};
 use super::frame::MAX_PARTS;
 use super::trace_capnp::{column_info, table};
-use capnp::primitive_list;
+use capnp::introspect::{Introspect, TypeVariant};
+use capnp::{dynamic_value, primitive_list};
 
 /// What the rows of a table are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum ColumnType {
     Text,
     /// Sixteen bytes, IPv4 as `::ffff:a.b.c.d`.
     Ip,
+    /// A newer writer's, by its number in the file: the column is absent here.
+    Unknown(u16),
 }
 
 /// One column.
@@ -163,10 +166,11 @@ impl TableDef {
         Ok(Self {
             number: from.get_number(),
             name: from.get_name()?.to_string()?,
-            role: match from.get_role()? {
-                table::Role::Event => Role::Event,
-                table::Role::Identity => Role::Identity,
-                table::Role::Record => Role::Record,
+            role: match from.get_role() {
+                Ok(table::Role::Event) => Role::Event,
+                Ok(table::Role::Identity) => Role::Identity,
+                // What a newer writer calls otherwise is neither, so it is no report's and no key's.
+                Ok(table::Role::Record) | Err(capnp::NotInSchema(_)) => Role::Record,
             },
             group: from.get_group()?.to_string()?,
             doc: from.get_doc()?.to_string()?,
@@ -178,7 +182,10 @@ impl TableDef {
 impl ColumnDef {
     fn write(&self, mut to: column_info::Builder) {
         to.set_name(&self.name);
-        to.set_type(self.type_in_file());
+        match self.type_in_file() {
+            Ok(known) => to.set_type(known),
+            Err(number) => set_number::<column_info::Type>(to.reborrow().into(), "type", number),
+        }
         to.set_unit(&self.unit);
         to.set_references(&self.references);
         to.set_enumeration(&self.enumeration);
@@ -193,9 +200,10 @@ impl ColumnDef {
         to.set_doc(&self.doc);
     }
 
-    fn type_in_file(&self) -> column_info::Type {
+    /// A type, or the number of one that has no name here.
+    fn type_in_file(&self) -> std::result::Result<column_info::Type, u16> {
         use column_info::Type;
-        match self.kind {
+        Ok(match self.kind {
             ColumnType::Number { width: 1, signed: false } => Type::U8,
             ColumnType::Number { width: 2, signed: false } => Type::U16,
             ColumnType::Number { width: 4, signed: false } => Type::U32,
@@ -206,24 +214,30 @@ impl ColumnDef {
             ColumnType::Number { width: _, signed: true } => Type::I64,
             ColumnType::Text => Type::Text,
             ColumnType::Ip => Type::Ip,
-        }
+            ColumnType::Unknown(number) => return Err(number),
+        })
     }
 
     fn read(from: column_info::Reader) -> Result<Self> {
         use column_info::Type;
         let number = |width, signed| ColumnType::Number { width, signed };
-        let kind = match from.get_type()? {
-            Type::U8 => number(1, false),
-            Type::U16 => number(2, false),
-            Type::U32 => number(4, false),
-            Type::U64 => number(8, false),
-            Type::I8 => number(1, true),
-            Type::I16 => number(2, true),
-            Type::I32 => number(4, true),
-            Type::I64 => number(8, true),
-            Type::Text => ColumnType::Text,
-            Type::Ip => ColumnType::Ip,
+        let kind = match from.get_type() {
+            Ok(Type::U8) => number(1, false),
+            Ok(Type::U16) => number(2, false),
+            Ok(Type::U32) => number(4, false),
+            Ok(Type::U64) => number(8, false),
+            Ok(Type::I8) => number(1, true),
+            Ok(Type::I16) => number(2, true),
+            Ok(Type::I32) => number(4, true),
+            Ok(Type::I64) => number(8, true),
+            Ok(Type::Text) => ColumnType::Text,
+            Ok(Type::Ip) => ColumnType::Ip,
+            Err(capnp::NotInSchema(number)) => ColumnType::Unknown(number),
         };
+        let mut absent = from.get_absent()?.to_string()?;
+        if matches!(kind, ColumnType::Unknown(_)) && absent.is_empty() {
+            absent.push_str("its type is of a later version of the format: use a newer analyze");
+        }
         Ok(Self {
             name: from.get_name()?.to_string()?,
             kind,
@@ -231,7 +245,7 @@ impl ColumnDef {
             references: from.get_references()?.to_string()?,
             enumeration: from.get_enumeration()?.to_string()?,
             null: from.get_has_null().then(|| from.get_null()),
-            absent: from.get_absent()?.to_string()?,
+            absent,
             by: from.get_by()?.to_string()?,
             key: from.get_key(),
             ends: from.get_ends(),
@@ -242,10 +256,53 @@ impl ColumnDef {
     }
 }
 
+/// Sets a field of an enum's type to a number that may have no name here: a copy says what the original said.
+///
+/// # Panics
+/// When trace.capnp has no such field.
+fn set_number<E: Introspect>(to: dynamic_value::Builder, field: &str, number: u16) {
+    let (dynamic_value::Builder::Struct(mut to), TypeVariant::Enum(names)) = (to, E::introspect().which())
+    else {
+        unreachable!("{field} is a struct's field of an enum's type");
+    };
+    let value = dynamic_value::Enum::new(number, names.into());
+    to.set_named(field, value.into()).expect("trace.capnp has this field");
+}
+
 /// The numbers of a primitive list, in one piece where the message allows it.
 pub(super) fn numbers<T>(list: primitive_list::Reader<'_, T>) -> Vec<T>
 where
     T: capnp::private::layout::PrimitiveElement + capnp::introspect::Introspect + Copy + 'static,
 {
     list.as_slice().map_or_else(|| (0..list.len()).map(|index| list.get(index)).collect(), <[T]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::message;
+    use crate::schema::singles::read_tables;
+
+    #[test]
+    fn types_and_roles_of_a_later_version_cost_what_has_them_and_no_more() {
+        let known = ColumnDef::new("ret", ColumnType::Number { width: 4, signed: true });
+        let later = ColumnDef::new("mood", ColumnType::Unknown(200));
+        let def = TableDef {
+            number: 0,
+            name: "t".into(),
+            role: Role::Event,
+            group: String::new(),
+            doc: String::new(),
+            columns: vec![known.clone(), later],
+        };
+        let bytes = message::build(64, |root| {
+            let mut table = root.init_tables(1).get(0);
+            def.write(table.reborrow());
+            set_number::<table::Role>(table.into(), "role", 77);
+        });
+        let found = message::parse(&bytes, read_tables).expect("definitions").remove(0);
+        assert_eq!((found.role, &found.columns[0]), (Role::Record, &known));
+        assert_eq!(found.columns[1].kind, ColumnType::Unknown(200));
+        assert!(found.columns[1].absent.contains("later version"), "{}", found.columns[1].absent);
+    }
 }

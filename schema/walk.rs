@@ -3,6 +3,7 @@
 use super::error::{FormatError, Result};
 use super::frame::{self, FrameHeader, Kind, MAX_HEADER};
 use super::reader::{Damage, Frame, TraceReader};
+use super::spool;
 use std::collections::HashMap;
 
 /// Rows that the sequence numbers prove to be gone.
@@ -73,10 +74,7 @@ impl TraceReader {
                     Place::Elsewhere => self.add_damage(offset, end - offset, OTHER_TRACE.into()),
                 },
                 Ok(_) if growing => return Ok(()),
-                Ok(header) => {
-                    let missing = offset + header.length() - end;
-                    self.skip(offset, format!("a frame is cut: {missing} bytes are missing"))?
-                }
+                Ok(header) => self.add_cut(offset, header)?,
                 Err(_) if self.is_trailer(offset)? => self.end_trace(offset + frame::TRAILER as u64),
                 Err(_) if growing && end - offset < MAX_HEADER as u64 => return Ok(()),
                 Err(what) => self.skip(offset, what)?,
@@ -89,6 +87,15 @@ impl TraceReader {
         let next = offset + header.length();
         self.frames.push(Frame { offset, header });
         next
+    }
+
+    /// A frame that reaches past the end. Its header still says what is gone with it.
+    fn add_cut(&mut self, offset: u64, header: FrameHeader) -> Result<u64> {
+        let missing = offset + header.length() - self.source.length();
+        if header.kind.has_rows() && self.order.is_next(&header) {
+            self.cut.push(Frame { offset, header });
+        }
+        self.skip(offset, format!("a frame is cut: {missing} bytes are missing"))
     }
 
     /// To the next place where a header may be. A frame that claims to reach past the end is searched too:
@@ -149,10 +156,7 @@ impl TraceReader {
         let mut bytes = vec![0; 1 << 9];
         loop {
             let length = self.source.read(offset, &mut bytes).map_err(FormatError::io("read the trace"))?;
-            let found = bytes[..length]
-                .windows(16)
-                .position(|window| window[..4] == frame::MAGIC.to_le_bytes() && window[8..] == frame::SYNC);
-            if let Some(at) = found {
+            if let Some(at) = spool::header_in(&bytes[..length]) {
                 return Ok(Some(offset + at as u64));
             }
             if length < bytes.len() {
@@ -170,7 +174,7 @@ impl TraceReader {
         let Some(footer) = &self.footer else { return missing };
         // No later frame of its stream tells of the last one of a table; the totals do.
         let mut seen: HashMap<u16, u64> = HashMap::new();
-        for Frame { header, .. } in self.frames.iter().filter(|frame| frame.header.kind.has_rows()) {
+        for Frame { header, .. } in self.frames.iter().filter(|frame| frame.header.kind.may_have_rows()) {
             *seen.entry(header.table).or_default() += u64::from(header.rows);
         }
         for gap in &missing {
@@ -205,7 +209,7 @@ impl TraceReader {
                 });
             }
             *next = header.sequence.saturating_add(1);
-            if header.kind.has_rows() {
+            if header.kind.may_have_rows() {
                 let before = rows.entry((header.stream, header.table)).or_default();
                 if header.rows_before > *before {
                     let gone = header.rows_before - *before;

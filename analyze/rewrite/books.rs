@@ -156,6 +156,7 @@ fn batch(def: &TableDef, rows: &[Row]) -> Batch {
         ColumnType::Number { width: 1, .. } => Column::U8(values(name).iter().map(|&v| v as u8).collect()),
         ColumnType::Number { width: 2, .. } => Column::U16(values(name).iter().map(|&v| v as u16).collect()),
         ColumnType::Number { width: 4, .. } => Column::U32(values(name).iter().map(|&v| v as u32).collect()),
+        ColumnType::Unknown(_) => Column::Absent,
         ColumnType::Number { .. } => Column::U64(values(name)),
         ColumnType::Text => Column::Text(Text { lengths: vec![0; rows.len()], bytes: Vec::new() }),
         ColumnType::Ip => {

@@ -25,7 +25,7 @@ fn values<'a>(kind: ColumnType, cells: impl Iterator<Item = &'a Cell>) -> Column
         ColumnType::Number { width: 1, .. } => Column::U8(cells.map(|cell| number(cell) as u8).collect()),
         ColumnType::Number { width: 2, .. } => Column::U16(cells.map(|cell| number(cell) as u16).collect()),
         ColumnType::Number { width: 4, .. } => Column::U32(cells.map(|cell| number(cell) as u32).collect()),
-        ColumnType::Number { .. } => Column::U64(cells.map(number).collect()),
+        ColumnType::Number { .. } | ColumnType::Unknown(_) => Column::U64(cells.map(number).collect()),
         ColumnType::Text | ColumnType::Ip => {
             let mut text = Text::default();
             cells.for_each(

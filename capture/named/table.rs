@@ -156,7 +156,7 @@ impl Layout {
     fn column(&mut self, column: ColumnDef, offset: usize) {
         let kind = match column.kind {
             ColumnType::Number { width, .. } => FieldKind::Number(width.into()),
-            ColumnType::Text | ColumnType::Ip => FieldKind::Trailing,
+            ColumnType::Text | ColumnType::Ip | ColumnType::Unknown(_) => FieldKind::Trailing,
         };
         self.fields.push(Field { offset, kind });
         self.def.columns.push(column);

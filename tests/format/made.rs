@@ -51,6 +51,7 @@ pub fn column(kind: ColumnType, run: Run, rows: usize, random: &mut Random) -> C
     match kind {
         ColumnType::Text => texts(run, rows, random, |random| random.below(9) as usize),
         ColumnType::Ip => texts(run, rows, random, |_| 16),
+        ColumnType::Unknown(_) => Column::U64(numbers(run, rows, random)),
         ColumnType::Number { width, .. } => {
             let values = numbers(run, rows, random).into_iter();
             match width {

@@ -5,6 +5,7 @@ mod corpus;
 mod damage;
 mod hostile;
 mod made;
+mod newer;
 mod round_trip;
 mod stock;
 mod versions;

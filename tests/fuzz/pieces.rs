@@ -74,14 +74,21 @@ pub struct Pieces {
 /// Frames of each table that are taken from a fixture.
 const FRAMES: usize = 3;
 
-/// Fixtures with few frames of few rows, so that a run is short.
-pub static FIXTURES: LazyLock<[Pieces; 5]> = LazyLock::new(|| {
+/// Fixtures with few frames of few rows, so that a run is short; at least one for every table that there is. New ones
+/// go to the end: the corpus numbers them.
+pub static FIXTURES: LazyLock<[Pieces; 11]> = LazyLock::new(|| {
     [
         Pieces::of(include_bytes!("../../fixtures/pingpong.bin"), 12),
         Pieces::of(include_bytes!("../../fixtures/execs.bin"), 12),
         Pieces::of(include_bytes!("../../fixtures/files.bin"), 12),
         Pieces::of(include_bytes!("../../fixtures/burn.bin"), 12),
         Pieces::of(include_bytes!("../../fixtures/lossy.bin"), 6),
+        Pieces::of(include_bytes!("../../fixtures/block.bin"), 12),
+        Pieces::of(include_bytes!("../../fixtures/storm.bin"), 12),
+        Pieces::of(include_bytes!("../../fixtures/naps.bin"), 12),
+        Pieces::of(include_bytes!("../../fixtures/calls.bin"), 12),
+        Pieces::of(include_bytes!("../../fixtures/stat.bin"), 12),
+        Pieces::of(include_bytes!("../../fixtures/named.bin"), 6),
     ]
 });
 
@@ -229,7 +236,7 @@ fn made(info: &ColumnDef, rows: usize, choices: &mut Choices) -> Column {
         ColumnType::Number { width: 1, .. } => Column::U8(numbers.map(|number| number as u8).collect()),
         ColumnType::Number { width: 2, .. } => Column::U16(numbers.map(|number| number as u16).collect()),
         ColumnType::Number { width: 4, .. } => Column::U32(numbers.map(|number| number as u32).collect()),
-        ColumnType::Number { .. } => Column::U64(numbers.collect()),
+        ColumnType::Number { .. } | ColumnType::Unknown(_) => Column::U64(numbers.collect()),
         ColumnType::Text | ColumnType::Ip => {
             let mut text = Text::default();
             for _ in 0..rows {
