@@ -78,7 +78,7 @@ fuzz: ## each fuzz target for two minutes, coverage in our own code alone (SECON
 	cd tests/fuzz && RUSTC_WRAPPER=$$PWD/instrumented.sh cargo build --release --features analyze --bins
 	cd tests/fuzz && for target in header payload file identity report; do \
 	  mkdir -p target/found/$$target && target/release/$$target target/found/$$target corpus/$$target \
-	    -max_total_time=$(or $(SECONDS),120) || exit 1; done
+	    -timeout=120 -rss_limit_mb=1024 -max_total_time=$(or $(SECONDS),120) || exit 1; done
 
 lint: ## format, clippy and docs with warnings as errors, licences and sources of the dependencies
 	contrib/setup.sh --ci

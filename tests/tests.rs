@@ -1,10 +1,13 @@
 //! The integration tests: one binary, because each one that links polars takes its time.
 //!
 //! - `format`: the file, from outside: cut, flipped, read by stock tools.
+//! - `cap`: no allocation of this program is larger than any that a reader has reason for.
 //! - `fresh`: what is committed although it could be made is what would be made.
 //! - `hostile`: traces that mean to mislead, through every report: what the analyzer's fuzz targets run.
 //! - `memory`: what the analyzer takes at most, as the kernel counts it.
 
+#[path = "fuzz/cap.rs"]
+mod cap;
 mod format;
 mod fresh;
 #[cfg(feature = "analyze")]

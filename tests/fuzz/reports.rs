@@ -51,8 +51,8 @@ fn choices_of_fixture(choices: &mut Choices) -> Pieces {
     FIXTURES[choices.below(FIXTURES.len())].clone()
 }
 
-/// Questions that look names up, follow references, or write names.
-const NAMING: [&str; 20] = [
+/// Questions that look names up, follow references, or write names. The corpus numbers them: new ones go to the end.
+const NAMING: [&str; 38] = [
     "tcpsend --by comm,ppid",
     "tcpsend --by connection,owner_comm --interval all",
     "tcptop",
@@ -73,10 +73,28 @@ const NAMING: [&str; 20] = [
     "slice --from 1s --to -1s -o OUT --force",
     "merge -o OUT --force",
     "check",
+    "biolatency --by comm",
+    "biosnoop",
+    "biotop",
+    "bitesize",
+    "runqlat --by comm",
+    "runqslower",
+    "offcputime --folded",
+    "wakeuptime --folded",
+    "cpudist --by comm",
+    "migrations --by comm",
+    "syscount --process",
+    "pidstat",
+    "trace",
+    "stackcount --folded",
+    "memleak",
+    "gethostlatency",
+    "sslsniff --format csv",
+    "funclatency --by comm",
 ];
 
-/// Options that most reports have.
-const MORE: [&[&str]; 11] = [
+/// Options that most reports have. The corpus numbers them too.
+const MORE: [&[&str]; 16] = [
     &[],
     &["--format", "json"],
     &["--interval", "all", "--format", "csv"],
@@ -88,11 +106,16 @@ const MORE: [&[&str]; 11] = [
     &["--interval", "10ms", "--top", "3", "--sort", "lower_bound"],
     &["--memory", "100"],
     &["--compat"],
+    &["--having", "lower_bound OR calls > 0"],
+    &["--format", "parquet", "-o", "OUT"],
+    &["--by", "host", "--format", "csv"],
+    &["--by", "comm", "--csv-safe", "--format", "csv", "--utc"],
+    &["--interval", "all", "--format", "json", "-o", "OUT"],
 ];
 
 /// A report or another verb, with what it needs.
 fn verb(choices: &mut Choices) -> Vec<&'static str> {
-    const OTHERS: [&[&str]; 10] = [
+    const OTHERS: [&[&str]; 15] = [
         &[],
         &["info"],
         &["check"],
@@ -104,12 +127,21 @@ fn verb(choices: &mut Choices) -> Vec<&'static str> {
         &["recover", "-o", "OUT", "--force"],
         &["slice", "--where", "rport > 0", "-o", "OUT", "--force"],
         &["redact", "-o", "OUT", "--force"],
+        &["argdist", "-H", "ret"],
+        &["syscount", "--latency"],
+        &["sql", "SELECT comm, count(*) AS n FROM faults GROUP BY comm ORDER BY n"],
+        &["sql", "SELECT * FROM sched_wait JOIN task ON sched_wait.tid = task.tid LIMIT 9"],
+        &["replay", "runqlat", "--speed", "max", "--to", "10s"],
     ];
-    const TABLES: [&str; 7] = ["sock_send", "task", "sock", "ledger", "tcp_state", "process_exec", "file_io"];
+    const SOCKETS: [&str; 7] =
+        ["sock_send", "task", "sock", "ledger", "tcp_state", "process_exec", "file_io"];
+    const REST: [&str; 8] =
+        ["block_rq", "sched_wait", "sched_wake", "syscall_agg", "task_stat", "faults", "switches", "stack"];
+    let tables = [&SOCKETS[..], &REST].concat();
     let reports: Vec<&str> = tapedeck::analyze::reports().collect();
     let at = choices.below(reports.len() + OTHERS.len());
     match reports.get(at) {
-        Some(&"events") => vec!["events", "--table", choices.of(&TABLES)],
+        Some(&"events") => vec!["events", "--table", choices.of(&tables)],
         Some(report) => vec![report],
         None => OTHERS[at - reports.len()].to_vec(),
     }
@@ -134,8 +166,10 @@ fn ask(trace: &[u8], line: &[&str]) {
     std::fs::write(&file, trace).expect("the temporary folder takes a file");
     let text = |path: &Path| path.display().to_string();
     let words = line.iter().map(|&word| if word == "OUT" { text(&out_file) } else { word.to_owned() });
-    let head = ["analyze".to_owned(), "--threads".into(), "2".into(), text(&file)];
-    let args: Vec<String> = head.into_iter().chain(words).collect();
+    let threads = (1 + trace.len() % 2).to_string();
+    let head = ["analyze".to_owned(), "--threads".into(), threads, text(&file)];
+    let beside = beside(line, &path("beside"));
+    let args: Vec<String> = head.into_iter().chain(beside.as_deref().map(text)).chain(words).collect();
     let (mut out, mut messages) = (Vec::new(), Vec::new());
     let (begin, worked) = (Instant::now(), processor_time());
     // On a terminal `replay` clears the screen itself.
@@ -148,6 +182,17 @@ fn ask(trace: &[u8], line: &[&str]) {
     assert!(took < LONGEST, "{line:?} took {took:?}");
     let commands = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\n' | b'\r');
     assert!(!out.iter().chain(&messages).any(commands), "{line:?} sends control characters");
-    let _ = std::fs::remove_file(&file);
-    let _ = std::fs::remove_file(&out_file);
+    for path in beside.iter().chain([&file, &out_file]) {
+        // Not every line writes something.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// A whole fixture that a question about several is asked of as well.
+fn beside(line: &[&str], path: &Path) -> Option<PathBuf> {
+    let several = line.contains(&"merge") || line.contains(&"host");
+    several.then(|| {
+        std::fs::write(path, FIXTURES[0].bytes()).expect("the temporary folder takes a file");
+        path.to_owned()
+    })
 }

@@ -1,6 +1,8 @@
 //! See `targets.rs`.
 #![no_main]
 
+#[path = "../cap.rs"]
+mod cap;
 #[path = "../targets.rs"]
 #[allow(dead_code, reason = "each program uses one of them")]
 mod targets;
