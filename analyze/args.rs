@@ -7,8 +7,9 @@ use super::error::{Exit, Failure, akin, nearest};
 use super::options::Options;
 use super::report::{Flag, REPORTS, Report};
 use super::rewrite;
-use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, value_parser};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Verbs that are not reports.
@@ -56,18 +57,20 @@ pub(crate) enum Parsed {
 }
 
 /// Reads the arguments behind the program's name.
-pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
-    let verb = find_verb(args);
+pub(crate) fn parse(words: &[OsString]) -> Result<Parsed, Failure> {
+    // Names of files may be any bytes; verbs and options are text.
+    let args: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let verb = find_verb(&args);
     let own = verb.map(|at| own_flags(&args[at..])).unwrap_or_default();
     let report = verb.and_then(|at| report(&args[at]));
     let command = command(verb.map(|at| args[at].as_str()), report, &own);
-    let matches = match command.try_get_matches_from(args) {
+    let matches = match command.try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Parsed::Help(error.render().to_string())),
         Err(error) => return Err(usage(&error)),
     };
     let options = Options::from_arg_matches(&matches).map_err(|error| usage(&error))?;
-    let mut words: Vec<String> = matches.get_many("words").into_iter().flatten().cloned().collect();
+    let mut words: Vec<OsString> = matches.get_many("words").into_iter().flatten().cloned().collect();
     let verb = verb.map(|at| args[at].clone());
     let operand = take_operand(verb.as_deref(), &mut words)?;
     let listing = options.columns && report.is_some();
@@ -89,16 +92,16 @@ pub(crate) fn parse(args: &[String]) -> Result<Parsed, Failure> {
 }
 
 /// Leaves the traces in `words`, and returns what stands behind the verb.
-fn take_operand(verb: Option<&str>, words: &mut Vec<String>) -> Result<Option<String>, Failure> {
+fn take_operand(verb: Option<&str>, words: &mut Vec<OsString>) -> Result<Option<String>, Failure> {
     let Some(verb) = verb else { return Ok(None) };
-    let at = words.iter().position(|word| word == verb).unwrap_or(words.len());
+    let at = words.iter().position(|word| word.to_str() == Some(verb)).unwrap_or(words.len());
     let extra = words.split_off((at + 1).min(words.len()));
     words.truncate(at);
     let takes = OPERANDS.iter().any(|operand| operand.0 == verb);
     match &extra[..] {
-        [operand] if takes => Ok(Some(operand.clone())),
+        [operand] if takes => Ok(Some(operand.to_string_lossy().into_owned())),
         [] => Ok(None),
-        [first, ..] => Err(Failure::usage(format!("'{first}' stands behind the verb {verb}"))
+        [first, ..] => Err(Failure::usage(format!("'{}' stands behind the verb {verb}", first.display()))
             .hint("traces come before the verb; a query is one word: put it in quotes")),
     }
 }
@@ -164,6 +167,7 @@ fn command(verb: Option<&str>, report: Option<&'static Report>, own: &[&'static 
     let words = Arg::new("words")
         .value_name("TRACE")
         .num_args(0..)
+        .value_parser(value_parser!(OsString))
         .help("Trace files ('-': standard input), then a verb");
     let mut command = Options::augment_args(Command::new("analyze")).arg(words);
     command = command.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
@@ -231,16 +235,17 @@ fn flags(own: &[&'static Flag], matches: &ArgMatches) -> BTreeMap<&'static str, 
 }
 
 /// A file that is not there may be a verb with a slip, where no verb was found.
-fn check_files(words: &[String], verb: Option<&str>) -> Result<(), Failure> {
-    let there = |word: &&String| *word == "-" || Path::new(word).exists();
+fn check_files(words: &[OsString], verb: Option<&str>) -> Result<(), Failure> {
+    let there = |word: &&OsString| *word == "-" || Path::new(word).exists();
     let Some(at) = words.iter().position(|word| !there(&word)) else { return Ok(()) };
-    let word = &words[at];
+    let path = Path::new(&words[at]);
+    let word = &*path.to_string_lossy();
     let names = || REPORTS.iter().map(|report| report.name).chain(verbs_about().map(|verb| verb.0));
     let close = nearest(word, names());
     let plain = !word.contains(['/', '.']);
     if verb.is_some() || !(plain && (at > 0 || close.is_some())) {
         let missing = Failure::new(Exit::Unusable, format!("{word}: no such file"));
-        return Err(match neighbour(Path::new(word)) {
+        return Err(match neighbour(path) {
             Some(near) => missing.hint(format!("did you mean '{near}'?")),
             None => missing.hint("traces come before the verb: analyze trace.bin tcpsend"),
         });
@@ -248,7 +253,7 @@ fn check_files(words: &[String], verb: Option<&str>) -> Result<(), Failure> {
     let near = close
         .or_else(|| akin(word, names()))
         .map_or(String::new(), |near| format!("did you mean '{near}'? "));
-    let trace = words.iter().find(there).map_or("TRACE", String::as_str);
+    let trace = words.iter().find(there).map_or("TRACE".into(), |word| word.to_string_lossy());
     Err(Failure::usage(format!("there is no report or verb '{word}', and no file of that name")).hint(
         format!("{near}analyze {trace} list says what the trace answers, analyze --help lists all verbs"),
     ))
@@ -268,8 +273,8 @@ mod tests {
     use super::*;
 
     fn call(line: &str) -> Result<Call, Failure> {
-        let args: Vec<String> =
-            std::iter::once("analyze").chain(line.split(' ')).map(str::to_owned).collect();
+        let args: Vec<OsString> =
+            std::iter::once("analyze").chain(line.split(' ')).map(OsString::from).collect();
         match parse(&args)? {
             Parsed::Call(call) | Parsed::Rewrite(_, call, _) => Ok(*call),
             Parsed::Help(text) => panic!("{text}"),
@@ -308,6 +313,19 @@ mod tests {
         assert!(hint("tcpsend").contains("traces come before the verb: analyze trace.bin tcpsend"));
         assert!(hint("tcpsend Cargo.toml").contains("traces come before the verb"));
         assert!(hint("Cargo.toml sql SELECT 1").contains("put it in quotes"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_may_have_any_name() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let folder = crate::analyze::testkit::Folder::new();
+        let name = OsString::from_vec(b"\xff\xfe.trace".to_vec());
+        let path = folder.path().join(&name).into_os_string();
+        std::fs::write(&path, "").expect("a folder of ours");
+        let args = ["analyze".into(), path.clone(), "tcpsend".into()];
+        let Ok(Parsed::Call(call)) = parse(&args) else { panic!("a call") };
+        assert_eq!((call.traces, call.verb.as_deref()), (vec![PathBuf::from(path)], Some("tcpsend")));
     }
 
     #[test]

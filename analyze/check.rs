@@ -196,5 +196,15 @@ mod tests {
         let (exit, out, messages) = run_bytes(&bytes[..last + 70], &["check"]);
         assert_eq!(exit, 3);
         assert!(out.contains("no footer") && messages.contains("is cut"), "{out}{messages}");
+        // Its header is cut too, or whole: then it says which rows are gone, and counts of its span are lower bounds.
+        let counts = |end: usize| {
+            run_bytes(&bytes[..end], &["tcpsend", "--interval", "1s", "--align", "start", "--format", "csv"])
+        };
+        let (exit, out, messages) = counts(last + 70);
+        assert!(exit == 3 && !out.contains("true,") && !messages.contains("missing_rows"), "{out}{messages}");
+        let (exit, out, messages) = counts(last + 120);
+        assert!(exit == 3 && messages.contains("missing_rows 100"), "{out}{messages}");
+        let marks: Vec<bool> = out.lines().skip(1).map(|line| line.contains(",true,")).collect();
+        assert_eq!(marks, [false, false, false, true], "{out}");
     }
 }

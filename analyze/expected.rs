@@ -5,19 +5,25 @@
 
 use super::error::{Exit, Failure};
 use super::json;
+use super::output::Output;
+use anyhow::Result;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 /// Differences that are printed.
 const MOST: usize = 20;
 
 /// Compares, or with `update` stores. Returns the differences as lines; empty: equal.
-pub(crate) fn check(path: &Path, found: &Value, keys: &[&str], update: bool) -> Result<Vec<String>, Failure> {
+pub(crate) fn check(path: &Path, found: &Value, keys: &[&str], update: bool) -> Result<Vec<String>> {
     let name = path.display();
     if update {
-        let write = std::fs::write(path, json::text(found, true));
-        write.map_err(|error| Failure::new(Exit::Unusable, format!("{name}: {error}")))?;
+        let mut nowhere = io::sink();
+        // A file of any name: `-` is one here.
+        let mut file = Output::create(&Path::new(".").join(path), true, &[], &mut nowhere)?;
+        file.write_all(json::text(found, true).as_bytes())?;
+        file.finish()?;
         return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(path).map_err(|error| {

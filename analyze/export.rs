@@ -9,42 +9,26 @@ use polars::prelude::{DataType, TimeUnit, TimeZone};
 use polars_io::parquet::write::ParquetWriter;
 use serde_json::Value;
 
-/// What is done to names in CSV.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Text {
-    /// Nothing: they are data.
-    #[default]
-    AsIs,
+/// What is done to names in CSV, of columns too: a trace defines its own. Without either they are data, as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Text {
     /// A terminal must not obey them.
-    Visible,
+    pub terminal: bool,
     /// A spreadsheet must not compute them (`--csv-safe`).
-    NoFormula,
+    pub safe: bool,
 }
 
 impl Text {
-    /// For a terminal or not, as asked for.
-    pub fn new(terminal: bool, safe: bool) -> Self {
-        match (terminal, safe) {
-            (true, _) => Self::Visible,
-            (false, true) => Self::NoFormula,
-            (false, false) => Self::AsIs,
-        }
-    }
-
     fn field(self, text: &str) -> String {
-        match self {
-            Self::Visible => quote(&visible(text)),
-            Self::NoFormula if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => {
-                quote(&format!("'{text}"))
-            }
-            Self::AsIs | Self::NoFormula => quote(text),
-        }
+        let formula = self.safe && text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        let text = if formula { format!("'{text}") } else { text.to_owned() };
+        quote(&if self.terminal { visible(&text) } else { text })
     }
 }
 
 /// RFC 4180: CRLF, quotes doubled.
 pub(crate) fn csv(table: &Table, clock: &Clock, text: Text) -> String {
-    let names: Vec<String> = table.headings.iter().map(|heading| quote(&heading.name)).collect();
+    let names: Vec<String> = table.headings.iter().map(|heading| text.field(&heading.name)).collect();
     let mut lines = names.join(",") + "\r\n";
     for row in 0..table.height() {
         let field = |column| match json::cell(table, clock, column, row) {
@@ -89,5 +73,14 @@ mod tests {
             (quote("a,b"), quote("say \"x\""), quote("=1+1")),
             ("\"a,b\"".into(), "\"say \"\"x\"\"\"".into(), "=1+1".into())
         );
+    }
+
+    #[test]
+    fn a_terminal_and_a_spreadsheet_are_protected_at_once() {
+        let field = |terminal, safe| Text { terminal, safe }.field("=\x1b[31m");
+        assert_eq!(field(false, false), "=\x1b[31m");
+        assert_eq!(field(true, false), "=\\x1b[31m");
+        assert_eq!(field(false, true), "'=\x1b[31m");
+        assert_eq!(field(true, true), "'=\\x1b[31m");
     }
 }

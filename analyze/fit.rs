@@ -55,28 +55,33 @@ pub(crate) fn recorded<'a>(
 
 /// A file that is cut before it says what was recorded, or before the first event, does not say that nothing was.
 fn silenced(trace: &Trace, report: &Report, need: &Need) -> Result<(), Failure> {
-    let Some(cut) = trace.cut() else { return Ok(()) };
-    let missing = if trace.tables.is_empty() {
-        "the definitions of its tables"
-    } else if trace.events().all(|table| trace.rows_of(table.number) == 0) {
-        "its first events"
-    } else {
-        return Ok(());
-    };
     let what = if need.table == ANY { String::new() } else { format!(" of {}", need.table) };
-    Err(Failure::new(
-        Exit::Unusable,
-        format!("{}: nothing{what} is known, since {missing} are missing: {cut}", report.name),
-    )
-    .hint(format!(
+    defined(trace, report.name, &what)?;
+    let without = || trace.events().all(|table| trace.rows_of(table.number) == 0);
+    match trace.cut().filter(|_| without()) {
+        Some(cut) => Err(unknown(trace, report.name, &what, "its first events", &cut)),
+        None => Ok(()),
+    }
+}
+
+/// Without the definitions of its tables no row of a file can be read, whatever else is whole.
+pub(crate) fn defined(trace: &Trace, verb: &str, what: &str) -> Result<(), Failure> {
+    let missing = "the definitions of its tables";
+    trace.undefined().map_or(Ok(()), |why| Err(unknown(trace, verb, what, missing, &why)))
+}
+
+fn unknown(trace: &Trace, verb: &str, what: &str, missing: &str, why: &str) -> Failure {
+    let what = format!("{verb}: nothing{what} is known, since {missing} are missing: {why}");
+    Failure::new(Exit::Unusable, what).hint(format!(
         "compare its size with that of the original, or copy it again; analyze {} check says what is there",
         trace.name
-    )))
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use crate::analyze::testkit::{Folder, Tape};
+    use crate::schema::Kind;
 
     #[test]
     fn a_file_that_is_cut_early_does_not_say_that_nothing_was_recorded() {
@@ -111,6 +116,19 @@ mod tests {
             }
             let (_, list, _) = folder.run("a.bin list --format csv");
             assert!(!list.contains("not recorded"), "{list}");
+        }
+        // Both copies of the definitions are damaged, and all else is whole.
+        let mut flipped = bytes.clone();
+        for frame in trace.reader.frames.iter().filter(|frame| frame.header.kind == Kind::Tables) {
+            flipped[frame.offset as usize + frame.header.header_length() + 20] ^= 0x10;
+        }
+        folder.put("a.bin", &flipped);
+        for verb in ["tcpsend", "trace", "list", "sql~", "events --table sock_send"] {
+            let line = verb.replace("sql~", "sql SELECT~1~FROM~sock_send");
+            let (exit, _, messages) = folder.run(&format!("a.bin {line}"));
+            assert_eq!(exit, 1, "{verb}: {messages}");
+            let why = "the definitions of its tables are missing: damaged at byte";
+            assert!(messages.contains(why) && !messages.contains("not recorded"), "{messages}");
         }
         // With some events there is an answer, and it says of which table the file has none.
         folder.put("a.bin", &bytes[..sends[1] + 100]);

@@ -21,18 +21,19 @@ use super::beside::Side;
 use super::bins::Bins;
 use super::clock::{Clock, SECOND};
 use super::error::{Exit, Failure};
+use super::escape::visible;
 use super::ledger::Losses;
 use super::options::{Align, Format};
 use super::report::{Context, Report};
 use super::run::{report_losses, shape, unshaped};
 use super::table::Table;
-use super::trace::Trace;
+use super::trace::{Trace, cut};
 use super::window::Window;
-use super::{beside, export, json, meant, print};
+use super::{beside, export, files, json, meant, print};
 use crate::schema::reader::Frame;
-use crate::schema::{Kind, TraceReader};
+use crate::schema::{Kind, TraceReader, spool};
 use anyhow::{Context as _, Result};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +54,8 @@ pub(crate) fn run(
     terminal: bool,
 ) -> Result<Exit> {
     check(call)?;
-    let tails = call.traces.iter().map(|path| Tail::open(path)).collect::<Result<Vec<Tail>>>()?;
+    let files = files::named(&call.traces, messages)?;
+    let tails = files.iter().map(|path| Tail::open(path)).collect::<Result<Vec<Tail>>>()?;
     let traces = tails.iter().map(|tail| tail.trace(call, None)).collect::<Result<Vec<Trace>>>()?;
     let side = (traces.len() > 1 || beside::is_asked(call)).then(|| Side::new(&traces, call));
     let meant = meant::each(&traces, report, call)?;
@@ -63,7 +65,7 @@ pub(crate) fn run(
     let follow = Follow { report, call, side, clocks };
     let clock = &follow.clocks[0];
     let step = call.options.interval(report.defaults.interval)?.unwrap_or(SECOND);
-    let text = export::Text::new(terminal, call.options.csv_safe);
+    let text = export::Text { terminal, safe: call.options.csv_safe };
     let mut printer = Printer { format: call.options.format(), text, widths: Vec::new(), first: true };
     let starts = tails.iter().enumerate().map(|(at, tail)| follow.base(at, tail.reader.host.start_mono));
     let (mut next, mut exit) = (starts.min().unwrap_or(0), Exit::Ok);
@@ -92,7 +94,7 @@ pub(crate) fn run(
             next = window.to;
         }
         if ended {
-            return Ok(exit);
+            return tails.iter().try_fold(exit, |exit, tail| Ok(exit.max(tail.how_it_ended(messages)?)));
         }
         std::thread::sleep(POLL);
     }
@@ -146,6 +148,10 @@ impl Follow<'_> {
 fn check(call: &Call) -> Result<(), Failure> {
     let options = &call.options;
     let refuse = |what: &str| Err(Failure::usage(format!("--follow {what}")));
+    if let Some(folder) = call.traces.iter().find(|path| path.is_dir()) {
+        let what = format!("{} is a folder, and --follow reads files", folder.display());
+        return Err(Failure::usage(what).hint("name the files that are being written"));
+    }
     match options.format() {
         _ if options.from.is_some() || options.to.is_some() || options.at.is_some() => {
             refuse("begins at the begin: leave out --from, --to and --at")
@@ -202,7 +208,7 @@ impl Tail {
         let (file, closed) = if path.is_file() {
             (File::open(path).with_context(|| name.clone())?, None)
         } else {
-            let (file, closed) = spool(path).with_context(|| name.clone())?;
+            let (file, closed) = copied(path).with_context(|| name.clone())?;
             (file, Some(closed))
         };
         let unusable = |error| Failure::new(Exit::Unusable, format!("{name}: {error}"));
@@ -227,8 +233,19 @@ impl Tail {
         let over = self.closed.as_ref().is_some_and(|closed| closed.load(Ordering::Acquire));
         let refreshed = self.reader.refresh();
         refreshed.map_err(|error| Failure::new(Exit::Unusable, format!("{}: {error}", self.name)))?;
+        if over && self.reader.footer.is_none() && self.reader.growing {
+            let rest = self.reader.end();
+            rest.map_err(|error| Failure::new(Exit::Unusable, format!("{}: {error}", self.name)))?;
+        }
         self.ended = over || self.reader.footer.is_some();
         Ok(self.ended)
+    }
+
+    /// Says so if a pipe ended before the recording did.
+    fn how_it_ended(&self, messages: &mut dyn Write) -> Result<Exit> {
+        let Some(cut) = cut(&self.reader) else { return Ok(Exit::Ok) };
+        writeln!(messages, "analyze: {}: {}", visible(&self.name), visible(&cut))?;
+        Ok(Exit::Incomplete)
     }
 
     /// The frames that came since this was last asked.
@@ -239,7 +256,8 @@ impl Tail {
 
     /// Up to which moment everything is there.
     fn complete(&self, ended: bool) -> u64 {
-        let rows = self.reader.frames.iter().filter(|frame| frame.header.kind.has_rows());
+        let all = self.reader.frames.iter().chain(&self.reader.cut);
+        let rows = all.filter(|frame| frame.header.kind.has_rows());
         let last = rows.map(|frame| frame.header.max_time).max().unwrap_or(0);
         let end = self.reader.footer.as_ref().map_or(last, |footer| footer.end_mono.max(last));
         if ended { end.saturating_add(1) } else { last.saturating_sub(LAG) }
@@ -269,14 +287,8 @@ impl Tail {
 }
 
 /// Copies a pipe to a file without a name, from where it can be read by position.
-fn spool(path: &Path) -> Result<(File, Arc<AtomicBool>)> {
-    let spool = std::env::temp_dir().join(format!("tapedeck-follow-{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut to = options.open(&spool).with_context(|| format!("create {}", spool.display()))?;
-    std::fs::remove_file(&spool).with_context(|| format!("remove {}", spool.display()))?;
+fn copied(path: &Path) -> Result<(File, Arc<AtomicBool>)> {
+    let mut to = spool::nameless()?;
     let file = to.try_clone()?;
     let mut from: Box<dyn io::Read + Send> =
         if path.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
@@ -357,6 +369,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_that_ends_too_early_says_so() {
+        let folder = Folder::new();
+        let bytes = tape().bytes();
+        let trace = Tape::open_bytes(bytes.clone(), 1);
+        let sends = trace.table("sock_send").expect("the table is there").number;
+        let last = trace.reader.frames_of(sends).last().expect("ten frames").offset as usize;
+        // In the middle of a frame, between two, and not too early.
+        for (end, exit, said) in
+            [(last + 100, 3, "is cut"), (last, 3, "without the end"), (bytes.len(), 0, "")]
+        {
+            let (path, bytes) = (folder.pipe(&format!("{end}.bin")), bytes[..end].to_vec());
+            let writer = std::thread::spawn(move || std::fs::write(path, bytes).expect("it is read"));
+            let (found, out, messages) = folder.run(&format!("{end}.bin tcpsend --format csv --follow"));
+            writer.join().expect("it wrote everything");
+            assert_eq!(found, exit, "{messages}");
+            assert!(messages.contains(said) && (exit > 0 || messages.is_empty()), "{messages}");
+            // A second of ten calls was in the frame that is not whole.
+            let cut = out.lines().any(|line| line.contains(",true,"));
+            assert_eq!(cut, end == last + 100, "{out}");
+        }
+        assert!(folder.run(". tcpsend --follow").2.contains(". is a folder"));
+    }
+
+    #[test]
     fn several_files_are_followed_side_by_side() {
         let folder = Folder::new();
         let (mut web, mut db) = (tape(), tape());
@@ -390,6 +426,18 @@ mod tests {
         }
         after = folder.run("a.bin b.bin tcpsend --by file --format csv --follow");
         assert!(after.1.starts_with("time,file,") && after.1.contains("a.bin,"), "{}", after.1);
+    }
+
+    #[test]
+    fn an_interval_from_before_a_host_s_clock_began_has_no_rate() {
+        let folder = Folder::new();
+        let (mut web, mut db) = (tape(), tape());
+        web.host(|it| it.hostname = "web".into());
+        db.host(|it| (it.hostname, it.start_real) = ("db".into(), it.start_real + 2_000_000_000_000));
+        folder.put("a.bin", &web.bytes()).put("b.bin", &db.bytes());
+        let (_, out, messages) = folder.run("a.bin b.bin tcpsend --interval 500s --format csv --follow");
+        let first: Vec<&str> = out.lines().filter(|line| line.contains(",db,")).take(1).collect();
+        assert!(first[0].ends_with(",db,false,0,,0,0") && !out.contains("NaN"), "{out}{messages}");
     }
 
     #[test]

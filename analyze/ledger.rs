@@ -14,6 +14,7 @@
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::Role;
+use crate::schema::reader::Frame;
 use std::collections::BTreeMap;
 
 /// Sums of ledger rows.
@@ -152,6 +153,7 @@ impl Ledger {
     pub fn load(trace: &Trace) -> Self {
         let mut ledger = Self { entries: entries(trace).unwrap_or_default(), gaps: Vec::new() };
         let seen = ledger.find_gaps(trace);
+        ledger.find_cut(trace);
         ledger.find_tails(trace, &seen);
         ledger
     }
@@ -170,6 +172,24 @@ impl Ledger {
             *last = header.max_time.max(*last);
         }
         seen.into_iter().map(|(key, (_, last))| (key, last)).collect()
+    }
+
+    /// The last frame of a table and stream, where it is cut: its header says what was in it. Of any other the next one says it.
+    fn find_cut(&mut self, trace: &Trace) {
+        if trace.reader.cut.is_empty() {
+            return;
+        }
+        let of = |frame: &Frame| ((frame.header.table, frame.header.stream), frame.offset);
+        let whole = trace.reader.frames.iter().filter(|frame| frame.header.kind.has_rows());
+        let last: BTreeMap<(u16, u16), u64> = whole.map(of).collect();
+        for frame in &trace.reader.cut {
+            let (of, offset) = of(frame);
+            if last.get(&of).is_none_or(|&last| last < offset) {
+                let header = &frame.header;
+                let window = Window { from: header.min_time, to: header.max_time.saturating_add(1) };
+                self.gaps.push(Gap { window, table: header.table, rows: header.rows.into() });
+            }
+        }
     }
 
     /// Rows that no later frame gives away, but that the ledger counted.

@@ -14,7 +14,7 @@
 //! same check.
 
 use super::answer::Answer;
-use super::report::{REPORTS, Report, fit};
+use super::report::{REPORTS, Report, defined, fit};
 use super::rows::Value;
 use super::table::{Builder, Output};
 use super::trace::Trace;
@@ -31,6 +31,7 @@ struct Verdict {
 
 /// The answer.
 pub(crate) fn answer(trace: &Trace) -> Result<Answer> {
+    defined(trace, "list", "")?;
     let verdicts: Vec<Verdict> = REPORTS.iter().map(|report| verdict(trace, report)).collect();
     let mut table = Builder::default();
     table

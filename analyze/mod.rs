@@ -72,6 +72,7 @@ mod named_sums;
 mod naming;
 mod options;
 mod order;
+mod output;
 mod outstanding;
 mod overview;
 mod pairs;
@@ -98,6 +99,7 @@ mod sysstat;
 mod table;
 #[cfg(test)]
 mod testkit;
+mod threads;
 mod threshold;
 mod trace;
 mod window;

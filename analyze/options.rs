@@ -93,7 +93,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub utc: bool,
     /// Threads that decode [default: as many as there are processors]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     pub threads: usize,
     /// The first page without what would have to be decoded: at once, whatever the size of the file
     #[arg(long)]
@@ -101,6 +101,14 @@ pub(crate) struct Options {
     /// What values may take before percentiles are worked out from counts, in more passes [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub memory: Option<u64>,
+}
+
+/// More threads than any host has processors only cost: starting some thousand of them takes minutes.
+const MOST_THREADS: usize = 512;
+
+fn threads(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&number| number <= MOST_THREADS);
+    number.ok_or_else(|| format!("expected a number up to {MOST_THREADS} (0: one for each processor)"))
 }
 
 /// `2GiB`, `512M`, `1000000`; decimal units are not guessed at: M and `MiB` are both 2^20.
@@ -148,7 +156,6 @@ impl Options {
             ("columns", self.columns),
             ("compat", self.compat),
             ("follow", self.follow),
-            ("csv-safe", self.csv_safe),
         ];
         given.into_iter().find(|option| option.1).map(|option| option.0)
     }
@@ -159,7 +166,8 @@ impl Options {
         let of_slice = span.into_iter().find(|option| option.1.is_some() && verb != "slice");
         let format = self.format.map(|_| "format").or(self.check.as_ref().map(|_| "check"));
         let of_reports = Self { condition: None, ..self.clone() }.of_reports();
-        of_slice.map(|option| option.0).or(of_reports).or(format)
+        let of_answers = self.csv_safe.then_some("csv-safe");
+        of_slice.map(|option| option.0).or(of_reports).or(of_answers).or(format)
     }
 
     /// The format: as asked for, else by the file's name.
@@ -172,5 +180,18 @@ impl Options {
             _ => None,
         };
         self.format.or_else(by_name).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::threads;
+
+    #[test]
+    fn more_threads_than_any_host_has_processors_are_refused() {
+        assert_eq!((threads("0"), threads("512")), (Ok(0), Ok(512)));
+        for text in ["513", "100000", "-1", "two"] {
+            assert!(threads(text).expect_err(text).contains("up to 512"), "{text}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::escape::visible;
 use super::export::Text;
 use super::ledger::Losses;
 use super::options::{Format, Options};
+use super::output::{self, Output};
 use super::report::{Context, Report};
 use super::shape::Shape;
 use super::trace::Trace;
@@ -16,13 +17,14 @@ use super::{
     beside, check, expected, export, files, follow, info, input, json, list, overview, print, replay, report,
     rewrite, sql,
 };
-use anyhow::{Context as _, Result};
-use std::ffi::OsString;
+use anyhow::Result;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write};
+use std::path::PathBuf;
 
 /// The program: runs on the process's own output and prints errors with their hints.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
-    let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<OsString> = args.into_iter().collect();
     let terminal = io::stdout().is_terminal();
     let error = match run(&args, &mut io::stdout().lock(), &mut io::stderr().lock(), terminal) {
         Ok(exit) => return exit,
@@ -50,8 +52,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 ///
 /// # Errors
 /// When the line is wrong, a file cannot be used, or the trace cannot answer.
-pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, terminal: bool) -> Result<Exit> {
-    let call = match args::parse(args)? {
+pub fn run(
+    args: &[impl AsRef<OsStr>],
+    out: &mut dyn Write,
+    messages: &mut dyn Write,
+    terminal: bool,
+) -> Result<Exit> {
+    let args: Vec<OsString> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
+    let call = match args::parse(&args)? {
         Parsed::Call(call) => call,
         Parsed::Rewrite(verb, call, matches) => return rewrite::run(verb, &call, &matches, out, messages),
         Parsed::Help(text) => {
@@ -75,11 +83,33 @@ pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, termi
     if let (Some(report), true) = (report, call.options.follow) {
         return follow::run(report, &call, out, messages, terminal);
     }
-    let traces = files::open(&call.traces, &call.options)?;
-    match (report, &traces[..]) {
+    let files = files::named(&call.traces, messages)?;
+    if let (Some(path), true) = (&call.options.check, call.options.update) {
+        output::not_an_input(path, &files)?;
+    }
+    // Before the answer is worked out: that it cannot be written is known now.
+    let Some(path) = &call.options.output else { return ask(report, &call, &files, out, messages, terminal) };
+    let terminal = terminal && path.as_os_str() == "-";
+    let mut file = Output::create(path, true, &files, out)?;
+    let exit = ask(report, &call, &files, &mut file, messages, terminal)?;
+    file.finish()?;
+    Ok(exit)
+}
+
+/// Opens the files and answers.
+fn ask(
+    report: Option<&Report>,
+    call: &Call,
+    files: &[PathBuf],
+    out: &mut dyn Write,
+    messages: &mut dyn Write,
+    terminal: bool,
+) -> Result<Exit> {
+    let (traces, opened) = files::open(files, &call.options)?.usable(messages)?;
+    let exit = match (report, &traces[..]) {
         (Some(report), [trace, ..]) if call.options.columns => columns(report, Some(trace), out),
-        (Some(report), all) if all.len() > 1 || beside::is_asked(&call) => {
-            beside::answer(&traces, report, &call, out, messages, terminal)
+        (Some(report), all) if all.len() > 1 || beside::is_asked(call) => {
+            beside::answer(&traces, report, call, out, messages, terminal)
         }
         (None, [_, _, ..]) if call.options.output.is_some() => {
             Err(Failure::usage("-o takes the answer for one trace").into())
@@ -87,11 +117,12 @@ pub fn run(args: &[String], out: &mut dyn Write, messages: &mut dyn Write, termi
         _ => {
             let mut exit = Exit::Ok;
             for trace in &traces {
-                exit = exit.max(answer(trace, report, &call, out, messages, terminal)?);
+                exit = exit.max(answer(trace, report, call, out, messages, terminal)?);
             }
             Ok(exit)
         }
-    }
+    }?;
+    Ok(exit.max(opened))
 }
 
 fn answer(
@@ -129,7 +160,7 @@ fn answer(
     };
     match context.as_ref().filter(|_| call.options.compat && call.options.check.is_none()) {
         Some(context) => {
-            write(call, &compat(context, &answer)?, out)?;
+            write(&compat(context, &answer)?, out)?;
             report_losses(&losses, messages)
         }
         None => deliver(&page, call, out, messages, terminal),
@@ -165,9 +196,9 @@ pub(super) fn deliver(
     }
     let text = match &page.answer.plain {
         Some(lines) => lines.clone().into_bytes(),
-        None => render(page, &call.options, terminal && call.options.output.is_none())?,
+        None => render(page, &call.options, terminal)?,
     };
-    write(call, &text, out)?;
+    write(&text, out)?;
     report_losses(page.losses, messages)
 }
 
@@ -255,7 +286,10 @@ fn render(page: &Page, options: &Options, terminal: bool) -> Result<Vec<u8>> {
             .map(|row| json::text(&row, false))
             .collect::<String>()
             .into_bytes(),
-        Format::Csv => export::csv(table()?, page.clock, Text::new(terminal, options.csv_safe)).into_bytes(),
+        Format::Csv => {
+            let text = Text { terminal, safe: options.csv_safe };
+            export::csv(table()?, page.clock, text).into_bytes()
+        }
         Format::Parquet if terminal => {
             return Err(Failure::usage("Parquet is not for a terminal")
                 .hint("name a file: -o FILE.parquet")
@@ -265,11 +299,8 @@ fn render(page: &Page, options: &Options, terminal: bool) -> Result<Vec<u8>> {
     })
 }
 
-fn write(call: &Call, text: &[u8], out: &mut dyn Write) -> Result<()> {
-    match &call.options.output {
-        Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string()),
-        None => Ok(out.write_all(text).and_then(|()| out.flush())?),
-    }
+fn write(text: &[u8], out: &mut dyn Write) -> Result<()> {
+    Ok(out.write_all(text).and_then(|()| out.flush())?)
 }
 
 pub(super) fn report_losses(losses: &Losses, messages: &mut dyn Write) -> Result<Exit> {

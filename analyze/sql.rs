@@ -21,6 +21,7 @@ use super::columns::{Cells, cells, series};
 use super::error::{Failure, nearest};
 use super::input::{Input, Inputs};
 use super::load::Scan;
+use super::report::defined;
 use super::table::{Heading, Show, TIME, Table};
 use super::trace::Trace;
 use super::window::Window;
@@ -39,6 +40,8 @@ const AT: &str = "at_ns";
 
 /// The answer, and the tables that it read.
 pub(crate) fn answer(trace: &Trace, window: Window, query: &str) -> Result<(Answer, Vec<u16>)> {
+    asks(query)?;
+    defined(trace, "sql", "")?;
     let defs = tables_of(trace, query)?;
     let mut context = SQLContext::new();
     for def in &defs {
@@ -48,6 +51,17 @@ pub(crate) fn answer(trace: &Trace, window: Window, query: &str) -> Result<(Answ
     let table = Table { headings: headings(trace, &defs, &frame), frame };
     let numbers = defs.iter().map(|def| def.number).collect();
     Ok((Answer { events: true, ..Answer::of(table) }, numbers))
+}
+
+/// Statements that change the views would change nothing, and say that they had.
+fn asks(query: &str) -> Result<(), Failure> {
+    let words = Words::of(query);
+    let first = words.list.first().map_or("", |word| word.2.as_str());
+    if ["select", "with", "from", "values", "explain", "show"].contains(&first) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("sql: expected a question that begins with SELECT or WITH, found '{first}'"))
+        .hint("a trace is never changed; analyze TRACE sql --tables lists tables and columns"))
 }
 
 fn wrong(error: &PolarsError) -> Failure {
@@ -346,8 +360,18 @@ mod tests {
                 "{query}: {messages}"
             );
         }
-        let (exit, _, messages) = run(&["SELEC"]);
+        for query in
+            ["SELEC", "DELETE FROM sock_send", "TRUNCATE TABLE sock_send", "DROP TABLE sock_send", ""]
+        {
+            let (exit, _, messages) = run(&[query]);
+            assert!(exit == 2 && messages.contains("begins with SELECT or WITH"), "{exit} {messages}");
+        }
+        let (exit, ..) = run(&["CREATE TABLE t AS SELECT comm FROM sock_send"]);
+        assert_eq!(exit, 2);
+        let (exit, _, messages) = run(&["SELECT comm FROM"]);
         assert!(exit == 2 && messages.contains("sql --tables"), "{exit} {messages}");
+        let (exit, out, _) = run(&["(SELECT comm FROM sock_send) LIMIT 1", "--format", "csv"]);
+        assert_eq!((exit, out.as_str()), (0, "comm\r\ndb\r\n"));
     }
 
     #[test]

@@ -12,8 +12,7 @@ use super::rows::{Labels, Rows};
 use super::stacks::{Functions, Naming};
 use super::window::Window;
 use crate::schema::frame::FrameHeader;
-use crate::schema::reader::Frame;
-use crate::schema::reader::Scratch;
+use crate::schema::reader::{Damage, Frame, Scratch};
 use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -45,7 +44,7 @@ pub(crate) struct Trace {
     pub clock: Clock,
     /// From time zero to the last event.
     pub span: Window,
-    pool: rayon::ThreadPool,
+    pool: Arc<rayon::ThreadPool>,
     unreadable: Mutex<BTreeMap<u64, Unreadable>>,
     identities: Mutex<HashMap<String, Option<Arc<Identity>>>>,
     inputs: Mutex<HashMap<u16, Arc<[Input]>>>,
@@ -58,7 +57,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// A trace that is already open.
     pub fn new(name: String, reader: TraceReader, threads: usize, utc: bool) -> anyhow::Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let pool = super::threads::pool(threads)?;
         let Host { start_mono, start_real, zone_offset, .. } = reader.host;
         let first = (start_mono, start_real.cast_signed());
         let mut trace = Self {
@@ -114,17 +113,17 @@ impl Trace {
 
     /// Where and how the file ends, if not with the end of a recording.
     pub fn cut(&self) -> Option<String> {
-        let reader = &self.reader;
-        if reader.growing || reader.footer.is_some() {
+        cut(&self.reader)
+    }
+
+    /// Why nothing is known of any table; `None`: the tables are defined.
+    pub fn undefined(&self) -> Option<String> {
+        if !self.tables.is_empty() {
             return None;
         }
-        let length = reader.length();
-        let last =
-            reader.damage.last().filter(|damage| damage.offset.saturating_add(damage.length) >= length);
-        Some(match last {
-            Some(damage) => format!("the file is cut or damaged at byte {}: {}", damage.offset, damage.what),
-            None => format!("the file ends at byte {length} without the end of a recording"),
-        })
+        let damaged = self.reader.damage.iter().find(|damage| damage.what.starts_with("Tables"));
+        let why = |damage: &Damage| format!("damaged at byte {}: {}", damage.offset, damage.what);
+        self.cut().or_else(|| damaged.map(why)).or_else(|| Some("no frame defines any".into()))
     }
 
     /// Decodes the columns `wanted` of a frame; a damaged frame is noted and gives `None`.
@@ -264,9 +263,23 @@ impl Trace {
     }
 }
 
+/// Where and how a file ends, if not with the end of a recording.
+pub(crate) fn cut(reader: &TraceReader) -> Option<String> {
+    if reader.growing || reader.footer.is_some() {
+        return None;
+    }
+    let length = reader.length();
+    let last = reader.damage.last().filter(|damage| damage.offset.saturating_add(damage.length) >= length);
+    Some(match last {
+        Some(damage) => format!("the file is cut or damaged at byte {}: {}", damage.offset, damage.what),
+        None => format!("the file ends at byte {length} without the end of a recording"),
+    })
+}
+
 /// Events are what a span is about; identity rows may be older than the start.
 fn span(reader: &TraceReader) -> Window {
-    let events = || reader.frames.iter().filter(|frame| frame.header.kind == Kind::Events);
+    let all = || reader.frames.iter().chain(&reader.cut);
+    let events = || all().filter(|frame| frame.header.kind == Kind::Events);
     let start = reader.host.start_mono;
     let from = events().map(|frame| frame.header.min_time).min().map_or(start, |first| first.min(start));
     let last = events().map(|frame| frame.header.max_time).max().unwrap_or(start);

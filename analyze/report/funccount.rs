@@ -55,11 +55,11 @@ fn run(context: &Context) -> Result<Answer> {
     }
     let groups = join(parts);
     let grouping = last.expect("there is a table, or it had said so");
-    let rate = groups.iter().map(|group| group.state.0 as f64 / Context::seconds(&grouping, group));
+    let rate = groups.iter().map(|group| Context::per_second(&grouping, group, group.state.0));
     let mut table = context.keys(&grouping, &groups);
     table
         .ints(context.output("hits"), groups.iter().map(|group| Some(group.state.0)))
-        .floats(context.output("hits_per_s"), rate.map(Some));
+        .floats(context.output("hits_per_s"), rate);
     Ok(Answer::of(table.build()?))
 }
 

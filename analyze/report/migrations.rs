@@ -63,11 +63,11 @@ fn run(context: &Context) -> Result<Answer> {
         moves.count += 1;
         moves.to.extend(to);
     });
-    let rate = |group: &Group<Moves>| group.state.count as f64 / Context::seconds(&grouping, group);
+    let rate = |group: &Group<Moves>| Context::per_second(&grouping, group, group.state.count);
     let mut table = context.keys(&grouping, &groups);
     table
         .ints(context.output("migrations"), groups.iter().map(|group| Some(group.state.count)))
-        .floats(context.output("migrations_per_s"), groups.iter().map(|group| Some(rate(group))))
+        .floats(context.output("migrations_per_s"), groups.iter().map(rate))
         .ints(context.output("processors"), groups.iter().map(|group| Some(group.state.to.len() as u64)));
     Ok(Answer::of(table.build()?))
 }

@@ -22,7 +22,7 @@ use super::answer::Answer;
 use super::args::Call;
 use super::bins::Bins;
 use super::error::Failure;
-pub(crate) use super::fit::{Fit, fit, recorded};
+pub(crate) use super::fit::{Fit, defined, fit, recorded};
 pub(crate) use super::flag::Flag;
 use super::group::{Group, Grouping};
 use super::input::Inputs;
@@ -255,6 +255,7 @@ impl<'a> Context<'a> {
 
     /// The definition of a table, or why the trace does not have it.
     pub fn table(&self, name: &str) -> Result<&'a Arc<TableDef>, Failure> {
+        defined(self.trace, self.report.name, &format!(" of {name}"))?;
         self.trace.table(name).ok_or_else(|| Failure::cannot(format!("this trace has no table {name}")))
     }
 
@@ -307,6 +308,12 @@ impl<'a> Context<'a> {
             table.approximate(groups.iter().map(of).collect());
         }
         table
+    }
+
+    /// So many in a group's interval, per second; none where it has no length, as that of another host may have.
+    pub fn per_second<A>(grouping: &Grouping, group: &Group<A>, count: u64) -> Option<f64> {
+        let seconds = Self::seconds(grouping, group);
+        (seconds > 0.0).then(|| count as f64 / seconds)
     }
 
     /// Length of a group's interval inside the span.

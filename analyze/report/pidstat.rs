@@ -249,7 +249,8 @@ fn fill(context: &Context, grouping: &Grouping, groups: &[Group<Used>], table: &
     let all = !["u", "r", "d", "w", "v", "s", "R"].into_iter().any(asked);
     let mut floats = |name: &str, value: &dyn Fn(&Used) -> Option<f64>, scale: Option<f64>| {
         let seconds = |group| scale.map_or(1.0, |scale| Context::seconds(grouping, group) * scale);
-        let values = groups.iter().map(|group| value(&group.state).map(|value| value / seconds(group)));
+        let of = |group| Some(seconds(group)).filter(|&seconds| seconds > 0.0);
+        let values = groups.iter().map(|group| Some(value(&group.state)? / of(group)?));
         table.floats(context.output(name), values);
     };
     let counter = |name: &'static str| move |used: &Used| used.counter(name);

@@ -79,11 +79,11 @@ fn run(context: &Context) -> Result<Answer> {
     let grouping = context.grouping(&scan)?;
     let groups = grouping.sum(&scan, [ret], |sends: &mut Sends, [ret]| sends.add(ret.unwrap_or(0)));
     let sends = || groups.iter().map(|group| &group.state);
-    let rate = groups.iter().map(|group| group.state.calls as f64 / Context::seconds(&grouping, group));
+    let rate = groups.iter().map(|group| Context::per_second(&grouping, group, group.state.calls));
     let mut table = context.keys(&grouping, &groups);
     table
         .ints(context.output("calls"), sends().map(|sends| Some(sends.calls)))
-        .floats(context.output("calls_per_s"), rate.map(Some))
+        .floats(context.output("calls_per_s"), rate)
         .ints(context.output("bytes"), sends().map(|sends| Some(sends.bytes)))
         .ints(context.output("errors"), sends().map(|sends| Some(sends.errors)));
     Ok(Answer::of(table.build()?))

@@ -80,8 +80,8 @@ fn run(context: &Context) -> Result<Answer> {
     ]);
     let mut table = context.keys(&grouping, &groups);
     for (at, output) in RATES.iter().enumerate() {
-        let rate = |group: &Group<Counts>| group.state.0[at] as f64 / Context::seconds(&grouping, group);
-        table.floats(output, groups.iter().map(|group| Some(rate(group))));
+        let rate = |group: &Group<Counts>| Context::per_second(&grouping, group, group.state.0[at]);
+        table.floats(output, groups.iter().map(rate));
     }
     Ok(Answer::of(table.build()?))
 }

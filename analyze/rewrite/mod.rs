@@ -15,7 +15,6 @@
 mod books;
 mod merge;
 mod names;
-mod output;
 mod recompress;
 mod recover;
 mod redact;
@@ -24,6 +23,7 @@ mod slice;
 use super::args::Call;
 use super::error::{Exit, Failure};
 use super::files;
+use super::output::Output;
 use super::rows::Rows;
 use super::trace::Trace;
 use super::window::Window;
@@ -33,7 +33,6 @@ use crate::schema::{Batch, Column, FormatError, FrameHeader, Host, Kind, TableDe
 use anyhow::{Context as _, Result};
 use books::Books;
 use clap::{ArgMatches, Args, Command};
-use output::Output;
 use rayon::prelude::*;
 use std::io::Write;
 use std::sync::Arc;
@@ -169,11 +168,12 @@ pub(crate) fn run(
     if let Some(option) = call.options.not_of(verb.name) {
         return refuse(format!("{} has no option --{option}", verb.name));
     }
-    let traces = files::open(&call.traces, &call.options)?;
+    let inputs = files::named(&call.traces, messages)?;
+    let traces = files::open(&inputs, &call.options)?.all()?;
     let job = Job { traces: &traces, call, matches };
     let plan = (verb.plan)(&job)?;
     let level = matches.get_one("level").copied().unwrap_or(verb.level);
-    let mut to = Output::create(path, matches.get_flag("force"), &call.traces, out)?;
+    let mut to = Output::create(path, matches.get_flag("force"), &inputs, out)?;
     let (rows, bytes) = write(&plan, level, &mut to)?;
     to.finish()?;
     let report: &mut dyn Write = if path.as_os_str() == "-" { messages } else { out };

@@ -29,6 +29,14 @@ impl Folder {
         self
     }
 
+    /// Adds a pipe, and returns where it is.
+    pub fn pipe(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        path
+    }
+
     /// What is in a file.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.0.join(name)).expect("a file of ours")
