@@ -5,6 +5,7 @@
 
 use super::answer::{Answer, Body};
 use super::clock::SECOND;
+use super::progress::Pass;
 use super::trace::Trace;
 use crate::schema::Role;
 use crate::schema::frame::Kind;
@@ -16,7 +17,9 @@ use serde_json::json;
 pub(crate) fn answer(trace: &Trace) -> Answer {
     let frames: Vec<&Frame> =
         trace.reader.frames.iter().filter(|frame| !matches!(frame.header.kind, Kind::Unknown(_))).collect();
+    let pass = Pass::over("all frames", frames.len());
     let read = |scratch: &mut Scratch, frame: &&Frame| {
+        pass.step();
         trace.verify_header(frame);
         if frame.header.kind.has_rows() {
             return trace.read(frame, None, scratch).map_or(0, |rows| rows.len() as u64);
@@ -25,6 +28,7 @@ pub(crate) fn answer(trace: &Trace) -> Answer {
         0
     };
     let rows: u64 = trace.install(|| frames.par_iter().map_init(Scratch::new, read).sum());
+    drop(pass);
     let unreadable = trace.unreadable();
     let mut lines = gaps(trace);
     lines.extend(ledger(trace));

@@ -4,6 +4,7 @@
 //! tell repetitions apart: only these two are decoded everywhere, and the rest where a row is new.
 
 use super::hash::FastSet;
+use super::progress::Pass;
 use super::rows::Rows;
 use super::trace::Trace;
 use crate::schema::reader::{Frame, Scratch};
@@ -29,6 +30,7 @@ pub(crate) fn rows(trace: &Trace, def: &Arc<TableDef>, key: usize) -> Rows {
 
 /// Per frame, the rows that no frame before has.
 fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[&Frame]) -> Vec<Vec<u32>> {
+    let pass = Pass::over(&def.name, frames.len());
     let wanted: Vec<usize> = std::iter::once(key).chain(def.time()).collect();
     let ids = |scratch: &mut Scratch, frame: &&Frame| {
         let rows = trace.read(frame, Some(&wanted), scratch);
@@ -44,6 +46,7 @@ fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[&Frame]) -> V
         let read: Vec<Vec<(u64, u64)>> =
             trace.install(|| run.par_iter().map_init(Scratch::new, ids).collect());
         chosen.extend(read.into_iter().map(&mut new));
+        pass.steps(run.len());
     }
     chosen
 }

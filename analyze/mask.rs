@@ -8,6 +8,7 @@ use super::error::Failure;
 use super::hash::FastMap;
 use super::input::{Input, Inputs};
 use super::load::Scan;
+use super::progress::Pass;
 use super::rows::Rows;
 use super::trace::Trace;
 use super::window::Window;
@@ -37,6 +38,7 @@ impl Mask {
         named.iter().flat_map(|input| input.needs(def)).for_each(|column| scan.add(column));
         let frames = scan.frames();
         let mut mask = Self { bits: FastMap::default() };
+        let pass = Pass::over(&def.name, frames.len());
         for wave in frames.chunks(WAVE) {
             let all = |rows: &Rows| {
                 named.iter().map(|input| cells(trace, input, rows, 0..rows.len())).collect::<Vec<Cells>>()
@@ -54,6 +56,7 @@ impl Mask {
                 mask.bits.insert(frame.offset, pack(&kept[at..at + rows]));
                 at += rows;
             }
+            pass.steps(wave.len());
         }
         Ok(mask)
     }

@@ -8,6 +8,7 @@
 use super::hash::FastMap;
 use super::ids::Key;
 use super::load::Scan;
+use super::progress::Pass;
 use super::report::Context;
 use crate::schema::reader::Frame;
 use anyhow::Result;
@@ -23,11 +24,13 @@ pub(crate) type Begin<'a, K> = (u64, K, &'a Frame);
 /// Calls `each` with some frames and the moment before which nothing comes after them.
 pub(crate) fn waves<'a, K>(mut frames: Vec<Begin<'a, K>>, mut each: impl FnMut(&[Begin<'a, K>], u64)) {
     frames.sort_unstable_by_key(|(begin, _, frame)| (*begin, frame.offset));
+    let pass = Pass::over("events in the order of time", frames.len());
     let mut rest = &frames[..];
     while !rest.is_empty() {
         let (wave, later) = rest.split_at(rest.len().min(WAVE));
         rest = later;
         each(wave, rest.first().map_or(u64::MAX, |frame| frame.0));
+        pass.steps(wave.len());
     }
 }
 

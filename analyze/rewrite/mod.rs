@@ -24,6 +24,7 @@ use super::args::Call;
 use super::error::{Exit, Failure};
 use super::files;
 use super::output::Output;
+use super::progress::Pass;
 use super::rows::Rows;
 use super::trace::Trace;
 use super::window::Window;
@@ -196,6 +197,7 @@ fn write(plan: &Plan, level: i32, to: impl Write) -> Result<(u64, u64)> {
         let mut books = Books::new(part, &plan.tables);
         let frames = &part.trace.reader.frames;
         let frames: Vec<&Frame> = frames.iter().filter(|frame| frame.header.kind.has_rows()).collect();
+        let pass = Pass::over(&part.trace.name, frames.len());
         for wave in frames.chunks(WAVE) {
             let read = |scratch: &mut Scratch, frame: &&Frame| (part.edit)(frame, scratch);
             let batches: Vec<Option<Batch>> =
@@ -205,6 +207,7 @@ fn write(plan: &Plan, level: i32, to: impl Write) -> Result<(u64, u64)> {
             for packed in pack(plan, part, level, named.collect())? {
                 writer.append_packed(packed)?;
             }
+            pass.steps(wave.len());
         }
         if let Some(batch) = books.close(part.trace) {
             writer.append(Kind::Stats, 0, &batch)?;
