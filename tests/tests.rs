@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because each one that links polars takes its time.
 //!
+//! - `container`: the recipe for a container says what the README says.
 //! - `format`: the file, from outside: cut, flipped, read by stock tools.
 //! - `cap`: no allocation of this program is larger than any that a reader has reason for.
 //! - `fresh`: what is committed although it could be made is what would be made.
@@ -8,6 +9,7 @@
 
 #[path = "fuzz/cap.rs"]
 mod cap;
+mod container;
 mod format;
 mod fresh;
 #[cfg(feature = "analyze")]
