@@ -47,7 +47,7 @@ pub enum FormatError {
     },
     /// A key file that is no key.
     #[error(
-        "{path} is not a key: expected {expected}, found {found}; make one: head -c32 /dev/urandom >FILE"
+        "{path} is not a key: expected {expected}, found {found}; make one: (umask 077; head -c32 /dev/urandom >FILE)"
     )]
     Key {
         /// The file.
@@ -56,6 +56,16 @@ pub enum FormatError {
         expected: String,
         /// How long it is, as far as it was read.
         found: usize,
+    },
+    /// A key file that others than its owner can read.
+    #[error(
+        "others can read the key in {path} (mode {mode:o}), which then hides nothing from them: chmod 600 {path}"
+    )]
+    KeyIsNoSecret {
+        /// The file.
+        path: String,
+        /// Its permissions.
+        mode: u32,
     },
     /// A message of well-formed bytes but not well-formed content, a number without a meaning, or text that is
     /// not UTF-8.

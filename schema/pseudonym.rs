@@ -48,13 +48,14 @@ impl Pseudonyms {
         }
     }
 
-    /// By the bytes of a key file (`head -c32 /dev/urandom >key`).
+    /// By the bytes of a key file (`(umask 077; head -c32 /dev/urandom >key)`), which only its owner may read.
     ///
     /// # Errors
-    /// When it cannot be read, or is too short to be a secret or too long to be a key.
+    /// When it cannot be read, others can read it too, or it is too short to be a secret or too long to be a key.
     pub fn from_file(path: &Path) -> Result<Self> {
         let mut key = Vec::new();
         let file = File::open(path).map_err(FormatError::io("open the key file"))?;
+        require_secret(&file, path)?;
         file.take(LONGEST + 1).read_to_end(&mut key).map_err(FormatError::io("read the key file"))?;
         if key.len() < SHORTEST || key.len() as u64 > LONGEST {
             return Err(FormatError::Key {
@@ -125,6 +126,20 @@ impl Pseudonyms {
     }
 }
 
+/// A key that others can read hides nothing from them.
+fn require_secret(file: &File, path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let about = file.metadata().map_err(FormatError::io("look at the key file"))?;
+        let mode = about.permissions().mode() & 0o777;
+        if about.is_file() && mode & 0o077 != 0 {
+            return Err(FormatError::KeyIsNoSecret { path: path.display().to_string(), mode });
+        }
+    }
+    Ok(())
+}
+
 fn is_separator(byte: u8) -> bool {
     matches!(byte, b'/' | 0)
 }
@@ -191,10 +206,19 @@ mod tests {
     #[test]
     fn a_key_file_that_is_no_secret_is_refused() {
         let path = std::env::temp_dir().join(format!("tapedeck-key-{}", std::process::id()));
+        let set_mode = |path: &Path, mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(path, mode).expect("our own file");
+        };
         std::fs::write(&path, b"short").expect("the temporary folder takes a file");
+        set_mode(&path, 0o600);
         let error = Pseudonyms::from_file(&path).expect_err("five bytes");
         assert!(error.to_string().contains("expected 16 to 65536 bytes, found 5"), "{error}");
         std::fs::write(&path, [7; 32]).expect("the temporary folder takes a file");
+        set_mode(&path, 0o640);
+        let error = Pseudonyms::from_file(&path).expect_err("a group may read it").to_string();
+        assert!(error.contains("mode 640") && error.contains("chmod 600 "), "{error}");
+        set_mode(&path, 0o600);
         let p = Pseudonyms::from_file(&path).expect("a key");
         assert_eq!(p.name(b"x"), of(&[7; 32]).name(b"x"));
         std::fs::remove_file(&path).expect("it is still there");

@@ -174,7 +174,10 @@ fn redacted_columns_are_gone_or_pseudonyms() {
     tape.table("exec", &["ts:u64", "cpu:u16", "tid:u32>task", "args:text"]);
     tape.push("exec", vec![5u64.into(), 0u64.into(), 7u64.into(), "secret --password".into()]);
     folder.put("a.bin", &tape.bytes()).put("key.bin", &[7; 32]);
-    let key = folder.path().join("key.bin").display().to_string();
+    let key = folder.path().join("key.bin");
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("our own file");
+    let key = key.display().to_string();
     for out in ["b.bin", "c.bin"] {
         let (_, said, messages) = folder.run(&format!("a.bin redact --hash-key-file {key} -o {out}"));
         assert!(

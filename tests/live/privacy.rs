@@ -4,6 +4,7 @@ use super::observers::Namespace;
 use super::support::{Installed, Watch, account, free_port, has, live, truth, workload};
 use super::trace::{mentions, rows};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
@@ -116,6 +117,7 @@ fn pseudonyms_can_be_joined_but_not_read() {
     let directory = super::support::scratch("privacy-hash");
     let key = directory.join("key");
     std::fs::write(&key, [7; 32]).expect("a key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("our own file");
     let run = |name: &str, with_key: bool| {
         let path = directory.join(name);
         let mut capture = Command::new(super::support::CAPTURE);
