@@ -6,7 +6,8 @@
 //! cannot ask for more; a kprobe event in tracefs can, and a program attaches to it all the same.
 
 use super::perf_event::{self, Whose};
-use anyhow::{Context as _, Result};
+use super::tracefs;
+use anyhow::{Context as _, Error, Result};
 use libbpf_rs::{Link, ProgramMut};
 use std::fs;
 use std::io::Write as _;
@@ -15,7 +16,6 @@ use std::path::Path;
 
 /// Calls that one probe follows at a time: the most that the kernel allows, about half a megabyte.
 const CALLS: u32 = 4096;
-const TRACEFS: &str = "/sys/kernel/tracing";
 const GROUP: &str = "tapedeck_";
 
 /// An event of ours in tracefs; dropping it removes it, once nothing is attached to it any more.
@@ -37,7 +37,8 @@ pub fn attach(program: &ProgramMut, function: &str) -> Result<(Link, Event)> {
     let name = format!("{GROUP}{}/{}", std::process::id(), program.name().to_string_lossy());
     command(&format!("r{CALLS}:{name} {function}"))?;
     let event = Event(name);
-    let id = fs::read_to_string(format!("{TRACEFS}/events/{}/id", event.0)).context("the event's id")?;
+    let path = tracefs::events().map_err(Error::msg)?.join(&event.0).join("id");
+    let id = fs::read_to_string(path).context("the event's id")?;
     let id = id.trim().parse().context("the event's id is a number")?;
     // For a kprobe event one open is enough, whichever processor it names.
     let opened =
@@ -47,15 +48,21 @@ pub fn attach(program: &ProgramMut, function: &str) -> Result<(Link, Event)> {
     Ok((link, event))
 }
 
+/// Where kprobe events are made and listed.
+fn events() -> Result<std::path::PathBuf> {
+    Ok(tracefs::root().map_err(Error::msg)?.join("kprobe_events"))
+}
+
 fn command(text: &str) -> Result<()> {
-    let path = format!("{TRACEFS}/kprobe_events");
+    let path = events()?;
     let mut file = fs::OpenOptions::new().append(true).open(&path).context("open kprobe_events")?;
     file.write_all(text.as_bytes()).with_context(|| format!("write '{text}' to kprobe_events"))
 }
 
 /// Events of recorders that were killed.
 fn remove_left_over() {
-    for event in fs::read_to_string(format!("{TRACEFS}/kprobe_events")).unwrap_or_default().lines() {
+    let events = events().and_then(|path| Ok(fs::read_to_string(path)?));
+    for event in events.unwrap_or_default().lines() {
         let Some(name) = event.split_whitespace().next().and_then(|word| word.split_once(':')) else {
             continue;
         };

@@ -65,4 +65,5 @@ pub mod summary;
 pub mod system;
 pub mod target;
 pub mod topology;
+pub mod tracefs;
 pub mod trigger;

@@ -105,15 +105,9 @@ pub(crate) fn attach_reason(kind: Option<&str>, error: &libbpf_rs::Error) -> Str
         return NO_KPROBES.into();
     }
     if kind == Some("tracepoint")
-        && let Err(error) = std::fs::metadata("/sys/kernel/tracing/events")
+        && let Err(reason) = super::tracefs::root()
     {
-        return match error.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                "this user may not read /sys/kernel/tracing: CAP_DAC_READ_SEARCH, or a group by `mount -o remount,gid=`"
-            }
-            _ => "tracefs is not mounted at /sys/kernel/tracing (`ip netns exec` hides it: use nsenter --net)",
-        }
-        .into();
+        return reason.into();
     }
     match error.kind() {
         libbpf_rs::ErrorKind::NotFound => "this kernel has no such target".into(),

@@ -3,11 +3,10 @@
 use super::fetch::{Fetch, FetchKind};
 use super::spec::{Arg, Spec, Wrong};
 use super::value::{Value, nearest};
-use anyhow::{Result, bail};
+use crate::capture::tracefs;
+use anyhow::{Error, Result};
 use std::fs;
 use std::path::Path;
-
-const EVENTS: &str = "/sys/kernel/tracing/events";
 
 /// A field of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +30,7 @@ pub fn fields(spec: &Spec) -> Result<(String, String, Vec<Field>), Wrong> {
     let Some((category, event)) = target.split_once(':') else {
         return Err(wrong("a tracepoint is CATEGORY:EVENT, as in t:sched:sched_switch".into()));
     };
-    if !Path::new(EVENTS).exists() {
-        return Err(wrong(format!("tracefs is not mounted: {EVENTS} is missing")));
-    }
+    tracefs::root().map_err(|reason| wrong(reason.into()))?;
     fields_of(category, event)
         .map(|fields| (category.into(), event.into(), fields))
         .ok_or_else(|| wrong(format!("there is no tracepoint {target}{}", guess(category, event))))
@@ -43,7 +40,7 @@ pub fn fields(spec: &Spec) -> Result<(String, String, Vec<Field>), Wrong> {
 #[must_use]
 pub fn fields_of(category: &str, event: &str) -> Option<Vec<Field>> {
     let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    let path = Path::new(EVENTS).join(category).join(event).join("format");
+    let path = tracefs::events().ok()?.join(category).join(event).join("format");
     (plain(category) && plain(event)).then(|| fs::read_to_string(path).ok().map(|text| parse(&text)))?
 }
 
@@ -52,12 +49,9 @@ pub fn fields_of(category: &str, event: &str) -> Option<Vec<Field>> {
 /// # Errors
 /// When tracefs cannot be read.
 pub fn events() -> Result<Vec<(String, String)>> {
-    let root = Path::new(EVENTS);
-    if !root.exists() {
-        bail!("tracefs is not mounted: {EVENTS} is missing");
-    }
+    let root = tracefs::events().map_err(Error::msg)?;
     let mut all = Vec::new();
-    for category in entries(root) {
+    for category in entries(&root) {
         let is_event = |event: &String| root.join(&category).join(event).join("format").exists();
         let events = entries(&root.join(&category)).into_iter().filter(is_event);
         all.extend(events.map(|event| (category.clone(), event)));
@@ -72,10 +66,10 @@ fn entries(directory: &Path) -> Vec<String> {
 }
 
 fn guess(category: &str, event: &str) -> String {
-    let root = Path::new(EVENTS);
+    let Ok(root) = tracefs::events() else { return String::new() };
     let (names, word) = match root.join(category) {
         path if path.is_dir() => (entries(&path), event),
-        _ => (entries(root), category),
+        _ => (entries(&root), category),
     };
     nearest(word, names.iter().map(String::as_str))
 }
