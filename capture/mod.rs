@@ -20,6 +20,7 @@ pub mod core_types;
 pub mod cost;
 pub mod dry_run;
 pub mod dumps;
+pub mod end;
 pub mod family;
 pub mod filter;
 pub mod flight;

@@ -9,6 +9,7 @@ use super::command::{Command, NotStarted};
 use super::control::Control;
 use super::cost::Cost;
 use super::dumps::Dumps;
+use super::end::End;
 use super::family::{Family, Moment, SharedMaps};
 use super::filter::{Filter, user_id};
 use super::function_names;
@@ -68,12 +69,12 @@ pub fn record(args: &Args) -> Result<u8> {
         Session::start(args, plan, &named, &filter, target).inspect_err(|_| Target::withdraw(args))?;
     if let Some(Err(error)) = command.as_mut().map(Command::release) {
         let code = error.downcast_ref::<NotStarted>().map_or(125, NotStarted::exit_code);
-        session.finish("the command did not start")?;
+        session.finish(End::NotStarted)?;
         super::summary::tell(&format!("capture: {error:#}\n"));
         return Ok(code);
     }
-    let (reason, status) = session.run(args, &signals, command.as_mut())?;
-    session.finish(reason).map_err(|error| early_end(&error, args))?;
+    let (end, status) = session.run(args, &signals, command.as_mut())?;
+    session.finish(end).map_err(|error| early_end(&error, args))?;
     Ok(status)
 }
 
@@ -223,18 +224,18 @@ impl Session {
         args: &Args,
         signals: &Signals,
         mut command: Option<&mut Command>,
-    ) -> Result<(&'static str, u8)> {
+    ) -> Result<(End, u8)> {
         let end = args
             .duration
             .map(|duration| self.started + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let mut next = self.started + SECOND;
         loop {
             if let Some(status) = command.as_mut().and_then(|command| command.try_wait()) {
-                return Ok(("the command ended", status));
+                return Ok((End::Command, status));
             }
             let over = end.is_some_and(|end| now() >= end);
-            if let Some(reason) = self.reason_to_end(signals.stop(), over) {
-                return Ok((reason, command.map_or(0, end_command)));
+            if let Some(end) = self.reason_to_end(signals.stop(), over) {
+                return Ok((end, command.map_or(0, end_command)));
             }
             let next_deed =
                 next.min(self.aggregates.due()).min(self.ticks.due()).min(end.unwrap_or(u64::MAX));
@@ -260,14 +261,14 @@ impl Session {
         }
     }
 
-    fn reason_to_end(&self, interrupted: bool, over: bool) -> Option<&'static str> {
+    fn reason_to_end(&self, interrupted: bool, over: bool) -> Option<End> {
         let written = self.written();
         match () {
-            () if interrupted => Some("interrupted"),
-            () if over => Some("the duration is over"),
-            () if written.error.is_some() => Some("the file could not be written"),
-            () if written.full => Some("the size that --max-size allows is reached"),
-            () if self.low.is_some() => Some("less is free on the disk than --min-free asks for"),
+            () if interrupted => Some(End::Signal),
+            () if over => Some(End::Duration),
+            () if written.error.is_some() => Some(End::File),
+            () if written.full => Some(End::Size),
+            () if self.low.is_some() => Some(End::Space),
             () => None,
         }
     }
@@ -376,7 +377,7 @@ impl Session {
     }
 
     /// Closes the gate, empties the rings, closes the books and the file.
-    fn finish(mut self, reason: &str) -> Result<()> {
+    fn finish(mut self, end: End) -> Result<()> {
         self.take_stock()?;
         attach::set_variable(&self.families, "gate", 0)?;
         for family in &self.families {
@@ -397,10 +398,10 @@ impl Session {
             self.send_rows(Own::Symbol, function_names::rows(&stacks.take_places()));
         }
         if self.triggers.end {
-            self.ask_for_dump(format!("the recording ended: {reason}"), true);
+            self.ask_for_dump(format!("the recording ended: {end}"), true);
         }
         let recorder = self.recorder.take().context("a session finishes once")?;
-        let written = recorder.finish(reason);
+        let written = recorder.finish(&end.to_string());
         let summary = Summary {
             plan: &self.plan,
             written: &written,
@@ -410,6 +411,7 @@ impl Session {
             cost: &self.cost,
             hits: self.ledger.hits(),
             span: now() - self.started,
+            end,
             lacking: super::privilege::lacking(self.stacks.is_some()),
         };
         self.progress.finish(&summary);

@@ -2,6 +2,7 @@
 
 use super::args::{Args, When};
 use super::cost::{Cost, own_usage};
+use super::end::End;
 use super::ledger::Counts;
 use super::plan::Plan;
 use super::probes::Outcome;
@@ -97,6 +98,8 @@ pub struct Summary<'a> {
     pub hits: u64,
     /// Length in ns.
     pub span: u64,
+    /// Why it ended.
+    pub end: End,
     /// What is missing for want of a capability.
     pub lacking: Vec<&'static str>,
 }
@@ -133,6 +136,9 @@ impl Summary<'_> {
             HumanCount(counts.filtered),
             HumanCount(self.lost(&counts))
         );
+        if !self.end.is_planned() {
+            let _ = writeln!(text, "ended: {}", self.end);
+        }
         if counts.left_out > 0 {
             let _ = writeln!(text, "  left out {}: to keep within the bounds", HumanCount(counts.left_out));
         }

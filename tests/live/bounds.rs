@@ -133,6 +133,11 @@ fn a_bound_on_the_size_is_kept_and_nothing_is_lost() {
     assert!(trace.length() <= 4 << 20, "{} bytes", trace.length());
     assert!(trace.length() > 1 << 20, "{} bytes: it stopped too early", trace.length());
     assert!(trace.footer.is_some_and(|footer| footer.reason.contains("--max-size")), "{}", text(&output));
+    assert!(
+        text(&output).contains("\nended: the size that --max-size allows is reached\n"),
+        "{}",
+        text(&output)
+    );
     check_books(&path);
 }
 

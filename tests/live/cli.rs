@@ -211,7 +211,27 @@ fn signals_end_it_with_a_footer_and_status_0() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         assert_eq!(reason(&path), "interrupted");
         assert!(text(&output).contains("events captured"), "{}", text(&output));
+        assert!(text(&output).contains("\nended: interrupted\n"), "{}", text(&output));
     }
+}
+
+/// As `nohup` and shells have it for what they start in the background.
+#[test]
+fn a_signal_that_is_to_be_ignored_is_ignored() {
+    if !live() {
+        return;
+    }
+    let path = trace_path("cli-ignored");
+    let script = format!("trap '' HUP INT; exec {CAPTURE} -o {} -g net -d 3s -- sleep 60", path.display());
+    let mut shell = Command::new("sh");
+    let child = shell.args(["-c", &script]).stderr(Stdio::piped()).spawn().expect("sh runs");
+    wait_for("the recording to begin", || has_begun(&path));
+    for number in [libc::SIGHUP, libc::SIGINT] {
+        signal(&child, number);
+    }
+    let output = child.wait_with_output().expect("capture ends");
+    assert_eq!(reason(&path), "the duration is over", "{}", text(&output));
+    assert!(!text(&output).contains("ended: "), "{}", text(&output));
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub fn live() -> bool {
     let able = *ABLE.get_or_init(|| std::fs::metadata("/sys/kernel/btf/vmlinux").is_ok() && probes_load());
     if able {
         own_network();
+        heed_signals();
     }
     assert!(
         able || std::env::var_os("REQUIRE_LIVE").is_none(),
@@ -31,6 +32,14 @@ fn own_network() {
     assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(up.is_ok_and(|status| status.success()), "ip, of iproute2, brings loopback up");
+}
+
+/// Whoever runs the tests in the background may have had these ignored; what the tests start must not.
+fn heed_signals() {
+    for number in [libc::SIGHUP, libc::SIGINT] {
+        // SAFETY: plain system call; the usual action is no code of ours.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
 }
 
 fn probes_load() -> bool {
