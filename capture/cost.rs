@@ -6,6 +6,7 @@
 use super::budget::Gauge;
 use super::host::now;
 use super::record::Row;
+use anyhow::{Result, bail};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::Arc;
 
@@ -133,6 +134,20 @@ impl Cost {
         let row = Row::new().u64(now()).u64(ns).u64(runs).u64(own.user_ns).u64(own.system_ns);
         row.u64(own.rss).u64(self.waits().1).bytes()
     }
+}
+
+/// Checks that a bound on the cost can be kept: without the kernel's run-time statistics what the programs take is unknown.
+///
+/// # Errors
+/// With the capability that this takes.
+pub(super) fn require(bound: Option<f64>) -> Result<()> {
+    if bound.is_some() && statistics_on().is_none() {
+        bail!(
+            "--max-overhead: the kernel does not let this process measure what probes take, which needs CAP_SYS_ADMIN: add \
+             that, or bound events instead, as in --max-rate net=100000"
+        );
+    }
+    Ok(())
 }
 
 /// Run-time statistics of BPF programs are on while this is open.

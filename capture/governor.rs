@@ -117,7 +117,7 @@ impl Governor {
             able.map(|(plan, family)| (plan.group.to_owned(), stacks(family))).collect();
         let groups: Vec<&str> = able.iter().map(|(group, _)| group.as_str()).collect();
         if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !groups.contains(&group.as_str())) {
-            bail!("--max-rate {group}: of what is recorded, these can be in part: {}", groups.join(", "));
+            bail!("--max-rate {group}: {}", not_in_part(&groups));
         }
         if args.max_overhead.is_some() && groups.is_empty() {
             bail!("--max-overhead: of {} nothing can be left out", args.groups().join(", "));
@@ -236,6 +236,16 @@ impl Group {
         self.level = (before + steps).min(OFF);
         self.with_room = 0;
         self.level > before
+    }
+}
+
+/// Why a group cannot be bound, where these can.
+fn not_in_part(able: &[&str]) -> String {
+    match able {
+        [] => "nothing that is recorded here can be left out in part: groups of flows, files, requests and runs can, such as \
+               net"
+            .into(),
+        able => format!("of what is recorded, these can be in part: {}", able.join(", ")),
     }
 }
 
@@ -363,6 +373,12 @@ mod tests {
         let (mut host, mut mask) = (Host::new(None, None), 0);
         host.second(1, &mut mask);
         assert_eq!(host.second(u64::MAX / 1_000_000, &mut mask), []);
+    }
+
+    #[test]
+    fn what_cannot_be_bound_is_told_what_can() {
+        assert!(not_in_part(&["net", "file"]).ends_with(": net, file"));
+        assert!(not_in_part(&[]).contains("such as net"));
     }
 
     #[test]

@@ -19,13 +19,13 @@ impl Limit {
     }
 }
 
-/// `1GiB`, `10m`, or `10m,1GiB`.
+/// `1GiB`, `10m`, or both, as `10m,1GiB` or `1GiB/10m`.
 ///
 /// # Errors
 /// With what is expected.
 pub fn parse_limit(text: &str) -> Result<Limit, String> {
     let mut limit = Limit::default();
-    for word in text.split(',') {
+    for word in text.split([',', '/']) {
         let twice = if word.ends_with(['B', 'b']) {
             limit.size.replace(parse_size(word)?).is_some()
         } else {
@@ -129,6 +129,7 @@ mod tests {
     fn a_limit_is_a_size_or_a_time_or_both() {
         let both = parse_limit("10m,1GiB").expect("both");
         assert_eq!(both, Limit { size: Some(1 << 30), time: Some(Duration::from_secs(600)) });
+        assert_eq!(parse_limit("1GiB/10m"), Ok(both));
         assert_eq!(parse_limit("30s"), Ok(Limit { size: None, time: Some(Duration::from_secs(30)) }));
         assert!(parse_limit("10m,20m").unwrap_err().contains("two limits"));
         assert!(both.reached(1 << 30, Duration::ZERO) && both.reached(0, Duration::from_secs(600)));

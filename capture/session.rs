@@ -56,6 +56,7 @@ pub fn record(args: &Args) -> Result<u8> {
         words => Some(Command::fork(words, user.as_ref(), args.writes_to_stdout())?),
     };
     require_linux_with_btf()?;
+    super::cost::require(args.max_overhead)?;
     let mut plan = Plan::new(&args.groups())?;
     let mut named =
         super::named::probe::resolve(&args.all_probes()?, args.pid.first().copied(), args.selects_tasks())?;

@@ -58,6 +58,25 @@ fn a_capability_that_is_missing_is_named() {
     }
 }
 
+#[test]
+fn a_bound_on_what_cannot_be_measured_is_refused() {
+    if !live() || !has("setpriv") {
+        return;
+    }
+    let installed = Installed::new("privilege-bound");
+    let words = ["-g", "net", "--max-overhead", "1%", "--", "/bin/true"];
+    let (output, path) = recorded("bound", ",+bpf,+perfmon", &installed, &words);
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+    assert!(
+        text(&output).contains("--max-overhead") && text(&output).contains("CAP_SYS_ADMIN"),
+        "{}",
+        text(&output)
+    );
+    assert!(!path.exists());
+    let (output, path) = recorded("bound", ",+bpf,+perfmon,+sys_admin", &installed, &words);
+    assert!(output.status.success() && path.exists(), "{}", text(&output));
+}
+
 /// Of all that add something, one after the other is left out: what is missing then is said, and that alone is missing.
 #[test]
 fn each_capability_adds_what_is_said_of_it() {
