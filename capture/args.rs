@@ -41,7 +41,8 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     pub min_free: u64,
 
-    /// Record fewer flows and tasks when the recording takes more of all processors than this (1%, 0.5%)
+    /// Record fewer flows and tasks when the recording takes more of all processors than this (1%, 0.5%): to measure that
+    /// takes CAP_SYS_ADMIN
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub max_overhead: Option<f64>,
 
@@ -49,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "GROUP=N", value_parser = parse_rate)]
     pub max_rate: Vec<(String, f64)>,
 
-    /// Begin a new file of this size, age, or both (1GiB, 10m): FILE.000001, FILE.000002, …, each complete in itself
+    /// Begin a new file of this size, age, or both (1GiB, 10m, 1GiB/10m): FILE.000001, FILE.000002, …, each complete in itself
     #[arg(long, value_name = "LIMIT", value_parser = parse_limit, conflicts_with = "flight")]
     pub rotate: Option<Limit>,
 
@@ -159,8 +160,8 @@ pub struct Args {
     #[arg(long)]
     pub hash_addresses: bool,
 
-    /// Key of the pseudonyms, so that several recordings have the same (head -c32 /dev/urandom >FILE); without it each has
-    /// its own, which nobody knows
+    /// Key of the pseudonyms, so that several recordings have the same; only its owner may read it
+    /// (umask 077; head -c32 /dev/urandom >FILE). Without it each has its own, which nobody knows
     #[arg(long, value_name = "FILE")]
     pub hash_key_file: Option<PathBuf>,
 
@@ -255,7 +256,7 @@ impl Args {
     pub fn selects_tasks(&self) -> bool {
         let of_the_command = !self.command.is_empty() && !self.all;
         let named = self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some();
-        of_the_command || named || !self.pid.is_empty()
+        of_the_command || named || !self.pid.is_empty() || self.tid.is_some()
     }
 
     fn names_probes(&self) -> bool {
@@ -266,15 +267,28 @@ impl Args {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn all_probes(&self) -> anyhow::Result<Vec<String>> {
-        let mut probes = self.probes.clone();
+    pub fn all_probes(&self) -> anyhow::Result<Vec<Asked>> {
+        let mut probes: Vec<Asked> =
+            self.probes.iter().map(|text| Asked { text: text.clone(), by: "-e".into() }).collect();
         for path in &self.probe_files {
-            let text = std::fs::read_to_string(path).with_context(|| format!("-f {}", path.display()))?;
-            probes
-                .extend(text.lines().map(without_comment).filter(|line| !line.is_empty()).map(str::to_owned));
+            let name = format!("-f {}", path.display());
+            let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+            let lines = (1..).zip(text.lines().map(without_comment)).filter(|(_, line)| !line.is_empty());
+            probes.extend(
+                lines.map(|(line, text)| Asked { text: text.into(), by: format!("{name}, line {line}") }),
+            );
         }
         Ok(probes)
     }
+}
+
+/// A probe that the user names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What it is, or a preset.
+    pub text: String,
+    /// Where that stands, for what is said of it.
+    pub by: String,
 }
 
 /// A comment begins with `#`, at the begin of a line or behind a space: a format may have `%#x`.
@@ -345,5 +359,28 @@ mod tests {
         let said = error.to_string();
         assert!(said.contains("'nett'") && said.contains("'net'") && said.contains("syscalls"), "{said}");
         Args::try_parse_from(["capture", "-o", "t.bin", "-g", "default,cpu"]).expect("known");
+    }
+
+    #[test]
+    fn one_thread_is_some_tasks() {
+        let selects = |words: &[&str]| {
+            let words = ["capture", "-o", "t.bin"].iter().chain(words);
+            Args::try_parse_from(words).expect("well formed").selects_tasks()
+        };
+        assert!(selects(&["--tid", "7"]) && selects(&["--pid", "7"]) && selects(&["--", "ls"]));
+        assert!(!selects(&[]) && !selects(&["--all", "--", "ls"]) && !selects(&["--port", "80"]));
+    }
+
+    #[test]
+    fn probes_of_a_file_know_their_lines() {
+        let path = std::env::temp_dir().join(format!("tapedeck-probes-{}", std::process::id()));
+        std::fs::write(&path, "# two\n\nt:a:b # one\ndns\n").expect("a folder for temporary files");
+        let name = path.to_str().expect("plain");
+        let args = Args::try_parse_from(["capture", "-o", "t.bin", "-e", "bash", "-f", name]).expect("known");
+        let probes = args.all_probes().expect("it can be read");
+        std::fs::remove_file(&path).expect("our own file");
+        let probes: Vec<(&str, &str)> = probes.iter().map(|asked| (&*asked.text, &*asked.by)).collect();
+        let (three, four) = (format!("-f {name}, line 3"), format!("-f {name}, line 4"));
+        assert_eq!(probes, [("bash", "-e"), ("t:a:b", &*three), ("dns", &*four)]);
     }
 }

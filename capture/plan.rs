@@ -1,7 +1,8 @@
 //! What a recording needs: from group names to families, tables and probes.
 
+use super::args::Args;
 use super::layout::Layout;
-use super::named::probe::Named;
+use super::named::probe::{Named, resolve};
 use super::probes::{FAMILIES, NONE, Outcome, Probe, probes_of};
 use super::record::Own;
 use super::sampling;
@@ -49,6 +50,18 @@ pub struct Plan {
 const TYPE_IDS: usize = 1024;
 
 impl Plan {
+    /// Of the groups and probes that the command line names.
+    ///
+    /// # Errors
+    /// As [`Plan::new`] and [`Plan::add_named`], and for a probe that this machine does not have.
+    pub fn of(args: &Args) -> Result<(Self, Vec<Named>)> {
+        let mut plan = Self::new(&args.groups())?;
+        let task = args.pid.first().copied().or(args.tid);
+        let mut named = resolve(&args.all_probes()?, task, args.selects_tasks())?;
+        plan.add_named(&mut named)?;
+        Ok((plan, named))
+    }
+
     /// Resolves group names.
     ///
     /// # Errors

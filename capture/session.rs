@@ -57,10 +57,7 @@ pub fn record(args: &Args) -> Result<u8> {
     };
     require_linux_with_btf()?;
     super::cost::require(args.max_overhead)?;
-    let mut plan = Plan::new(&args.groups())?;
-    let mut named =
-        super::named::probe::resolve(&args.all_probes()?, args.pid.first().copied(), args.selects_tasks())?;
-    plan.add_named(&mut named)?;
+    let (plan, named) = Plan::of(args)?;
     let filter = Filter::new(args, command.as_ref().map(Command::pid))?;
     let signals = Signals::listen()?;
     args.cpu_list.as_ref().map_or(Ok(()), place::bind)?;

@@ -6,8 +6,11 @@
 //! each time. `$retval` and `$latency` are columns of every call, and `$entry(x)` is what all arguments of calls are: as
 //! the call got them.
 
-use super::parse::Cursor;
+use super::parse::{Cursor, NO_TEXT};
 use super::spec::{ARGS, Arg, Kind, Spec, TESTS, Test, Type, Wrong};
+
+/// What compares text there.
+const STRCMP: &str = "STRCMP(";
 
 /// A parameter: its name and type.
 pub(super) type Parameter = (String, Type);
@@ -67,7 +70,7 @@ impl Cursor<'_> {
     fn is_at_predicate(&self) -> bool {
         let inside = self.rest().strip_prefix('(').and_then(|rest| rest.split_once(')'));
         let inside = inside.map(|(inside, _)| inside.replace("->", "")).unwrap_or_default();
-        ["==", "!=", "<", ">"].iter().any(|sign| inside.contains(sign))
+        ["==", "!=", "<", ">", STRCMP].iter().any(|sign| inside.contains(sign))
     }
 
     /// `(retval == 0 && arg1 > 10)`: conditions, and what they are about besides what calls return and take.
@@ -87,6 +90,11 @@ impl Cursor<'_> {
             if spec.tests.len() == TESTS {
                 return Err(self.wrong(format!("a probe has at most {TESTS} conditions")));
             }
+            if self.rest().trim_start_matches('!').starts_with(STRCMP) {
+                return Err(self.wrong(format!(
+                    "STRCMP is not supported: {NO_TEXT}, and record it by a format with %s"
+                )));
+            }
             self.take("$");
             let arg = self.argument(at)?.of_tracepoint();
             let label = match arg.label.as_str() {
@@ -99,6 +107,7 @@ impl Cursor<'_> {
             let (op, value) = (self.operator()?, self.number()?);
             spec.tests.push(Test { label, op, value, at });
             self.spaces();
+            self.no_alternative()?;
             if !self.take("&&") {
                 return Ok(tested);
             }
@@ -338,5 +347,23 @@ mod tests {
         let wrong = |text: &str| Spec::parse(text).expect_err("wrong").to_string();
         assert!(wrong("p:c:open \"%d\", $retval").starts_with("only whole calls return"));
         assert!(wrong("p:c:f (a > )").starts_with("expected a number"));
+    }
+
+    #[test]
+    fn what_conditions_cannot_say_is_named() {
+        let wrong = |text: &str| Spec::parse(text).expect_err("wrong").to_string();
+        let either = wrong("p::vfs_read (count > 9 || count == 0)");
+        assert!(either.starts_with("|| is not supported") && either.contains("analyze --where"), "{either}");
+        assert!(either.ends_with("\n                         ^"), "{either}");
+        for text in [
+            "p:c:open(char *name) (STRCMP(\"x\", name)) \"%s\", name",
+            "r:c:gets():char*:$retval:!STRCMP(\"\", $retval)",
+        ] {
+            assert!(
+                wrong(text).starts_with("STRCMP is not supported: text is not compared"),
+                "{}",
+                wrong(text)
+            );
+        }
     }
 }

@@ -10,9 +10,10 @@
 //! # capture --list 'pe:*'                   perf events, and why this machine does not count some
 //! ```
 
-use super::elf::{Binary, matches};
+use super::elf::matches;
 use super::place::Names;
 use super::spec::{Arg, Kind, Spec, Type, Wrong};
+use super::user::open;
 use super::value::nearest;
 use super::{format, kernel, perf, sdt};
 use anyhow::{Context as _, Result, bail};
@@ -99,7 +100,7 @@ fn members(spec: &Spec, btf: &Btf, signature: &kernel::Signature, arg: &Arg) -> 
 
 fn user(spec: &Spec, names: &Names) -> Result<Vec<String>> {
     let (file, pattern) = spec.target.0.split_once(':').unwrap_or((&spec.target.0, "*"));
-    let binary = Binary::open(file, names.root.as_deref())?;
+    let binary = open(spec, file, names.root.as_deref())?;
     let functions = binary.functions(pattern);
     let lines = functions.iter().map(|function| format!("u:{file}:{}(arg1, …)", function.name)).collect();
     let all = binary.functions("*");
@@ -109,7 +110,7 @@ fn user(spec: &Spec, names: &Names) -> Result<Vec<String>> {
 fn static_probes(spec: &Spec, names: &Names) -> Result<Vec<String>> {
     let (file, pattern) = spec.target.0.split_once(':').unwrap_or((&spec.target.0, "*"));
     let (provider, name) = pattern.split_once(':').unwrap_or(("*", pattern));
-    let binary = Binary::open(file, names.root.as_deref())?;
+    let binary = open(spec, file, names.root.as_deref())?;
     let all = binary.static_probes()?;
     let mut lines: Vec<String> = all
         .iter()

@@ -4,6 +4,7 @@ use super::elf::matches;
 use super::fetch::{
     Adding, Compare, Fetch, FetchKind, Frame, NO_VALUE, Program, RECORD, SLOT_LATENCY, SLOT_RET,
 };
+use super::parse::NO_TEXT;
 use super::perf::Counter;
 use super::spec::{Arg, Kind, Spec, Sum, Type, Wrong};
 use super::value::{Value, nearest};
@@ -325,12 +326,20 @@ fn arguments(
     Ok(values)
 }
 
+/// What is said of a condition on nothing that is recorded.
+fn unknown_label(label: &str, spec: &Spec, place: &Place) -> String {
+    let of_calls = ["ret", "latency"].into_iter().filter(|_| spec.calls);
+    let known = place.values.iter().map(|value| value.column.name.as_str());
+    let guess = nearest(label, known.chain(of_calls));
+    format!("'{label}' is not among the arguments{guess}: record it too")
+}
+
 fn tests(spec: &Spec, place: &Place) -> Result<Vec<Compare>, Wrong> {
     let compare = |test: &super::spec::Test| {
         let wrong = |reason: String| Wrong::new(&spec.text, test.at, reason);
         let (slot, sign) = match test.label.as_str() {
             "ret" if !matches!(spec.ret, Type::Int(..)) => {
-                return Err(wrong("text is not compared in the kernel: use `analyze --where`".into()));
+                return Err(wrong(NO_TEXT.into()));
             }
             "ret" if spec.calls => (SLOT_RET, true),
             "latency" if spec.calls => (SLOT_LATENCY, false),
@@ -339,10 +348,9 @@ fn tests(spec: &Spec, place: &Place) -> Result<Vec<Compare>, Wrong> {
             }
             label => {
                 let index = place.values.iter().position(|value| value.column.name == label);
-                let index = index
-                    .ok_or_else(|| wrong(format!("'{label}' is not among the arguments: record it too")))?;
+                let index = index.ok_or_else(|| wrong(unknown_label(label, spec, place)))?;
                 if place.values[index].fetch.is_text() {
-                    return Err(wrong("text is not compared in the kernel: use `analyze --where`".into()));
+                    return Err(wrong(NO_TEXT.into()));
                 }
                 if place.values[index].fetch.kind == FetchKind::AtReturn {
                     return Err(wrong(

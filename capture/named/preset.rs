@@ -5,6 +5,7 @@
 
 use super::place::{Names, Place};
 use super::spec::Spec;
+use super::value::nearest;
 use anyhow::{Context as _, Result, bail};
 
 /// Specs under one name.
@@ -94,17 +95,13 @@ pub const PRESETS: [Preset; 6] = [
 /// # Errors
 /// For a word that is neither a preset nor a spec, and for places that do not exist here.
 pub fn resolve(word: &str, names: &Names, filtered: bool) -> Result<Vec<(Spec, Place)>> {
-    let one = |text: &str| -> Result<(Spec, Place)> {
-        let spec = Spec::parse(text)?;
-        let place = names.resolve(&spec)?;
-        Ok((spec, place))
-    };
     if word.contains(':') {
-        return Ok(vec![one(word)?]);
+        return of_spec(word, names);
     }
     let Some(preset) = PRESETS.iter().find(|preset| preset.name == word) else {
         bail!(
-            "'{word}' is neither a preset nor a probe such as t:sched:sched_switch; the presets are\n{}",
+            "there is no preset '{word}'{}; a probe is written as in t:sched:sched_switch; the presets are\n{}",
+            nearest(word, PRESETS.iter().map(|preset| preset.name)),
             list()
         );
     };
@@ -116,8 +113,8 @@ pub fn resolve(word: &str, names: &Names, filtered: bool) -> Result<Vec<(Spec, P
     let mut found = Vec::new();
     let mut first = None;
     for spec in preset.specs {
-        match one(spec) {
-            Ok(probe) => found.push(probe),
+        match of_spec(spec, names) {
+            Ok(probes) => found.extend(probes),
             Err(reason) => first = first.or(Some(reason)),
         }
     }
@@ -125,6 +122,18 @@ pub fn resolve(word: &str, names: &Names, filtered: bool) -> Result<Vec<(Spec, P
         Some(reason) if found.is_empty() => Err(reason).with_context(|| format!("preset '{word}'")),
         _ => Ok(found),
     }
+}
+
+/// One probe, or, of a pattern of events, one for each.
+fn of_spec(text: &str, names: &Names) -> Result<Vec<(Spec, Place)>> {
+    let specs = names.each(Spec::parse(text)?)?;
+    let several = specs.len() > 1;
+    let resolve = |spec: Spec| {
+        let place = names.resolve(&spec);
+        let place = if several { place.with_context(|| spec.target.0.clone())? } else { place? };
+        Ok((spec, place))
+    };
+    specs.into_iter().map(resolve).collect()
 }
 
 /// A line for each.
@@ -152,6 +161,11 @@ mod tests {
         assert_eq!(functions[0].1.functions, ["getaddrinfo"]);
         let error = |word, filtered| format!("{:#}", resolve(word, &names, filtered).expect_err(word));
         assert!(error("dsn", true).contains("dns     host names"), "{}", error("dsn", true));
+        assert!(
+            error("dsn", true).starts_with("there is no preset 'dsn', the nearest name is dns;"),
+            "{}",
+            error("dsn", true)
+        );
         assert!(error("malloc", false).contains("--pid"), "{}", error("malloc", false));
         assert_eq!(resolve("malloc", &names, true).expect("every C library allocates").len(), 6);
     }

@@ -6,6 +6,7 @@ use super::preset;
 use super::spec::Spec;
 use super::table::{layout, sum_key};
 use crate::capture::aggregate;
+use crate::capture::args::Asked;
 use crate::capture::family::{Family, Held, SharedMaps, Site};
 use crate::capture::knobs::Knobs;
 use crate::capture::layout::Layout;
@@ -38,14 +39,15 @@ pub struct Named {
 ///
 /// # Errors
 /// For the first probe that is not well formed, or that this machine does not have.
-pub fn resolve(words: &[String], pid: Option<u32>, filtered: bool) -> Result<Vec<Named>> {
+pub fn resolve(words: &[Asked], pid: Option<u32>, filtered: bool) -> Result<Vec<Named>> {
     let mut all: Vec<Named> = Vec::new();
     if words.is_empty() {
         return Ok(all);
     }
     let names = Names::new(pid);
     for word in words {
-        for (spec, place) in preset::resolve(word, &names, filtered).context("-e")? {
+        let probes = preset::resolve(&word.text, &names, filtered).with_context(|| word.by.clone())?;
+        for (spec, place) in probes {
             let name = unused(&table_name(&spec, &place), &all);
             let layout = layout(&spec, &place, &name);
             all.push(Named { spec, place, layout });

@@ -8,9 +8,10 @@
 //!               f:tcp_sendmsg                 kernel function, at its entry
 //!               fx:tcp_sendmsg                … at its return, with what it was given and how long it took
 //!               k:, kr:                       the same, by kprobe only
-//!               u:BINARY:SYMBOL, ur:…         user function: a path, or the name of a library; SYMBOL+8, 0x1234: a place in it
+//!               u:BINARY:SYMBOL, ur:…         user function: a path, or a name (c, libc, libc.so.6, bash); SYMBOL+8, 0x1234: a place in it
 //!               usdt:BINARY:[PROVIDER:]NAME   static user probe
 //!               pe:EVENT[:PERIOD]             perf event: page-faults, context-switches, cpu-clock, cycles, …
+//!               with * for any part: functions as one probe, events and static probes as one for each
 //! ARGUMENT      [LABEL=][*]PATH[:TYPE]        sk->__sk_common.skc_dport, size, arg1, arg1+8:u32, filename:ustr;
 //!                                             *arg4:u64 of calls: what it points to when the call returns
 //! TYPE          u8 … u64, i8 … i64, be16, be32, bool, ptr; behind a pointer:

@@ -2,7 +2,34 @@
 
 use super::parse::Cursor;
 use super::spec::{Arg, Part, Type, Wrong};
+use super::value::nearest;
 
+const NAMES: [&str; 22] = [
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "be16",
+    "be32",
+    "bool",
+    "ptr",
+    "int",
+    "long",
+    "str",
+    "ustr",
+    "kstr",
+    "bytes",
+    "ubytes",
+    "kbytes",
+    "sockaddr",
+    "usockaddr",
+];
+const EXPLAINED: &str = "a type is u8, u16, u32, u64, i8, i16, i32, i64, be16, be32, bool, ptr, str[N], bytes[N] or \
+                         sockaddr; the last three with u or k before it for the process's memory or the kernel's";
 /// Bytes of text where the user does not say how many.
 const LENGTH: u16 = 128;
 /// Most bytes of text.
@@ -46,9 +73,9 @@ impl Cursor<'_> {
             "sockaddr" => Type::Sockaddr(Part::Address, None),
             "usockaddr" => Type::Sockaddr(Part::Address, Some(true)),
             "ksockaddr" => Type::Sockaddr(Part::Address, Some(false)),
-            _ => {
-                let reason = "a type is u8, u16, u32, u64, i8, i16, i32, i64, be16, be32, bool, ptr, str[N], bytes[N] or \
-                              sockaddr; the last three with u or k before it for the process's memory or the kernel's";
+            word => {
+                let guess = nearest(word, NAMES.into_iter());
+                let reason = format!("there is no type '{word}'{guess}: {EXPLAINED}");
                 return Err(Wrong::new(self.text, at, reason));
             }
         };
@@ -108,6 +135,15 @@ mod tests {
 
     fn error(args: &str) -> String {
         Spec::parse(&format!("u:c:f({args})")).expect_err(args).to_string()
+    }
+
+    #[test]
+    fn an_unknown_type_is_told_the_nearest() {
+        assert!(error("arg1:u33").starts_with("there is no type 'u33', the nearest name is u32: "));
+        for name in super::NAMES {
+            let sized = if name.ends_with("bytes") { "[9]" } else { "" };
+            assert!(Spec::parse(&format!("u:c:f(arg1:{name}{sized})")).is_ok(), "{name}");
+        }
     }
 
     #[test]

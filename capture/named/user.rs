@@ -7,6 +7,7 @@ use super::spec::{Arg, Spec, Type, Wrong};
 use super::value::{Value, nearest};
 use super::{refused, regs, sdt};
 use anyhow::{Context as _, Result};
+use std::path::Path;
 
 /// `function+8`, `function+0x8`: bytes behind the begin of a function. Names of C++ may have a plus sign too.
 fn inside(symbol: &str) -> Option<(&str, u64)> {
@@ -22,7 +23,7 @@ impl Names {
     /// A function of a program or library.
     pub(super) fn user(&self, spec: &Spec) -> Result<Place> {
         let (file, symbol, at) = binary_and_name(spec)?;
-        let binary = Binary::open(file, self.root.as_deref())?;
+        let binary = open(spec, file, self.root.as_deref())?;
         let inside = inside(symbol);
         let by_name = !symbol.starts_with("0x") && inside.is_none();
         let mut functions = match (symbol.strip_prefix("0x"), inside) {
@@ -80,7 +81,7 @@ impl Names {
     /// A static probe.
     pub(super) fn usdt(&self, spec: &Spec) -> Result<Place> {
         let (file, name, at) = binary_and_name(spec)?;
-        let binary = Binary::open(file, self.root.as_deref())?;
+        let binary = open(spec, file, self.root.as_deref())?;
         let (provider, name) = match name.split_once(':') {
             Some((provider, name)) => (Some(provider), name),
             None => (None, name),
@@ -200,7 +201,12 @@ fn static_values(spec: &Spec, probe: &StaticProbe, count: usize) -> Result<Vec<V
     args.iter().map(value).collect()
 }
 
-fn binary_and_name(spec: &Spec) -> Result<(&str, &str, usize), Wrong> {
+/// The file that a probe names.
+pub(super) fn open(spec: &Spec, file: &str, root: Option<&Path>) -> Result<Binary, Wrong> {
+    Binary::open(file, root).map_err(|error| Wrong::new(&spec.text, spec.target.1, format!("{error:#}")))
+}
+
+pub(super) fn binary_and_name(spec: &Spec) -> Result<(&str, &str, usize), Wrong> {
     let (target, at) = (&spec.target.0, spec.target.1);
     match target.split_once(':') {
         Some((file, name)) if !file.is_empty() && !name.is_empty() => Ok((file, name, at + file.len() + 1)),

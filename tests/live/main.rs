@@ -22,6 +22,7 @@ mod ledger;
 mod made_up;
 mod named;
 mod named_open;
+mod named_patterns;
 mod named_perf;
 mod named_stacks;
 mod named_sums;
