@@ -61,7 +61,7 @@ fn check_forced(outcomes: &[&Outcome], forced: &BTreeMap<String, String>) -> Res
     Ok(())
 }
 
-pub(super) fn load(
+fn load(
     family: &FamilyPlan,
     filter: &Filter,
     rings: &Rings,

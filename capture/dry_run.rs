@@ -1,7 +1,8 @@
 //! `capture --dry-run TIME`: what a recording would take, from counting alone.
 //!
-//! Attaches the probes with the filters that are given; each counts what it would record and records nothing: no
-//! ring, no thread, no file. Prints the events per second of each table and what follows from them:
+//! Attaches the probes with the filters that are given, as a recording would (`-e` and `--attach` included); each counts
+//! what it would record and records nothing: no ring, no thread, no file. What is added up in the kernel is added up and
+//! taken out, and snapshots are taken, at their intervals. Prints the events per second of each table and what follows:
 //!
 //! ```text
 //! 2.0 s counted with proc,net: 48,210 events/s would be recorded, 1,204 filtered out
@@ -22,8 +23,9 @@
 //! alike its events are: storms of equal calls took 0.36 to 1.26 bytes an event, other loads 2.3 to 5.1, so the growth
 //! of the file is rough.
 
+use super::aggregate::{Aggregates, Taken};
 use super::args::Args;
-use super::attach::{add_wanted, load, run_time, set_variable};
+use super::attach::{self, run_time, set_variable};
 use super::budget::Budget;
 use super::cost;
 use super::family::{Family, Moment, SharedMaps};
@@ -31,7 +33,8 @@ use super::filter::Filter;
 use super::host::now;
 use super::ledger::{Counts, Ledger};
 use super::plan::{FamilyPlan, Plan};
-use super::probes::Choice;
+use super::probes::Outcome;
+use super::procfs::Procfs;
 use super::rings::Rings;
 use crate::schema::Role;
 use anyhow::{Context as _, Result};
@@ -51,26 +54,33 @@ const SHOULD_HOLD: f64 = 0.2;
 /// Counts for `time` and prints what it means.
 ///
 /// # Errors
-/// When the probes cannot be attached, or a filter names what is not there.
+/// When the probes cannot be attached, or a filter or probe names what is not there.
 pub fn dry_run(args: &Args, time: Duration) -> Result<u8> {
     super::session::require_linux_with_btf()?;
-    let plan = Plan::new(&args.groups())?;
+    let (plan, named) = Plan::of(args)?;
     let mut filter = Filter::new(args, None)?;
     filter.knobs.insert("count_only", vec![1]);
     let rings =
         Rings::plan(&Budget::new(args.memory, args.rings), plan.families.iter().any(FamilyPlan::samples));
     let mut maps = SharedMaps::default();
-    let mut families = Vec::new();
-    for family in &plan.families {
-        let choice = Choice::new(family.probes.clone(), |probe| family.needs(probe), &BTreeMap::new());
-        families.push(load(family, &filter, &rings, &mut maps, choice)?);
-    }
-    add_wanted(&maps, &filter, &[])?;
+    let families = attach::all(args, &plan, &named, &filter, &rings, &mut maps)?;
+    let outcomes: Vec<Outcome> = families.iter().flat_map(|family| family.outcomes.clone()).collect();
+    attach::add_wanted(&maps, &filter, &outcomes)?;
     for family in &families {
         family.run_iterators(Moment::Start)?;
     }
-    let counted = count(&families, &maps, time)?;
-    print!("{}", counted.text(&plan, &args.groups().join(","), &rings));
+    let apart = Apart {
+        procfs: Procfs::new(&outcomes, &plan.layouts, &filter, &maps)?,
+        aggregates: Aggregates::start(&maps, &plan.layouts, now(), args.agg_interval)?,
+        families,
+        stock_due: now(),
+        stock_every: args.stat_interval,
+        rows: BTreeMap::new(),
+    };
+    let counted = count(apart, &maps, time)?;
+    let probes = named.iter().map(|probe| probe.layout.def.name.clone());
+    let what: Vec<String> = args.groups().into_iter().chain(probes).collect();
+    print!("{}", counted.text(&plan, &what.join(","), &rings));
     Ok(0)
 }
 
@@ -80,70 +90,135 @@ struct Counted {
     tables: BTreeMap<usize, Counts>,
     /// Stored records per processor and table.
     processors: BTreeMap<(u16, usize), u64>,
+    /// Rows that need no ring, per table.
+    apart: BTreeMap<usize, u64>,
+    /// Events that the programs added up.
+    added: u64,
     probes_ns: u64,
 }
 
-fn count(families: &[Family], maps: &SharedMaps, time: Duration) -> Result<Counted> {
+/// Rows that come at intervals: through no ring, but for what iterators write.
+struct Apart {
+    families: Vec<Family>,
+    procfs: Procfs,
+    aggregates: Aggregates,
+    stock_due: u64,
+    stock_every: Duration,
+    rows: BTreeMap<usize, u64>,
+}
+
+impl Apart {
+    /// Counts them until `end`.
+    fn count(&mut self, end: u64) -> Result<()> {
+        while now() < end {
+            if now() >= self.stock_due {
+                self.families.iter().try_for_each(|family| family.run_iterators(Moment::Tick))?;
+                self.add(self.procfs.records(Moment::Tick));
+                self.stock_due += u64::try_from(self.stock_every.as_nanos()).unwrap_or(u64::MAX);
+            }
+            if now() >= self.aggregates.due() {
+                self.close_interval()?;
+            }
+            let next = end.min(self.stock_due).min(self.aggregates.due());
+            std::thread::sleep(Duration::from_nanos(next.saturating_sub(now())));
+        }
+        Ok(())
+    }
+
+    fn close_interval(&mut self) -> Result<()> {
+        let begin = now();
+        set_variable(&self.families, "interval", begin)?;
+        let taken = self.aggregates.take(begin)?;
+        self.add(taken);
+        Ok(())
+    }
+
+    fn add(&mut self, taken: Taken) {
+        for (table, records) in taken {
+            *self.rows.entry(table).or_default() += records.len() as u64;
+        }
+    }
+}
+
+fn count(mut apart: Apart, maps: &SharedMaps, time: Duration) -> Result<Counted> {
     let map = maps.get("cpu_states").context("the ledger's map")?;
     let statistics = cost::statistics_on();
-    let (began, before) = (now(), run_time(families).0);
+    let (began, before) = (now(), run_time(&apart.families).0);
     let mut ledger = Ledger::start(map, began)?;
-    set_variable(families, "gate", began)?;
-    std::thread::sleep(time);
-    set_variable(families, "gate", 0)?;
-    let (ended, probes_ns) = (now(), run_time(families).0 - before);
+    set_variable(&apart.families, "interval", began)?;
+    set_variable(&apart.families, "gate", began)?;
+    apart.count(began.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))?;
+    set_variable(&apart.families, "gate", 0)?;
+    let (ended, probes_ns) = (now(), run_time(&apart.families).0 - before);
     drop(statistics);
+    apart.close_interval()?;
     let mut processors: BTreeMap<_, u64> = BTreeMap::new();
     for row in ledger.read(map, ended)? {
         let row = super::ledger::stored_in(&row);
         *processors.entry((row.0, row.1)).or_default() += row.2;
     }
+    let added = ledger.added();
+    for (&table, &rows) in &apart.rows {
+        ledger.stored((began, ended), table, rows);
+    }
     let seconds = (ended - began) as f64 / 1e9;
-    Ok(Counted { seconds, tables: ledger.totals().clone(), processors, probes_ns })
+    let tables = ledger.totals().clone();
+    Ok(Counted { seconds, tables, processors, apart: apart.rows, added, probes_ns })
 }
 
 impl Counted {
-    fn text(&self, plan: &Plan, groups: &str, rings: &Rings) -> String {
+    fn text(&self, plan: &Plan, what: &str, rings: &Rings) -> String {
         let is_event = |table: usize| plan.layouts[table].def.role == Role::Event;
         let size = |table: usize| plan.layouts[table].size as u64 + HEADER;
-        let per_second = |count: u64| count as f64 / self.seconds;
         let events = || self.tables.iter().filter(|&(&table, _)| is_event(table));
         let stored: u64 = events().map(|(_, counts)| counts.stored).sum();
         let filtered: u64 = events().map(|(_, counts)| counts.filtered).sum();
         let raw: u64 = events().map(|(&table, counts)| counts.stored * size(table)).sum();
-        let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "{:.1} s counted with {groups}: {} events/s would be recorded, {} filtered out\n",
+        let mut text = format!(
+            "{:.1} s counted with {what}: {} events/s would be recorded, {} filtered out\n\n",
             self.seconds,
-            whole(per_second(stored)),
-            whole(per_second(filtered))
+            rate(self.per_second(stored)),
+            rate(self.per_second(filtered))
         );
         let _ = writeln!(text, "{:<18} {:>12} {:>14}", "table", "events/s", "in the ring");
         for (&table, counts) in events().filter(|(_, counts)| counts.stored > 0) {
-            let name = &plan.layouts[table].def.name;
-            let bytes = bytes(per_second(counts.stored * size(table)));
-            let _ = writeln!(text, "{name:<18} {:>12} {:>12}/s", whole(per_second(counts.stored)), bytes);
+            let through = counts.stored - self.apart.get(&table).copied().unwrap_or(0);
+            let through = match through {
+                0 => "none".into(),
+                rows => format!("{}/s", bytes(self.per_second(rows * size(table)))),
+            };
+            let (name, rate) = (&plan.layouts[table].def.name, rate(self.per_second(counts.stored)));
+            let _ = writeln!(text, "{name:<18} {rate:>12} {through:>14}");
         }
-        let growth = per_second(raw) * FILE_SHARE;
+        let _ = writeln!(text);
+        if self.added > 0 {
+            let rate = rate(self.per_second(self.added));
+            let _ = writeln!(text, "added up  {rate} events/s in the kernel, into the rows without a ring");
+        }
+        let growth = self.per_second(raw) * FILE_SHARE;
         let _ = writeln!(
             text,
-            "\nfile      roughly {}/s: {} a minute, {} an hour; rough, since what is recorded decides",
+            "file      roughly {}/s: {} a minute, {} an hour; rough, since what is recorded decides",
             bytes(growth),
             bytes(growth * 60.0),
             bytes(growth * 3600.0)
         );
         let _ = writeln!(text, "rings     {}", self.rings(rings, &size));
-        let storing = stored as f64 * STORING_NS;
-        let share = |ns: f64| ns / self.seconds / 1e7;
-        let _ = writeln!(
-            text,
-            "probes    about {:.1} % of one processor",
-            share(self.probes_ns as f64 + storing)
-        );
-        let recorder = share(stored as f64 * RECORDER_NS);
-        let _ = writeln!(text, "recorder  about {recorder:.1} % of one processor");
+        self.write_cost(&mut text, stored);
         text
+    }
+
+    fn write_cost(&self, text: &mut String, stored: u64) {
+        let in_rings = stored - self.apart.values().sum::<u64>().min(stored);
+        let share = |ns: f64| ns / self.seconds / 1e7;
+        let probes = share(self.probes_ns as f64 + in_rings as f64 * STORING_NS);
+        let recorder = share(stored as f64 * RECORDER_NS);
+        let _ = writeln!(text, "probes    about {probes:.1} % of one processor");
+        let _ = writeln!(text, "recorder  about {recorder:.1} % of one processor");
+    }
+
+    fn per_second(&self, count: u64) -> f64 {
+        count as f64 / self.seconds
     }
 
     /// Whether they are large enough: identity goes through them too.
@@ -169,8 +244,13 @@ impl Counted {
     }
 }
 
-fn whole(number: f64) -> HumanCount {
-    HumanCount(number.round() as u64)
+/// A rate: of what is rare, not as a zero.
+fn rate(number: f64) -> String {
+    if number > 0.0 && number < 10.0 {
+        format!("{number:.2}")
+    } else {
+        HumanCount(number.round() as u64).to_string()
+    }
 }
 
 fn bytes(number: f64) -> String {

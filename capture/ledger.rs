@@ -97,6 +97,12 @@ impl Ledger {
         self.totals.values().map(Counts::attempted).sum::<u64>() + self.added - self.taken
     }
 
+    /// Events that the programs added up.
+    #[must_use]
+    pub fn added(&self) -> u64 {
+        self.added
+    }
+
     /// Counts rows that did not come through a ring, and returns the row that says so.
     pub fn stored(&mut self, span: (u64, u64), table: usize, stored: u64) -> Vec<u8> {
         let counts = Counts { stored, ..Counts::default() };

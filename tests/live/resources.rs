@@ -30,6 +30,42 @@ fn a_dry_run_counts_what_a_recording_would_record() {
     });
 }
 
+/// Of dd's calls half are reads, half are writes.
+#[test]
+fn a_dry_run_counts_probes_of_the_user_and_what_is_added_up() {
+    if !live() {
+        return;
+    }
+    let mut dd = Command::new("timeout");
+    dd.args(["120", "dd", "if=/dev/zero", "of=/dev/null", "bs=1"]).stderr(Stdio::null());
+    let mut dd = dd.spawn().expect("dd runs");
+    let mut dry = Command::new(CAPTURE);
+    dry.args(["--dry-run", "2s", "-g", "syscalls,net,stat", "--syscalls", "agg", "--comm", "dd"]);
+    dry.args(["-e", "t:syscalls:sys_enter_read", "-e", "sums=t:syscalls:sys_enter_write {count}"]);
+    let output = dry.args(["--attach", "sock_send=none"]).output().expect("capture runs");
+    super::support::signal(&dd, libc::SIGTERM);
+    dd.wait().expect("our own child");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let rate = |first: &str| -> f64 {
+        let line = said.lines().find_map(|line| line.strip_prefix(first));
+        let word = line.and_then(|rest| rest.split_whitespace().next());
+        let word = word.unwrap_or_else(|| panic!("{first}: {said}{}", text(&output)));
+        word.replace(',', "").parse().expect("a number")
+    };
+    let reads = rate("sys_enter_read");
+    assert!(reads > 100.0, "{said}");
+    // Each write counts twice, as a hit of the probe and as a system call.
+    assert!((rate("added up ") / reads - 3.0).abs() < 0.1, "{said}");
+    for table in ["syscall_agg", "sums", "task_stat"] {
+        assert!(rate(table) > 0.0 && rate(table) < reads, "{said}");
+    }
+    assert!(said.contains("counted with syscalls,net,stat,sys_enter_read,sums: "), "{said}");
+    let mut dry = Command::new(CAPTURE);
+    let output = dry.args(["--dry-run", "1s", "-g", "net", "--attach", "no_such_probe=none"]).output();
+    let output = output.expect("capture runs");
+    assert!(text(&output).contains("has no probe 'no_such_probe'"), "{}", text(&output));
+}
+
 const SENDS: &[&str] = &["sends", "--count", "150000", "--size", "32"];
 
 #[test]
