@@ -31,18 +31,25 @@ pub fn list(args: &Args) -> Result<()> {
     }
 }
 
+const ABOUT: &str = "\
+Rates: what to expect on a busy host of 64 processors (`capture --dry-run 2s` counts on this one). Costs: as measured on
+two processors with Linux 6.18, see DESIGN.md (what recording costs); each recording says its own at its end.
+
+";
+
 /// Groups and presets; with the privilege to load programs it tries each probe.
 fn groups() -> Result<()> {
     let groups: Vec<String> = FAMILIES.iter().map(|(group, _)| (*group).to_owned()).collect();
     let plan = Plan::new(&groups)?;
-    let mut text = String::new();
+    let mut text = String::from(ABOUT);
     let mut maps = SharedMaps::default();
     for family in &plan.families {
         let about = super::groups::about(family.group);
         let default = about.is_some_and(|group| group.default);
-        let rate = about.map_or("", |group| group.rate);
         let _ = writeln!(text, "group {}{}", family.group, if default { " (default)" } else { "" });
-        let _ = writeln!(text, "  expect {rate} on a busy host of 64 processors");
+        if let Some(about) = about {
+            let _ = writeln!(text, "  rate  {}\n  cost  {}", about.rate, about.cost);
+        }
         for layout in plan.layouts.iter().filter(|l| l.def.group == family.group && l.def.role == Role::Event)
         {
             let _ = writeln!(text, "  table {:<14} {}", layout.def.name, layout.def.doc);
