@@ -88,10 +88,12 @@ fn so_does_one_in_which_little_happens() {
     }
 }
 
-/// A file system of 64 KiB, unmounted with the value.
-fn tiny_file_system(at: &Path) -> Option<Undo<impl FnMut() + use<>>> {
-    let mount =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tapedeck-test"]).arg(at).output();
+/// A file system of this size, unmounted with the value.
+fn tiny_file_system(at: &Path, size: &str) -> Option<Undo<impl FnMut() + use<>>> {
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tapedeck-test"])
+        .arg(at)
+        .output();
     if !mount.is_ok_and(|output| output.status.success()) {
         skip("no tmpfs can be mounted here");
         return None;
@@ -112,7 +114,7 @@ fn a_full_disk_ends_the_recording_and_says_what_is_lost() {
         return;
     }
     let directory = scratch("crash-disk");
-    let Some(_undo) = tiny_file_system(&directory) else { return };
+    let Some(_undo) = tiny_file_system(&directory, "64k") else { return };
     let path = directory.join("trace.bin");
     let mut capture = Command::new(CAPTURE);
     capture.arg("-o").arg(&path).args(["-g", "net,net-rx", "--min-free", "0B", "--"]).arg(truth());
@@ -132,4 +134,22 @@ fn a_full_disk_ends_the_recording_and_says_what_is_lost() {
     assert_eq!(captured, there, "what the summary calls captured is in the file:\n{stderr}");
     let lost = count_before(&stderr, " lost\n").expect("a summary");
     assert!(lost > 0 && stderr.contains("taken from the ring but not written"), "{stderr}");
+}
+
+#[test]
+fn a_disk_that_somebody_else_fills_ends_the_recording_in_time_and_says_so() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("crash-filled");
+    let Some(_undo) = tiny_file_system(&directory, "8m") else { return };
+    let path = directory.join("trace.bin");
+    let script = format!("head -c 5000000 /dev/zero >{}; exec sleep 60", directory.join("other").display());
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&path).args(["-g", "proc", "--min-free", "4MiB", "--", "sh", "-c", &script]);
+    let output = capture.output().expect("capture runs");
+    let reason = "less is free on the disk than --min-free asks for";
+    assert!(text(&output).contains(&format!("\nended: {reason}\n")), "{}", text(&output));
+    let trace = TraceReader::open(&path).expect("it is whole");
+    assert_eq!(trace.footer.expect("a footer").reason, reason);
 }
