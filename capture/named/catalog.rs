@@ -15,7 +15,7 @@ use super::place::Names;
 use super::spec::{Arg, Kind, Spec, Type, Wrong};
 use super::user::open;
 use super::value::nearest;
-use super::{format, kernel, perf, sdt};
+use super::{format, kernel, kinds, perf, sdt};
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::btf::Btf;
 
@@ -25,8 +25,13 @@ use libbpf_rs::btf::Btf;
 /// When nothing is named so, with the nearest name; or a file cannot be read.
 pub fn lines(pattern: &str, pid: Option<u32>) -> Result<Vec<String>> {
     let of_kind = |text: &str| Spec::parse(text.trim_end_matches(['>', '-', '.']));
-    let spec =
-        of_kind(&closed(pattern)).or_else(|wrong| of_kind(&format!("t:{pattern}")).map_err(|_| wrong))?;
+    let spec = of_kind(&closed(pattern)).or_else(|wrong| {
+        if kinds::is_elsewhere(pattern) {
+            Err(wrong)
+        } else {
+            of_kind(&format!("t:{pattern}")).map_err(|_| wrong)
+        }
+    })?;
     let names = Names::new(pid);
     let lines = match spec.kind {
         Kind::Tracepoint => tracepoints(&spec)?,
@@ -61,7 +66,10 @@ fn tracepoints(spec: &Spec) -> Result<Vec<String>> {
             format!("t:{category}:{event}({})", fields.join(", "))
         })
         .collect();
-    found(spec, lines, event, "tracepoint", all.iter().map(|(_, event)| event.as_str()))
+    if all.iter().any(|(known, _)| matches(category, known)) {
+        return found(spec, lines, event, "tracepoint", all.iter().map(|(_, event)| event.as_str()));
+    }
+    found(spec, lines, category, "category", all.iter().map(|(category, _)| category.as_str()))
 }
 
 type Signature = dyn Fn(&Btf, &str) -> Option<kernel::Signature>;
@@ -182,5 +190,6 @@ mod tests {
         assert!(error("u:c:maloc").contains("the nearest name is malloc"), "{}", error("u:c:maloc"));
         assert!(error("f:tcp_sendmsgg").contains("the nearest name is tcp_sendmsg"));
         assert!(error("f:tcp_sendmsg(skk)").contains("there is no argument 'skk'"));
+        assert!(error("kprobe:tcp_*").starts_with("write k: for kprobe: here"), "{}", error("kprobe:tcp_*"));
     }
 }

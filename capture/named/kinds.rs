@@ -59,6 +59,11 @@ impl Cursor<'_> {
     }
 }
 
+/// Whether this begins with what another tracer calls a kind.
+pub(super) fn is_elsewhere(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(word, _)| ELSEWHERE.iter().any(|(name, _)| *name == word))
+}
+
 /// What to write for a word that is none.
 fn unknown(word: &str) -> String {
     if let Some((name, ours)) = ELSEWHERE.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {

@@ -88,6 +88,8 @@ fn what_is_wrong_with_a_probe_is_said_with_its_place() {
     let said = refused(&["-e", "u:no-such-library:f"]);
     assert!(said.contains("there is no program, library or file 'no-such-library'"), "{said}");
     assert!(said.ends_with("\n  u:no-such-library:f\n    ^\n"), "{said}");
+    let said = Command::new(CAPTURE).args(["--list", "schedd:*"]).output().expect("capture runs");
+    assert!(text(&said).contains("no category 'schedd', the nearest name is sched"), "{}", text(&said));
     let said = refused(&["-e", "t:syscalls:*"]);
     assert!(said.contains("stands for at most 64") && said.ends_with("\n    ^\n"), "{said}");
     let said = refused(&["-e", "rt:sched_switch(pid=prev->pid) /pidd == 1/"]);
