@@ -186,7 +186,7 @@ fn address(input: &Input) -> Option<u64> {
 fn bits(input: &Input) -> u64 {
     match input.def.kind {
         ColumnType::Number { width, .. } => u64::MAX >> (64 - 8 * u32::from(width.clamp(1, 8))),
-        ColumnType::Text | ColumnType::Ip => u64::MAX,
+        ColumnType::Text | ColumnType::Ip | ColumnType::Unknown(_) => u64::MAX,
     }
 }
 
