@@ -1,6 +1,7 @@
 //! Decoded rows as columns of polars: for conditions, and for SQL.
 
-use super::input::Input;
+use super::hash::FastMap;
+use super::input::{Input, Source};
 use super::rows::{Rows, Value};
 use super::trace::Trace;
 use polars::prelude::{NamedFrom, PlSmallStr, Series};
@@ -16,10 +17,19 @@ pub(crate) enum Cells {
 /// A column's values in some rows of a frame.
 pub(crate) fn cells(trace: &Trace, input: &Input, rows: &Rows, each: impl Iterator<Item = usize>) -> Cells {
     let int = |row| input.number(rows, row);
-    match input.divisor {
+    match (input.divisor, &input.source) {
+        (_, Source::Via { link, column }) if input.text => {
+            // Most rows refer to what others have referred to.
+            let mut known: FastMap<u32, Option<Arc<str>>> = FastMap::default();
+            let name = |row| text(link.identity.value(trace, *column, row));
+            let mut of = |row| known.entry(row).or_insert_with(|| name(row)).clone();
+            Cells::Text(each.map(|row| of(link.find(rows, row)?)).collect())
+        }
         _ if input.text => Cells::Text(each.map(|row| text(input.value(trace, rows, row))).collect()),
-        Some(divisor) => Cells::Float(each.map(|row| int(row).map(|value| value as f64 / divisor)).collect()),
-        None => Cells::Int(each.map(int).collect()),
+        (Some(divisor), _) => {
+            Cells::Float(each.map(|row| int(row).map(|value| value as f64 / divisor)).collect())
+        }
+        (None, _) => Cells::Int(each.map(int).collect()),
     }
 }
 

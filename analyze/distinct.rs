@@ -14,10 +14,12 @@ use std::sync::Arc;
 
 /// So many frames are looked at together: all repetitions of a billion events are some gigabytes of keys and moments.
 const RUN: usize = 64;
+/// Of the first run.
+const FIRST: usize = 4;
 
 /// The distinct rows of a table, in the order of the file.
 pub(crate) fn rows(trace: &Trace, def: &Arc<TableDef>, key: usize) -> Rows {
-    let mut frames: Vec<&Frame> = trace.reader.frames_of(def.number).collect();
+    let mut frames: Vec<&Frame> = trace.frames_of(def.number).collect();
     loop {
         let (parts, damaged) = read(trace, &frames, &first_seen(trace, def, key, &frames));
         if damaged.is_empty() {
@@ -32,21 +34,25 @@ pub(crate) fn rows(trace: &Trace, def: &Arc<TableDef>, key: usize) -> Rows {
 fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[&Frame]) -> Vec<Vec<u32>> {
     let pass = Pass::over(&def.name, frames.len());
     let wanted: Vec<usize> = std::iter::once(key).chain(def.time()).collect();
-    let ids = |scratch: &mut Scratch, frame: &&Frame| {
-        let rows = trace.read(frame, Some(&wanted), scratch);
-        rows.map_or_else(Vec::new, |rows| {
-            (0..rows.len()).map(|row| (rows.raw(key, row), rows.moment(row))).collect()
-        })
-    };
-    let mut seen = FastSet::default();
-    let mut new =
-        |ids: Vec<(u64, u64)>| (0..).zip(ids).filter(|id| seen.insert(id.1)).map(|id| id.0).collect();
-    let mut chosen = Vec::with_capacity(frames.len());
-    for run in frames.chunks(RUN) {
-        let read: Vec<Vec<(u64, u64)>> =
-            trace.install(|| run.par_iter().map_init(Scratch::new, ids).collect());
-        chosen.extend(read.into_iter().map(&mut new));
-        pass.steps(run.len());
+    let mut seen: FastSet<(u64, u64)> = FastSet::default();
+    let mut chosen: Vec<Vec<u32>> = Vec::with_capacity(frames.len());
+    while chosen.len() < frames.len() {
+        // What earlier runs have is left out by all threads, so little is left to go through one by one: short runs first.
+        let run = (chosen.len() + FIRST).min(RUN).min(frames.len() - chosen.len());
+        let new = |scratch: &mut Scratch, frame: &&Frame| {
+            let rows = trace.read(frame, Some(&wanted), scratch)?;
+            let id = |row: u32| (row, (rows.raw(key, row as usize), rows.moment(row as usize)));
+            let new: Vec<_> = (0..rows.len() as u32).map(id).filter(|(_, id)| !seen.contains(id)).collect();
+            scratch.reuse(rows.into_batch());
+            Some(new)
+        };
+        let of_run = &frames[chosen.len()..][..run];
+        let read: Vec<Option<Vec<(u32, (u64, u64))>>> =
+            trace.install(|| of_run.par_iter().map_init(Scratch::new, new).collect());
+        let first =
+            |new: Vec<_>| new.into_iter().filter(|(_, id)| seen.insert(*id)).map(|new| new.0).collect();
+        chosen.extend(read.into_iter().map(Option::unwrap_or_default).map(first));
+        pass.steps(run);
     }
     chosen
 }

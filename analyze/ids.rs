@@ -9,7 +9,7 @@ use super::rows::Rows;
 use super::states::{Only, States};
 use super::strip::{STRIP, Strip};
 use std::hash::{Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 /// Ids that make up a key; columns of one identity row share one.
 const MOST: usize = 4;
@@ -47,7 +47,7 @@ pub(crate) struct Ids {
     list: Vec<Id>,
     /// Per column of `--by`, its id.
     pub of: Vec<usize>,
-    texts: Mutex<Texts>,
+    texts: RwLock<Texts>,
 }
 
 /// Where an id comes from.
@@ -94,7 +94,7 @@ impl Ids {
                 list.len()
             )));
         }
-        Ok(Self { bins: bins.clone(), list, of, texts: Mutex::default() })
+        Ok(Self { bins: bins.clone(), list, of, texts: RwLock::default() })
     }
 
     /// How many ids a key has.
@@ -166,8 +166,10 @@ impl Ids {
 
     /// The values of an id in the rows of a strip.
     fn read(&self, id: &Id, rows: &Rows, strip: &Strip, to: &mut [u64; STRIP]) {
-        if let Id::Number(column) = id {
-            return rows.raws(*column, UNKNOWN, strip, to);
+        match id {
+            Id::Number(column) => return rows.raws(*column, UNKNOWN, strip, to),
+            Id::Text(column) => return self.number_texts(rows, *column, strip, to),
+            _ => {}
         }
         for (at, to) in to[..strip.len()].iter_mut().enumerate() {
             *to = self.value(id, rows, strip.row(at));
@@ -181,17 +183,33 @@ impl Ids {
             Id::Whole(column, unit) => {
                 number(*column).map_or(UNKNOWN, |number| number.div_euclid(*unit).cast_unsigned())
             }
-            Id::Text(column) => {
-                self.texts.lock().unwrap_or_else(PoisonError::into_inner).number(rows.bytes(*column, row))
-            }
+            Id::Text(column) => self.number_text(rows.bytes(*column, row)),
             Id::Row(link) => link.find(rows, row).map_or(UNKNOWN, u64::from),
             Id::Same => 0,
         }
     }
 
+    /// The numbers of a strip's texts. Threads only wait for each other where one is new.
+    fn number_texts(&self, rows: &Rows, column: usize, strip: &Strip, to: &mut [u64; STRIP]) {
+        let to = &mut to[..strip.len()];
+        let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
+        for (at, to) in to.iter_mut().enumerate() {
+            let known = texts.numbers.get(rows.bytes(column, strip.row(at)));
+            *to = known.copied().unwrap_or(UNKNOWN);
+        }
+        drop(texts);
+        for (at, to) in to.iter_mut().enumerate().filter(|(_, to)| **to == UNKNOWN) {
+            *to = self.number_text(rows.bytes(column, strip.row(at)));
+        }
+    }
+
+    fn number_text(&self, text: &[u8]) -> u64 {
+        self.texts.write().unwrap_or_else(PoisonError::into_inner).number(text)
+    }
+
     /// The text behind a number that keys have in its place.
     pub fn text(&self, id: u64) -> Vec<u8> {
-        let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
         texts.list.get(id as usize).cloned().unwrap_or_default()
     }
 }

@@ -317,8 +317,11 @@ fn totals(
     // Conditions and sums may look at the moment.
     let scan = &scan.clone().with(scan.def.time());
     let groups = grouping.fold(scan, |totals: &mut Totals, rows, row| {
-        let sums = sums.iter().map(|(_, of)| of(rows, row).unwrap_or(0)).collect();
-        totals.merge(Totals { count: 1, sums });
+        totals.count += 1;
+        totals.sums.resize(sums.len(), 0);
+        for (sum, (_, of)) in totals.sums.iter_mut().zip(sums) {
+            *sum = sum.saturating_add(of(rows, row).unwrap_or(0));
+        }
     });
     let mut table = context.keys(&grouping, &groups);
     table.ints(count, groups.iter().map(|group| Some(group.state.count)));

@@ -91,9 +91,7 @@ fn events(trace: &Trace, window: Window) -> Result<Table> {
     let in_file = || defs.iter().map(|def| trace.rows_of(def.number));
     let counted: Vec<u64> = defs.iter().map(|def| rows_within(trace, window, def)).collect();
     let rows = || counted.iter().copied();
-    let stored = defs
-        .iter()
-        .map(|def| trace.reader.frames_of(def.number).map(|frame| frame.header.length()).sum::<u64>());
+    let stored = defs.iter().map(|def| trace.stored_of(def.number));
     let each: Vec<Option<f64>> =
         in_file().zip(stored).map(|(rows, stored)| (rows > 0).then(|| stored as f64 / rows as f64)).collect();
     let mut table = Builder::default();

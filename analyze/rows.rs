@@ -31,7 +31,7 @@ impl Value {
 }
 
 /// Names of numbers, from table `enum`.
-pub(crate) type Labels = HashMap<(String, i64), Arc<str>>;
+pub(crate) type Labels = HashMap<String, HashMap<i64, Arc<str>>>;
 
 /// Rows of one table; columns that were not asked for are absent.
 #[derive(Debug)]
@@ -220,7 +220,7 @@ pub(crate) fn named(labels: &Labels, enumeration: &str, number: i64) -> Value {
     if enumeration.is_empty() {
         return Value::Int(number);
     }
-    let label = labels.get(&(enumeration.to_owned(), number));
+    let label = labels.get(enumeration).and_then(|labels| labels.get(&number));
     Value::Text(label.cloned().unwrap_or_else(|| number.to_string().into()))
 }
 

@@ -31,6 +31,15 @@ pub(crate) struct Unreadable {
     pub why: String,
 }
 
+/// What the file holds of a table.
+#[derive(Clone, Debug, Default)]
+struct Extent {
+    rows: u64,
+    stored: u64,
+    /// Positions among all frames.
+    frames: Vec<u32>,
+}
+
 /// An open trace.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -44,6 +53,8 @@ pub(crate) struct Trace {
     pub clock: Clock,
     /// From time zero to the last event.
     pub span: Window,
+    /// By table: a long recording has a hundred thousand frames, and a page asks for those of each table a few times.
+    extents: Vec<Extent>,
     pool: Arc<rayon::ThreadPool>,
     unreadable: Mutex<BTreeMap<u64, Unreadable>>,
     identities: Mutex<HashMap<String, Option<Arc<Identity>>>>,
@@ -64,6 +75,7 @@ impl Trace {
             name,
             tables: reader.tables.iter().cloned().map(Arc::new).collect(),
             span: span(&reader),
+            extents: extents(&reader),
             reader,
             clock: Clock::new(first, [], zone_offset),
             pool,
@@ -106,9 +118,24 @@ impl Trace {
         self.tables.iter().filter(|table| table.role == Role::Event)
     }
 
+    fn extent(&self, table: u16) -> Option<&Extent> {
+        self.extents.get(usize::from(table))
+    }
+
     /// Rows of a table that the file holds.
     pub fn rows_of(&self, table: u16) -> u64 {
-        self.reader.frames_of(table).map(|frame| u64::from(frame.header.rows)).sum()
+        self.extent(table).map_or(0, |extent| extent.rows)
+    }
+
+    /// Bytes that they take in the file.
+    pub fn stored_of(&self, table: u16) -> u64 {
+        self.extent(table).map_or(0, |extent| extent.stored)
+    }
+
+    /// The frames that hold rows of a table, in file order.
+    pub fn frames_of(&self, table: u16) -> impl Iterator<Item = &Frame> {
+        let positions = self.extent(table).into_iter().flat_map(|extent| &extent.frames);
+        positions.map(|&at| &self.reader.frames[at as usize])
     }
 
     /// Where and how the file ends, if not with the end of a recording.
@@ -176,7 +203,7 @@ impl Trace {
     /// All rows of a small table, in file order.
     pub fn gather(&self, table: &str) -> Option<Rows> {
         let def = self.table(table)?;
-        let frames: Vec<&Frame> = self.reader.frames_of(def.number).collect();
+        let frames: Vec<&Frame> = self.frames_of(def.number).collect();
         let read = |scratch: &mut Scratch, frame: &&Frame| match self.reader.read(frame, None, scratch) {
             Ok(batch) => Some(batch),
             Err(error) => {
@@ -232,16 +259,19 @@ impl Trace {
             let columns = ["name", "value", "label"].map(|name| rows.def.column(name));
             let [Some(name), Some(value), Some(label)] = columns else { return Labels::default() };
             let text = |column, row| super::escape::lossless(rows.bytes(column, row));
-            (0..rows.len())
-                .map(|row| ((text(name, row), rows.raw(value, row).cast_signed()), text(label, row).into()))
-                .collect()
+            let mut labels = Labels::default();
+            for row in 0..rows.len() {
+                let label = (rows.raw(value, row).cast_signed(), text(label, row).into());
+                labels.entry(text(name, row)).or_default().extend([label]);
+            }
+            labels
         })
     }
 
     /// The number that an enumeration calls so; `None`: this trace has no such name.
     pub fn number(&self, enumeration: &str, label: &str) -> Option<i64> {
-        let named = self.labels().iter().find(|((name, _), text)| name == enumeration && &***text == label);
-        named.map(|((_, number), _)| *number)
+        let mut labels = self.labels().get(enumeration)?.iter();
+        labels.find(|(_, text)| &***text == label).map(|(number, _)| *number)
     }
 
     /// What was counted as lost.
@@ -285,6 +315,19 @@ fn span(reader: &TraceReader) -> Window {
     let last = events().map(|frame| frame.header.max_time).max().unwrap_or(start);
     let end = reader.footer.as_ref().map_or(last, |footer| last.max(footer.end_mono));
     Window { from, to: end.max(from).saturating_add(1) }
+}
+
+fn extents(reader: &TraceReader) -> Vec<Extent> {
+    let mut extents = vec![Extent::default(); reader.tables.len()];
+    for (at, Frame { header, .. }) in
+        (0..).zip(&reader.frames).filter(|(_, frame)| frame.header.kind.has_rows())
+    {
+        let Some(extent) = extents.get_mut(usize::from(header.table)) else { continue };
+        extent.rows += u64::from(header.rows);
+        extent.stored += header.length();
+        extent.frames.push(at);
+    }
+    extents
 }
 
 /// Adds rows; false if they do not have the same columns.
