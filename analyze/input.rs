@@ -358,11 +358,20 @@ impl Input {
         self.divisor.map_or(1, |divisor| divisor as i64)
     }
 
-    /// The columns of the event that it needs.
+    /// The columns of the event that it needs, and the moment, for which most have another use.
     pub fn needs(&self, def: &TableDef) -> Vec<usize> {
+        match &self.source {
+            Source::Via { link, .. } => std::iter::once(link.key).chain(def.time()).collect(),
+            Source::Own(_) | Source::Recording(_) => self.least(def),
+        }
+    }
+
+    /// The columns of the event that it cannot do without: a moment costs as much to decode as all else together.
+    pub fn least(&self, def: &TableDef) -> Vec<usize> {
         match &self.source {
             Source::Own(column) => vec![*column],
             Source::Recording(_) => Vec::new(),
+            Source::Via { link, .. } if link.is_fixed() => vec![link.key],
             Source::Via { link, .. } => std::iter::once(link.key).chain(def.time()).collect(),
         }
     }

@@ -1,9 +1,11 @@
 //! `--where`: a condition in SQL on single events, before anything is added up.
 //!
-//! The columns that it names are decoded a few frames at a time and polars evaluates the condition
-//! on them, outside of rayon's tasks; what stays is one bit per row.
+//! The columns that it names are decoded, and what stays is one bit per row. Comparisons are decided by the thread
+//! that decoded the rows ([`super::condition`]); what else SQL can say is evaluated by polars, a few frames at a
+//! time, outside of rayon's tasks.
 
 use super::columns::{Cells, cells, series};
+use super::condition::Condition;
 use super::error::Failure;
 use super::hash::FastMap;
 use super::input::{Input, Inputs};
@@ -35,14 +37,24 @@ impl Mask {
         let named: Vec<Input> =
             names(&expr).iter().map(|name| inputs.find(name).cloned()).collect::<Result<_, _>>()?;
         let mut scan = Scan::new(trace, def, window);
-        named.iter().flat_map(|input| input.needs(def)).for_each(|column| scan.add(column));
+        named.iter().flat_map(|input| input.least(def)).for_each(|column| scan.add(column));
         let frames = scan.frames();
+        let all = |rows: &Rows| {
+            named.iter().map(|input| cells(trace, input, rows, 0..rows.len())).collect::<Vec<Cells>>()
+        };
+        trace.labels(); // read before the threads need them
+        if let Some(known) = Condition::of(&expr, &named) {
+            let bits = scan.map(&frames, |chunk| {
+                let cells = all(chunk.rows());
+                let kept = |row| known.holds(&cells, row) == Some(true);
+                pack(&(0..chunk.rows().len()).map(kept).collect::<Vec<bool>>())
+            });
+            let bits = frames.iter().zip(bits).map(|(frame, bits)| (frame.offset, bits.unwrap_or_default()));
+            return Ok(Self { bits: bits.collect() });
+        }
         let mut mask = Self { bits: FastMap::default() };
         let pass = Pass::over(&def.name, frames.len());
         for wave in frames.chunks(WAVE) {
-            let all = |rows: &Rows| {
-                named.iter().map(|input| cells(trace, input, rows, 0..rows.len())).collect::<Vec<Cells>>()
-            };
             let read = scan.map(wave, |chunk| (chunk.rows().len(), all(chunk.rows())));
             let rows: Vec<usize> =
                 read.iter().map(|frame| frame.as_ref().map_or(0, |frame| frame.0)).collect();

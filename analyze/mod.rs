@@ -34,6 +34,7 @@ mod clock;
 mod coarse;
 mod columns;
 mod compat;
+mod condition;
 mod connections;
 mod counters;
 mod distinct;
