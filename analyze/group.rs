@@ -36,6 +36,15 @@ pub(crate) struct Grouping<'a> {
     ids: Ids,
 }
 
+/// What one of several tables adds to groups.
+pub(crate) struct Part<'a, A> {
+    grouping: Grouping<'a>,
+    scan: Scan<'a>,
+    add: Box<Add<'a, A>>,
+}
+
+type Add<'a, A> = dyn Fn(&Grouping<'a>, &mut States<A>, &Chunk) + Sync + Send + 'a;
+
 /// One group of the result.
 #[derive(Clone, Debug)]
 pub(crate) struct Group<A> {
@@ -62,23 +71,75 @@ impl<'a> Grouping<'a> {
         each: impl Fn(&mut A, [Option<i64>; N]) + Sync + Send,
     ) -> Vec<Group<A>> {
         self.fold_chunks(&scan.clone().with(columns), |states, chunk| {
-            let mut numbers = Numbers::new();
-            self.ids.walk(states, chunk, |states, slots, strip| {
-                let values = numbers.read(chunk.rows(), columns, strip);
-                match slots {
-                    Slots::One(slot) => {
-                        let state = &mut states[*slot as usize];
-                        values.for_each(|values| each(state, values));
-                    }
-                    Slots::Each(slots) => {
-                        slots
-                            .iter()
-                            .zip(values)
-                            .for_each(|(&slot, values)| each(&mut states[slot as usize], values));
-                    }
-                }
-            });
+            self.add_rows(states, chunk, columns, &each);
         })
+    }
+
+    /// Adds up the rows of several tables into the groups that they share, as long as keys of all mean the same; else
+    /// groups meet by name.
+    pub fn sum_all<A: Merge>(parts: Vec<Part<'a, A>>) -> Vec<Group<A>> {
+        let mut alike: Vec<Vec<Part<A>>> = Vec::new();
+        for part in parts {
+            match alike.iter_mut().find(|others| others[0].grouping.means_same(&part.grouping)) {
+                Some(others) => others.push(part),
+                None => alike.push(vec![part]),
+            }
+        }
+        let sum = |parts: &Vec<Part<A>>| {
+            let scans: Vec<&Scan> = parts.iter().map(|part| &part.scan).collect();
+            let first = &parts[0].grouping;
+            let none = || States::new(first.ids.only());
+            let add = |states: &mut States<A>, at: usize, chunk: &Chunk| {
+                let Part { grouping, add, .. } = &parts[at];
+                add(grouping, states, chunk);
+            };
+            first.named(Scan::fold_all(&scans, none, add, States::merge))
+        };
+        join(alike.iter().map(sum))
+    }
+
+    /// What a table adds to [`Grouping::sum_all`]; `each` as for [`Grouping::sum`].
+    pub fn part<A: Merge, const N: usize>(
+        self,
+        scan: &Scan<'a>,
+        columns: [usize; N],
+        each: impl Fn(&mut A, [Option<i64>; N]) + Sync + Send + 'a,
+    ) -> Part<'a, A> {
+        let scan = self.ids.scan(&scan.clone().with(columns));
+        let add = move |grouping: &Self, states: &mut States<A>, chunk: &Chunk| {
+            grouping.add_rows(states, chunk, columns, &each);
+        };
+        Part { grouping: self, scan, add: Box::new(add) }
+    }
+
+    fn means_same(&self, other: &Self) -> bool {
+        self.ids.of == other.ids.of
+            && self.by.iter().zip(&other.by).all(|(input, other)| input.means_same(other))
+    }
+
+    fn add_rows<A: Merge, const N: usize>(
+        &self,
+        states: &mut States<A>,
+        chunk: &Chunk,
+        columns: [usize; N],
+        each: &impl Fn(&mut A, [Option<i64>; N]),
+    ) {
+        let mut numbers = Numbers::new();
+        self.ids.walk(states, chunk, |states, slots, strip| {
+            let values = numbers.read(chunk.rows(), columns, strip);
+            match slots {
+                Slots::One(slot) => {
+                    let state = &mut states[*slot as usize];
+                    values.for_each(|values| each(state, values));
+                }
+                Slots::Each(slots) => {
+                    slots
+                        .iter()
+                        .zip(values)
+                        .for_each(|(&slot, values)| each(&mut states[slot as usize], values));
+                }
+            }
+        });
     }
 
     /// Adds up the rows of a scan where more than numbers matters: `each` gets a group's state and a row.

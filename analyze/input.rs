@@ -136,6 +136,14 @@ impl Link {
         self.key == other.key && column(self) == column(other)
     }
 
+    /// Whether both find the same row by the same number, which their events may have in different columns.
+    fn finds_same(&self, other: &Self) -> bool {
+        let between = |link: &Self| {
+            link.through.as_ref().map(|through| (through.between.table.clone(), through.column))
+        };
+        self.identity.table == other.identity.table && between(self) == between(other)
+    }
+
     fn load(&self, trace: &Trace) {
         self.identity.load(trace);
         if let Some(through) = &self.through {
@@ -356,6 +364,22 @@ impl Input {
     /// How many of its own units make one of those that it is asked for in.
     pub fn whole(&self) -> i64 {
         self.divisor.map_or(1, |divisor| divisor as i64)
+    }
+
+    /// Whether a number that stands for a value of this one stands for the same value of another table's. Numbers
+    /// of texts in events are each fold's own.
+    pub fn means_same(&self, other: &Self) -> bool {
+        match (&self.source, &other.source) {
+            (Source::Own(_), Source::Own(_)) => {
+                let of = |input: &Self| (input.def.kind, input.def.null, input.whole());
+                !self.is_bytes() && of(self) == of(other) && self.def.enumeration == other.def.enumeration
+            }
+            (Source::Recording(name), Source::Recording(other)) => name == other,
+            (Source::Via { link, column }, Source::Via { link: other_link, column: other }) => {
+                column == other && link.finds_same(other_link)
+            }
+            _ => false,
+        }
     }
 
     /// The columns of the event that it needs, and the moment, for which most have another use.

@@ -1,7 +1,7 @@
 //! From frames to answers: only the tables, columns and times that are asked for, on all processors.
 //!
 //! A [`Scan`] names a table and its columns. [`Scan::fold`] hands decoded rows, a frame at a time, to
-//! a native fold: its memory is that of the state, not of the events. Neighbouring frames share a
+//! a native fold, those of several tables to one: its memory is that of the state, not of the events. Neighbouring frames share a
 //! state, one for each thread and few more ([`super::shares`]), and states are merged in file order: as
 //! long as merging is associative, the result does not depend on how many there were.
 
@@ -166,7 +166,7 @@ impl<'a> Scan<'a> {
     pub fn frames(&self) -> Vec<&'a Frame> {
         let touches = |frame: &&Frame| self.window.touches(frame.header.min_time, frame.header.max_time);
         let timed = self.def.time().is_some();
-        self.trace.reader.frames_of(self.def.number).filter(|frame| !timed || touches(frame)).collect()
+        self.trace.frames_of(self.def.number).filter(|frame| !timed || touches(frame)).collect()
     }
 
     /// How many rows there can be: what headers know, and a condition where there is one.
@@ -213,19 +213,33 @@ impl<'a> Scan<'a> {
         each: impl Fn(&mut S, &Chunk) + Sync + Send,
         merge: impl Fn(&mut S, S) + Sync + Send,
     ) -> S {
-        let frames = self.frames();
-        if are_few(&frames) {
+        Self::fold_all(&[self], init, |state, _, chunk| each(state, chunk), merge)
+    }
+
+    /// Folds the rows of several tables into one state, one table after the other; `each` gets the table's position.
+    pub fn fold_all<S: Send>(
+        scans: &[&Self],
+        init: impl Fn() -> S + Sync + Send,
+        each: impl Fn(&mut S, usize, &Chunk) + Sync + Send,
+        merge: impl Fn(&mut S, S) + Sync + Send,
+    ) -> S {
+        let of = |(at, scan): (usize, &&Self)| scan.frames().into_iter().map(move |frame| (at, frame));
+        let (tables, frames): (Vec<usize>, Vec<&Frame>) = scans.iter().enumerate().flat_map(of).unzip();
+        let visit = |at: usize, scratch: &mut Scratch, state: &mut S| {
+            let table = tables[at];
+            scans[table].visit(frames[at], scratch, |chunk| each(state, table, chunk));
+        };
+        let Some(first) = scans.first().filter(|_| !are_few(&frames)) else {
             let (mut scratch, mut state) = (Scratch::new(), init());
-            for frame in frames {
-                self.visit(frame, &mut scratch, |chunk| each(&mut state, chunk));
-            }
+            (0..frames.len()).for_each(|at| visit(at, &mut scratch, &mut state));
             return state;
-        }
-        let pass = Pass::over(&self.def.name, frames.len());
+        };
+        let names: Vec<&str> = scans.iter().map(|scan| scan.def.name.as_str()).collect();
+        let pass = Pass::over(&names.join(", "), frames.len());
         let piece = |first: usize, shares: &Shares| {
             let (mut scratch, mut state) = (Scratch::new(), init());
             shares.run(first, |at| {
-                self.visit(frames[at], &mut scratch, |chunk| each(&mut state, chunk));
+                visit(at, &mut scratch, &mut state);
                 pass.step();
             });
             state
@@ -235,7 +249,7 @@ impl<'a> Scan<'a> {
             a
         };
         let pieces = || Shares::each(frames.len(), piece).into_par_iter();
-        self.trace.install(|| pieces().reduce_with(join)).unwrap_or_else(&init)
+        first.trace.install(|| pieces().reduce_with(join)).unwrap_or_else(&init)
     }
 
     /// Something from each frame, in file order.

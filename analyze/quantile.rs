@@ -47,8 +47,15 @@ const FEW: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples {
     values: Vec<u64>,
+    /// What was merged and is long: put behind the others when a quantile is asked for, by whatever thread asks.
+    parts: Vec<Vec<u64>>,
+    /// Many values are counted, and so closely.
+    zoom: Option<Arc<Zoom>>,
     buckets: Option<Box<Buckets>>,
 }
+
+/// Values of which a part of its own is made; copying fewer costs less than an allocation.
+const LONG: usize = 64;
 
 /// Counts from the first bucket that was hit to the last.
 #[derive(Clone, Debug)]
@@ -70,32 +77,28 @@ impl Samples {
             return buckets.add(value);
         }
         self.values.push(value);
-        if let Keep::Buckets(zoom) = keep
-            && self.values.len() > FEW
-        {
-            self.pour(zoom);
+        if let Keep::Buckets(zoom) = keep {
+            let zoom = self.zoom.get_or_insert_with(|| Arc::clone(zoom));
+            if self.values.len() > FEW {
+                let buckets = self.buckets.get_or_insert_with(|| Box::new(Buckets::new(zoom)));
+                std::mem::take(&mut self.values).into_iter().for_each(|value| buckets.add(value));
+            }
         }
     }
 
-    /// From values to counts.
-    fn pour(&mut self, zoom: &Arc<Zoom>) -> &mut Buckets {
-        let buckets = self.buckets.get_or_insert_with(|| Box::new(Buckets::new(zoom)));
-        for value in std::mem::take(&mut self.values) {
-            buckets.add(value);
-        }
-        buckets
+    fn values(&self) -> impl Iterator<Item = u64> {
+        self.values.iter().chain(self.parts.iter().flatten()).copied()
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.values.len() + self.buckets.as_ref().map_or(0, |buckets| buckets.n as usize)
+        let parts: usize = self.parts.iter().map(Vec::len).sum();
+        self.values.len() + parts + self.buckets.as_ref().map_or(0, |buckets| buckets.n as usize)
     }
 
     /// Each value, or each bucket's lower end, with how many there are; in no order.
     pub fn each(&self, mut take: impl FnMut(u64, u64)) {
-        for &value in &self.values {
-            take(value, 1);
-        }
+        self.values().for_each(|value| take(value, 1));
         if let Some(buckets) = &self.buckets {
             for (bucket, &count) in (buckets.first..).zip(&buckets.counts).filter(|bucket| *bucket.1 > 0) {
                 take(lower_bound(bucket), count);
@@ -106,30 +109,45 @@ impl Samples {
     /// The smallest.
     pub fn min(&self) -> Option<u64> {
         let known = self.buckets.as_ref().map(|buckets| buckets.least);
-        self.values.iter().copied().min().into_iter().chain(known).min()
+        self.values().chain(known).min()
     }
 
     /// The largest.
     pub fn max(&self) -> Option<u64> {
         let known = self.buckets.as_ref().map(|buckets| buckets.most);
-        self.values.iter().copied().max().max(known)
+        self.values().chain(known).max()
     }
 
     /// The value of rank ceil(q × n), or the lower end of its range, at most 1/32 below it: then the report should run
     /// again, closer. Values are put in order only as far as that needs.
     pub fn quantile(&mut self, q: f64) -> Option<u64> {
-        let rank = rank(self.len(), q);
-        match &self.buckets {
-            Some(buckets) => buckets.at(rank as u64),
-            None if self.values.is_empty() => None,
-            None => Some(*self.values.select_nth_unstable(rank).1),
-        }
+        self.select(q, &mut 0)
     }
 
-    /// The same in microseconds; `None` where n says no more than the maximum does.
+    /// Values before `from` are known to be no larger than those from there on, and the wanted one is among the latter.
+    fn select(&mut self, q: f64, from: &mut usize) -> Option<u64> {
+        let rank = rank(self.len(), q);
+        if let Some(buckets) = &self.buckets {
+            return buckets.at(rank as u64);
+        }
+        self.parts.drain(..).for_each(|part| self.values.extend(part));
+        let begin = std::mem::replace(from, rank);
+        let rest = self.values.get_mut(begin..).filter(|rest| !rest.is_empty())?;
+        Some(*rest.select_nth_unstable(rank - begin).1)
+    }
+
+    /// Several in microseconds, from the lowest on; `None` where n says no more than the maximum does.
+    pub fn all_us<const N: usize>(&mut self, all: [f64; N]) -> [Option<f64>; N] {
+        let mut from = 0;
+        all.map(|q| {
+            let known = q <= 0.5 || supported(self.len(), q);
+            if known { self.select(q, &mut from).map(us) } else { None }
+        })
+    }
+
+    /// One of them.
     pub fn us(&mut self, q: f64) -> Option<f64> {
-        let known = q <= 0.5 || supported(self.len(), q);
-        if known { self.quantile(q).map(us) } else { None }
+        self.all_us([q])[0]
     }
 }
 
@@ -192,20 +210,23 @@ impl Buckets {
 }
 
 impl Merge for Samples {
-    fn merge(&mut self, later: Self) {
-        if let Some(buckets) = &later.buckets {
-            self.pour(&buckets.zoom).merge(buckets);
+    fn merge(&mut self, mut later: Self) {
+        // In no order, so the fewer ones are moved. Most states have seen nothing when the first values come.
+        if later.values.len() > self.values.len() {
+            std::mem::swap(&mut later.values, &mut self.values);
         }
-        if let Some(buckets) = &mut self.buckets {
-            later.values.into_iter().for_each(|value| buckets.add(value));
+        self.parts.append(&mut later.parts);
+        if later.values.len() > LONG {
+            self.parts.push(later.values);
         } else {
-            // In no order, so the fewer ones are copied. Most states have seen nothing when the first values come.
-            let mut fewer = later.values;
-            if fewer.len() > self.values.len() {
-                std::mem::swap(&mut fewer, &mut self.values);
-            }
-            self.values.append(&mut fewer);
+            self.values.append(&mut later.values);
         }
+        self.zoom = self.zoom.take().or(later.zoom);
+        let few = self.len() <= FEW && self.buckets.is_none() && later.buckets.is_none();
+        let Some(zoom) = self.zoom.as_ref().filter(|_| !few) else { return };
+        let buckets = self.buckets.get_or_insert_with(|| Box::new(Buckets::new(zoom)));
+        later.buckets.iter().for_each(|later| buckets.merge(later));
+        std::mem::take(&mut self.values).into_iter().for_each(|value| buckets.add(value));
     }
 }
 
@@ -321,6 +342,41 @@ mod tests {
             assert!(near <= exact && exact - near <= exact / 32, "{q}: {near} for {exact}");
         }
         assert_eq!(samples(&values[..FEW], &buckets).values, samples(&values[..FEW], &Keep::All).values);
+    }
+
+    #[test]
+    fn a_group_that_is_many_only_when_merged_is_counted_too() {
+        let values: Vec<u64> = (0..80).map(|n| 1_000 + n * 7).collect();
+        let of = |parts: &[&[u64]], keep: &Keep| {
+            let mut all = Samples::default();
+            for part in parts {
+                let mut samples = Samples::default();
+                part.iter().for_each(|&value| samples.add(value, keep));
+                all.merge(samples);
+            }
+            all.all_us([0.5, 0.9, 1.0])
+        };
+        let buckets = Keep::Buckets(Arc::default());
+        let (one, two) = (of(&[&values], &buckets), of(&[&values[..40], &values[40..]], &buckets));
+        assert_eq!(one, two);
+        assert_ne!(one, of(&[&values], &Keep::All));
+        let few: [&[u64]; 2] = [&values[..30], &values[30..60]];
+        assert_eq!(of(&few, &buckets), of(&few, &Keep::All));
+    }
+
+    #[test]
+    fn long_parts_that_were_merged_are_all_asked() {
+        let values: Vec<u64> = (0..1000u64).map(|n| n * 7919 % 1000).collect();
+        let mut parts = Samples::default();
+        for part in values.chunks(150) {
+            let mut samples = Samples::default();
+            part.iter().for_each(|&value| samples.add(value, &Keep::All));
+            parts.merge(samples);
+        }
+        assert_eq!((parts.len(), parts.min(), parts.max()), (1000, Some(0), Some(999)));
+        assert_eq!(parts.all_us([0.5, 0.9, 0.99]), [Some(0.499), Some(0.899), Some(0.989)]);
+        assert_eq!(parts.quantile(0.1), Some(99), "lower than what was asked before");
+        assert_eq!((parts.len(), parts.quantile(1.0)), (1000, Some(999)));
     }
 
     #[test]

@@ -24,9 +24,9 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::connections::{CLOSE, LISTEN};
 use crate::analyze::flow::{Counters, Flow, measured, peeks};
-use crate::analyze::group::{Group, join};
+use crate::analyze::group::{Group, Grouping, Part};
 use crate::analyze::load::Scan;
-use crate::analyze::quantile::us;
+use crate::analyze::quantile::{USUAL, us};
 use crate::analyze::table::{Builder, Output, Show};
 use anyhow::Result;
 use rayon::prelude::*;
@@ -55,6 +55,7 @@ pub static REPORT: Report = Report {
         ),
         Output::measure("send_p90_us", "us", 3, "90 % of the calls"),
         Output::measure("send_p99_us", "us", 3, "99 % of the calls"),
+        Output::measure("send_p99_9_us", "us", 3, "99.9 % of the calls"),
         Output::measure("send_max_us", "us", 3, "the longest"),
         Output { show: Show::Hidden, ..Output::count("bytes", "bytes", "both ways together, for --sort") },
     ],
@@ -69,27 +70,26 @@ static STATES: Need = Need { table: "tcp_state", group: "net" };
 static SEGMENTS: Need = Need { table: "tcp_rx", group: "net-rx" };
 
 fn run(context: &Context) -> Result<Answer> {
-    let sends = sends(context)?;
-    let grouping = context.grouping(&context.scan("sock_send")?)?;
-    let mut all = vec![sends, receives(context)?];
+    let mut all = vec![sends(context)?, receives(context)?];
     if let Some(scan) = context.optional(&STATES, "retrans and srtt_us at changes of state are") {
         all.push(states(context, scan)?);
     }
     if let Some(scan) = context.optional(&SEGMENTS, "srtt_us between changes of state is") {
         all.push(segments(context, scan)?);
     }
-    let mut groups = join(all);
+    let mut groups = Grouping::sum_all(all);
+    let grouping = context.grouping(&context.scan("sock_send")?)?;
     let mut table = context.keys(&grouping, &groups);
     fill(context, &mut table, &mut groups);
     Ok(Answer::of(table.build()?))
 }
 
-fn sends(context: &Context) -> Result<Vec<Group<Flow>>> {
+fn sends<'a>(context: &Context<'a>) -> Result<Part<'a, Flow>> {
     let mut scan = context.scan("sock_send")?;
     let [ts, ret] = scan.columns(["ts", "ret"])?;
     let latency = scan.column_or_null("latency")?;
     let keep = context.keep(&[&scan]);
-    sum(context, &scan, [ts, ret, latency], move |flow, [ts, ret, latency]| {
+    part(context, &scan, [ts, ret, latency], move |flow, [ts, ret, latency]| {
         flow.see(ts);
         flow.sent.add(ret);
         if let Some(latency) = latency {
@@ -98,53 +98,56 @@ fn sends(context: &Context) -> Result<Vec<Group<Flow>>> {
     })
 }
 
-fn receives(context: &Context) -> Result<Vec<Group<Flow>>> {
+fn receives<'a>(context: &Context<'a>) -> Result<Part<'a, Flow>> {
     let mut scan = context.scan("sock_recv")?;
     let [ts, ret, flags] = scan.columns(["ts", "ret", "flags"])?;
     let scan = scan.only([flags], |[flags]| !peeks(flags));
-    sum(context, &scan, [ts, ret], |flow, [ts, ret]| {
+    part(context, &scan, [ts, ret], |flow, [ts, ret]| {
         flow.see(ts);
         flow.received.add(ret);
     })
 }
 
-fn states(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
+fn states<'a>(context: &Context<'a>, mut scan: Scan<'a>) -> Result<Part<'a, Flow>> {
     let [ts, sock, old, new] = scan.columns(["ts", "sock", "old", "new"])?;
     let (retrans, srtt) = (scan.column_or_null("retrans")?, scan.column_or_null("srtt")?);
     let listens = |old, new| new == Some(LISTEN) || (old == Some(LISTEN) && new == Some(CLOSE));
     let scan = scan.only([old, new], move |[old, new]| !listens(old, new));
-    sum(context, &scan, [ts, sock, retrans, srtt], |flow, [ts, sock, retrans, srtt]| {
+    part(context, &scan, [ts, sock, retrans, srtt], |flow, [ts, sock, retrans, srtt]| {
         flow.see(ts);
         flow.sockets.merge(sock.unwrap_or(0), &Counters { retrans, srtt: measured(ts, srtt) });
     })
 }
 
-fn segments(context: &Context, mut scan: Scan) -> Result<Vec<Group<Flow>>> {
+fn segments<'a>(context: &Context<'a>, mut scan: Scan<'a>) -> Result<Part<'a, Flow>> {
     let [ts, sock, state] = scan.columns(["ts", "sock", "state"])?;
     let srtt = scan.column_or_null("srtt")?;
     let scan = scan.only([state], |[state]| state != Some(LISTEN));
-    sum(context, &scan, [ts, sock, srtt], |flow, [ts, sock, srtt]| {
+    part(context, &scan, [ts, sock, srtt], |flow, [ts, sock, srtt]| {
         flow.see(ts);
         flow.sockets.merge(sock.unwrap_or(0), &Counters { retrans: None, srtt: measured(ts, srtt) });
     })
 }
 
-fn sum<const N: usize>(
-    context: &Context,
-    scan: &Scan,
+fn part<'a, const N: usize>(
+    context: &Context<'a>,
+    scan: &Scan<'a>,
     columns: [usize; N],
-    each: impl Fn(&mut Flow, [Option<i64>; N]) + Sync + Send,
-) -> Result<Vec<Group<Flow>>> {
-    Ok(context.grouping(scan)?.sum(scan, columns, each))
+    each: impl Fn(&mut Flow, [Option<i64>; N]) + Sync + Send + 'a,
+) -> Result<Part<'a, Flow>> {
+    Ok(context.grouping(scan)?.part(scan, columns, each))
 }
 
 fn fill(context: &Context, table: &mut Builder, groups: &mut [Group<Flow>]) {
     let clock = &context.trace.clock;
     let of = |group: &mut Group<Flow>| {
-        let latencies = &mut group.state.latencies;
-        [latencies.us(0.5), latencies.us(0.9), latencies.us(0.99), latencies.max().map(us)]
+        // Taken, so that many threads give the memory back.
+        let mut latencies = std::mem::take(&mut group.state.latencies);
+        let most = latencies.max().map(us);
+        let [p50, p90, p99, p99_9] = latencies.all_us(USUAL.map(|(_, q)| q));
+        [p50, p90, p99, p99_9, most]
     };
-    let quantiles: Vec<[Option<f64>; 4]> =
+    let quantiles: Vec<[Option<f64>; 5]> =
         context.trace.install(|| groups.par_iter_mut().map(of).collect());
     let flows = || groups.iter().map(|group| &group.state);
     let moment = |ts: Option<i64>| ts.map(|ts| clock.wall(ts.cast_unsigned()));
@@ -159,7 +162,8 @@ fn fill(context: &Context, table: &mut Builder, groups: &mut [Group<Flow>]) {
         .floats(context.output("duration_ms"), flows().map(|flow| flow.times.map(duration)))
         .ints(context.output("retrans"), flows().map(Flow::retrans))
         .ints(context.output("srtt_us"), flows().map(Flow::srtt));
-    for (at, name) in ["send_p50_us", "send_p90_us", "send_p99_us", "send_max_us"].into_iter().enumerate() {
+    let names = ["send_p50_us", "send_p90_us", "send_p99_us", "send_p99_9_us", "send_max_us"];
+    for (at, name) in names.into_iter().enumerate() {
         table.floats(context.output(name), quantiles.iter().map(|quantiles| quantiles[at]));
     }
     table.ints(context.output("bytes"), flows().map(|flow| Some(flow.bytes())));
@@ -205,9 +209,9 @@ mod tests {
             ["2", "IPv4", "10.0.0.1", "4711", "10.0.0.2", "6379", "4026531833", "80", "client"]
         );
         assert_eq!(client[10..14], ["5000", "2", "0", "0"]);
-        assert_eq!(client[16..], ["85.0", "4", "25", "1.5", "", "", "1.5", "5000"]);
+        assert_eq!(client[16..], ["85.0", "4", "25", "1.5", "", "", "", "1.5", "5000"]);
         assert_eq!(server[10..14], ["0", "0", "5000", "2"]);
-        assert_eq!(server[16..], ["2.0", "", "", "", "", "", "", "5000"], "no change of state, no sends");
+        assert_eq!(server[16..], ["2.0", "", "", "", "", "", "", "", "5000"], "no change of state, no sends");
     }
 
     #[test]
@@ -236,7 +240,7 @@ mod tests {
         let quantiles = |args: &[&str]| csv(&tape, args)[0].split(',').map(str::to_owned).collect::<Vec<_>>()[19..].to_vec();
         let (exact, near) = (quantiles(&[]), quantiles(&["--memory", "100"]));
         let number = |text: &String| text.parse::<f64>().expect("a number");
-        assert!(exact.len() == 5 && exact.iter().zip(&near).all(|(exact, near)| {
+        assert!(exact.len() == 6 && exact.iter().zip(&near).all(|(exact, near)| {
             number(near) <= number(exact) && number(near) >= number(exact) * 31.0 / 32.0
         }), "{exact:?} {near:?}");
         assert!(tape.run(&["flows", "--memory", "100"]).1.contains("at most 1/32 too small"));
@@ -252,6 +256,17 @@ mod tests {
         let found = csv(&tape(), &["--by", "family"]);
         assert!(found[0].starts_with("IPv4,false,5000,2,5000,2,"), "{found:?}");
         assert_eq!(csv(&tape(), &["--by", "owner_comm", "--where", "lport = 6379"]).len(), 1);
+    }
+
+    #[test]
+    fn columns_that_mean_something_else_in_another_table_meet_by_name() {
+        // In changes of state, which know no thread in interrupt context, a name is the owner's.
+        let found = csv(&tape(), &["--by", "comm"]);
+        assert!(found.len() == 2 && found[0].starts_with("client,false,5000,2,0,0,"), "{found:?}");
+        assert!(found[0].contains(",85.0,4,25,") && found[1].starts_with("redis,false,0,0,5000,2,"), "{found:?}");
+        // A group of one table has what the other tables know of it.
+        let none = csv(&tape(), &["--by", "none"]);
+        assert!(none.len() == 1 && none[0].starts_with("false,5000,2,5000,2,"), "{none:?}");
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl<'a> All<'a> {
         Self { sides, keep, last: [0; 4], numbers: FastMap::default(), list: Vec::new(), histograms: Histograms::default() }
     }
 
-    fn series(&mut self, sock: u32, metric: Metric, key: u32) -> &mut Series {
+    fn series(&mut self, sock: u32, metric: Metric, key: u32) -> (&mut Series, &Keep) {
         let key = (key, metric, self.sides.of_socket(sock));
         let last = &mut self.last[metric as usize];
         if self.list.get(*last).is_none_or(|series| series.0 != key) {
@@ -208,7 +208,7 @@ impl<'a> All<'a> {
                 self.list.push((key, Series::default()));
             }
         }
-        &mut self.list[*last].1
+        (&mut self.list[*last].1, &self.keep)
     }
 
     fn groups(self, keys: &[Key]) -> impl Iterator<Item = (Key, BySide)> {
@@ -223,14 +223,13 @@ impl<'a> All<'a> {
 impl Sink for All<'_> {
     fn pair(&mut self, sock: u32, pair: &Pair) {
         self.histograms.add(pair);
-        let keep = self.keep.clone();
-        let series = self.series(sock, pair.metric, pair.send.key);
-        series.values.add(pair.end - pair.send.entry, &keep);
+        let (series, keep) = self.series(sock, pair.metric, pair.send.key);
+        series.values.add(pair.end - pair.send.entry, keep);
         series.bytes = series.bytes.saturating_add(pair.bytes);
     }
 
     fn unpaired(&mut self, sock: u32, metric: Metric, key: u32, unpaired: Unpaired) {
-        self.series(sock, metric, key).merge(Series { unpaired, ..Series::default() });
+        self.series(sock, metric, key).0.merge(Series { unpaired, ..Series::default() });
     }
 }
 
@@ -285,7 +284,7 @@ fn fill(context: &Context, table: &mut Builder, lines: &mut [Line]) {
     table.key("metric", "", true, lines.iter().map(name));
     table.key("side", "", true, lines.iter().map(|line| line.state.0.1.clone()));
     let quantiles = [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)];
-    let of = |line: &mut Line| quantiles.map(|(_, q)| line.state.1.values.us(q));
+    let of = |line: &mut Line| line.state.1.values.all_us(quantiles.map(|(_, q)| q));
     let found: Vec<[Option<f64>; 4]> = context.trace.install(|| lines.par_iter_mut().map(of).collect());
     let series = || lines.iter().map(|line| &line.state.1);
     table.ints(context.output("n"), series().map(|series| Some(series.values.len() as u64)));

@@ -20,7 +20,7 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::flow::{moved, peeks};
-use crate::analyze::group::{Group, Merge, join};
+use crate::analyze::group::{Group, Grouping, Merge};
 use crate::analyze::load_average::LoadAverage;
 use crate::analyze::table::{Output, Show};
 use anyhow::Result;
@@ -61,7 +61,7 @@ fn run(context: &Context) -> Result<Answer> {
     let mut sends = context.scan("sock_send")?;
     let sent = sends.column("ret")?;
     let grouping = context.grouping(&sends)?;
-    let sends = grouping.sum(&sends, [sent], |bytes: &mut Bytes, [sent]| {
+    let sends = context.grouping(&sends)?.part(&sends, [sent], |bytes: &mut Bytes, [sent]| {
         bytes.sent = bytes.sent.saturating_add(moved(sent));
     });
     let mut receives = context.scan("sock_recv")?;
@@ -70,8 +70,8 @@ fn run(context: &Context) -> Result<Answer> {
     let add = |bytes: &mut Bytes, [received]: [_; 1]| {
         bytes.received = bytes.received.saturating_add(moved(received));
     };
-    let receives = context.grouping(&receives)?.sum(&receives, [received], add);
-    let mut groups = join([sends, receives]);
+    let receives = context.grouping(&receives)?.part(&receives, [received], add);
+    let mut groups = Grouping::sum_all(vec![sends, receives]);
     // Calls that moved nothing do not make a line; the rows of intervals do.
     groups.retain(|group| grouping.by.is_empty() || total(group) > 0);
     let mut table = context.keys(&grouping, &groups);
