@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 const TILE: usize = 128;
 /// A batch of this many bytes is sealed: smaller compresses worse, larger loses more in a crash.
 const SEAL_BYTES: usize = 1 << 20;
-/// So is one of this age: with the time that passes until a ring is looked at, no row waits for more than a second.
-pub const SEAL_AGE: Duration = Duration::from_millis(850);
+/// So is one of this age: with the time that passes until a ring is looked at, and until the disk has it
+/// ([`super::disk`]), no row waits for more than a second.
+pub const SEAL_AGE: Duration = Duration::from_millis(700);
 /// Offset of the table's number in every record (`EVENT` in `bpf/event.h`).
 const TABLE_AT: usize = 8;
 

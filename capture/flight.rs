@@ -6,7 +6,7 @@
 //! it has not yet written still counts against the memory.
 
 use super::limit::Limit;
-use super::medium::{Border, Dumped, Medium, Progress};
+use super::medium::{Border, Dumped, Medium, Progress, Rows};
 use super::preface::{Moment, Preface, plain};
 use super::set::FileSet;
 use crate::schema::{Batch, Kind, Packed, Packer, TraceTotals, TraceWriter};
@@ -36,13 +36,21 @@ pub struct Flight {
     ended: VecDeque<Epoch>,
     current: Epoch,
     set: FileSet,
-    writing: Option<JoinHandle<(PathBuf, Result<Done>)>>,
+    writing: Option<Writing>,
     /// Bytes that a dump has still to write.
     unwritten: Arc<AtomicUsize>,
     progress: Progress,
 }
 
 type Done = (Vec<TraceTotals>, u64);
+
+/// A dump on its way.
+struct Writing {
+    path: PathBuf,
+    /// Events that it takes from the memory.
+    rows: Rows,
+    thread: JoinHandle<Result<Done>>,
+}
 
 /// What belongs together.
 struct Epoch {
@@ -54,7 +62,7 @@ struct Epoch {
     frames: Vec<Packed>,
     bytes: usize,
     newest: u64,
-    rows: u64,
+    rows: Rows,
 }
 
 impl Epoch {
@@ -66,7 +74,7 @@ impl Epoch {
             frames: Vec::new(),
             bytes: 0,
             newest: 0,
-            rows: 0,
+            rows: Rows::new(),
         }
     }
 
@@ -74,10 +82,24 @@ impl Epoch {
         self.bytes += frame.size();
         if kind == Kind::Events {
             self.newest = self.newest.max(frame.max_time());
-            self.rows += frame.rows().1;
+            let (table, rows) = frame.rows();
+            *self.rows.entry(table).or_default() += rows;
         }
         self.frames.push(frame);
     }
+
+    fn events(&self) -> u64 {
+        self.rows.values().sum()
+    }
+}
+
+/// Events of epochs, by table.
+fn rows_of<'a>(epochs: impl IntoIterator<Item = &'a Epoch>) -> Rows {
+    let mut sum = Rows::new();
+    for (&table, rows) in epochs.into_iter().flat_map(|epoch| &epoch.rows) {
+        *sum.entry(table).or_default() += rows;
+    }
+    sum
 }
 
 impl Flight {
@@ -111,7 +133,7 @@ impl Flight {
             && (bytes > self.capacity || oldest.newest.max(oldest.began.monotonic) < horizon)
         {
             bytes -= oldest.bytes;
-            self.progress.let_go += oldest.rows;
+            self.progress.let_go += oldest.events();
             self.ended.pop_front();
         }
     }
@@ -121,13 +143,20 @@ impl Flight {
         (rows.rows > 0).then(pack).transpose().map_err(plain)
     }
 
-    /// Takes the result of a dump; waits for it.
+    /// Takes the result of a dump; waits for it. What a dump was to hold that failed is lost: it is in no other.
     fn reap(&mut self) {
-        let Some(thread) = self.writing.take() else { return };
-        let (path, result) = thread.join().expect("the dump's thread does not panic");
-        match result.and_then(|done| self.set.ended(path).map(|()| done)) {
-            Ok((totals, bytes)) => self.progress.add(&totals, bytes),
-            Err(error) => self.progress.faults.push(format!("{error:#}")),
+        let Some(Writing { path, rows, thread }) = self.writing.take() else { return };
+        match thread.join().expect("the dump's thread does not panic") {
+            Ok((totals, bytes)) => {
+                self.progress.add(&totals, bytes);
+                if let Err(error) = self.set.ended(path) {
+                    self.progress.faults.push(format!("{error:#}"));
+                }
+            }
+            Err(error) => {
+                self.progress.faults.push(format!("{error:#}"));
+                self.progress.lose(&rows);
+            }
         }
         self.progress.files = self.set.files();
     }
@@ -155,7 +184,7 @@ impl Medium for Flight {
         let next = Epoch::new(self.carried(border.epoch, &border.opening)?);
         self.ended.push_back(std::mem::replace(&mut self.current, next));
         self.trim();
-        if self.writing.as_ref().is_some_and(JoinHandle::is_finished) {
+        if self.writing.as_ref().is_some_and(|dump| dump.thread.is_finished()) {
             self.reap();
         }
         Ok(())
@@ -170,21 +199,29 @@ impl Medium for Flight {
         self.reap();
         let (part, path, output) = self.set.begin()?;
         let epochs = std::mem::take(&mut self.ended);
+        let rows = rows_of(&epochs);
         self.unwritten.store(epochs.iter().map(|epoch| epoch.bytes).sum(), Ordering::Relaxed);
         let start = epochs.front().map(|epoch| epoch.began);
         let (preface, unwritten, why) = (self.preface.clone(), Arc::clone(&self.unwritten), why.to_owned());
+        let to = path.clone();
         let work = move || {
             let result = preface.open(output, part, start).and_then(|to| write(to, epochs, &unwritten, &why));
             unwritten.store(0, Ordering::Relaxed);
-            let result = result.with_context(|| format!("write {}", path.display()));
-            let told = result.as_ref().map(|_| path.clone()).map_err(|error| format!("{error:#}"));
+            let result = result.with_context(|| format!("write {}", to.display()));
+            let told = result.as_ref().map(|_| to).map_err(|error| format!("{error:#}"));
             // Who asked may be gone by now.
             for done in done {
                 let _ = done.send(told.clone());
             }
-            (path, result)
+            result
         };
-        self.writing = Some(std::thread::Builder::new().name("dump".into()).spawn(work)?);
+        match std::thread::Builder::new().name("dump".into()).spawn(work) {
+            Ok(thread) => self.writing = Some(Writing { path, rows, thread }),
+            Err(error) => {
+                self.progress.lose(&rows);
+                return Err(error).context("start a thread for the dump");
+            }
+        }
         Ok(())
     }
 
@@ -196,10 +233,14 @@ impl Medium for Flight {
         self.progress.clone()
     }
 
-    fn finish(mut self: Box<Self>, _reason: &str) -> Result<Progress> {
+    fn finish(self: Box<Self>, _reason: &str) -> (Progress, Result<()>) {
+        (self.give_up(), Ok(()))
+    }
+
+    fn give_up(mut self: Box<Self>) -> Progress {
         self.reap();
-        self.progress.let_go += self.ended.iter().chain([&self.current]).map(|epoch| epoch.rows).sum::<u64>();
-        Ok(self.progress)
+        self.progress.let_go += self.ended.iter().chain([&self.current]).map(Epoch::events).sum::<u64>();
+        self.progress
     }
 }
 
@@ -221,6 +262,6 @@ fn write(
     }
     let totals = to.totals().to_vec();
     let (output, bytes) = to.finish(&format!("dumped: {why}")).map_err(plain)?;
-    output.sync();
+    output.sync().context("sync the file")?;
     Ok((totals, bytes))
 }

@@ -97,7 +97,11 @@ impl Medium for Hiding {
         self.inner.progress()
     }
 
-    fn finish(self: Box<Self>, reason: &str) -> Result<Progress> {
+    fn finish(self: Box<Self>, reason: &str) -> (Progress, Result<()>) {
         self.inner.finish(reason)
+    }
+
+    fn give_up(self: Box<Self>) -> Progress {
+        self.inner.give_up()
     }
 }

@@ -1,9 +1,11 @@
 //! Where the recorder's rows go: one file ([`Single`]), a set of files ([`super::set`]), or memory
 //! until they are asked for ([`super::flight`]).
 
+use super::disk::Syncing;
 use super::preface::{Preface, plain};
 use crate::schema::{Batch, Kind, TraceTotals, TraceWriter};
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
@@ -52,12 +54,15 @@ pub trait Medium: Send {
     /// What has been written.
     fn progress(&self) -> Progress;
 
-    /// Ends the last file.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    fn finish(self: Box<Self>, reason: &str) -> Result<Progress>;
+    /// Ends the last file: what has been written, and whether it is on the disk.
+    fn finish(self: Box<Self>, reason: &str) -> (Progress, Result<()>);
+
+    /// Nothing more can be written: what is there of it.
+    fn give_up(self: Box<Self>) -> Progress;
 }
+
+/// Rows by number of their table.
+pub type Rows = BTreeMap<u16, u64>;
 
 /// What the ledger needs where a file ends: rows for the old one and for the new one.
 pub struct Border {
@@ -85,6 +90,8 @@ pub struct Progress {
     pub let_go: u64,
     /// Dumps that failed, and why.
     pub faults: Vec<String>,
+    /// Events that are in none of the files, since the disk would not have them.
+    pub lost: Rows,
 }
 
 impl Progress {
@@ -98,42 +105,138 @@ impl Progress {
             sum.stored_bytes += one.stored_bytes;
         }
     }
+
+    /// Rows that no file will hold.
+    pub fn lose(&mut self, rows: &Rows) {
+        for (&table, &count) in rows {
+            *self.lost.entry(table).or_default() += count;
+        }
+    }
+
+    /// The same of rows that a file was taken to hold.
+    pub fn take_back(&mut self, rows: &Rows) {
+        self.lose(rows);
+        for (&table, &count) in rows {
+            if let Some(totals) = self.totals.get_mut(usize::from(table)) {
+                totals.rows = totals.rows.saturating_sub(count);
+            }
+        }
+    }
+}
+
+/// A file that is being written, and synced where it is one and that is wanted.
+pub struct Open<W: Write> {
+    /// Where rows go.
+    pub writer: TraceWriter<W>,
+    sync: Option<Syncing>,
+}
+
+impl<W: Write> Open<W> {
+    /// After the head of the trace was written.
+    #[must_use]
+    pub fn new(writer: TraceWriter<W>, sync: Option<Syncing>) -> Self {
+        Self { writer, sync }
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// When they cannot be written: then neither can later ones.
+    pub fn append(&mut self, kind: Kind, epoch: u32, batch: &Batch) -> Result<()> {
+        self.writer.append(kind, epoch, batch).map_err(plain)?;
+        if let Some(sync) = self.sync.as_mut().filter(|_| kind == Kind::Events) {
+            sync.wrote(self.writer.bytes(), batch.table, batch.rows as u64);
+        }
+        Ok(())
+    }
+
+    /// What is in it so far.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        progress.add(self.writer.totals(), self.writer.bytes());
+        progress
+    }
+
+    /// Writes its end: what is in it, and what waits for the disk.
+    pub fn finish(self, reason: &str) -> (Progress, Option<Syncing>, Result<()>) {
+        let mut progress = self.progress();
+        let result = self.writer.finish(reason).map_err(plain).context("end the file");
+        let result = result.map(|(_, bytes)| progress.bytes = bytes);
+        (progress, self.sync, result)
+    }
+
+    /// What is on the disk of a file that cannot be ended.
+    #[must_use]
+    pub fn give_up(self) -> Progress {
+        let mut progress = self.progress();
+        // That something is amiss is known already; of how many rows is not.
+        _ = settle(&mut progress, self.sync);
+        progress
+    }
+}
+
+/// Waits for the disk, and takes back what it would not have.
+///
+/// # Errors
+/// When there was something.
+pub fn settle(progress: &mut Progress, sync: Option<Syncing>) -> Result<()> {
+    let Some(mut sync) = sync else { return Ok(()) };
+    let result = sync.wait();
+    progress.take_back(&sync.lost());
+    result.context("sync the file")
 }
 
 /// One file, or a pipe, or any other sink.
-pub struct Single<W: Write> {
-    writer: TraceWriter<W>,
-    _sync: Option<Sender<()>>,
-}
+pub struct Single<W: Write>(Open<W>);
 
 impl<W: Write> Single<W> {
-    /// Writes the head of the trace; `sync` lives as long.
+    /// Writes the head of the trace; `sync` is what syncs the sink.
     ///
     /// # Errors
     /// When the sink refuses.
-    pub fn new(preface: &Preface, sink: W, sync: Option<Sender<()>>) -> Result<Self> {
-        Ok(Self { writer: preface.open(sink, 0, None)?, _sync: sync })
+    pub fn new(preface: &Preface, sink: W, sync: Option<Syncing>) -> Result<Self> {
+        Ok(Self(Open::new(preface.open(sink, 0, None)?, sync)))
     }
 }
 
 impl<W: Write + Send> Medium for Single<W> {
     fn append(&mut self, kind: Kind, epoch: u32, batch: &Batch) -> Result<()> {
-        self.writer.append(kind, epoch, batch).map_err(plain)
+        self.0.append(kind, epoch, batch)
     }
 
     fn keep(&mut self, _kind: Kind, _batch: &Batch) {}
 
     fn bytes(&self) -> u64 {
-        self.writer.bytes()
+        self.0.writer.bytes()
     }
 
     fn progress(&self) -> Progress {
-        Progress { totals: self.writer.totals().to_vec(), bytes: self.writer.bytes(), ..Progress::default() }
+        self.0.progress()
     }
 
-    fn finish(self: Box<Self>, reason: &str) -> Result<Progress> {
-        let totals = self.writer.totals().to_vec();
-        let (_, bytes) = self.writer.finish(reason).map_err(plain).context("end the file")?;
-        Ok(Progress { totals, bytes, ..Progress::default() })
+    fn finish(self: Box<Self>, reason: &str) -> (Progress, Result<()>) {
+        let (mut progress, sync, result) = self.0.finish(reason);
+        let synced = settle(&mut progress, sync);
+        (progress, result.and(synced))
+    }
+
+    fn give_up(self: Box<Self>) -> Progress {
+        self.0.give_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_in_a_file_takes_nothing_from_it() {
+        let mut progress = Progress::default();
+        progress.add(&[TraceTotals { rows: 10, ..TraceTotals::default() }], 100);
+        progress.lose(&[(0, 4)].into());
+        assert_eq!((progress.totals[0].rows, progress.lost[&0]), (10, 4));
+        progress.take_back(&[(0, 3)].into());
+        assert_eq!((progress.totals[0].rows, progress.lost[&0]), (7, 7));
     }
 }

@@ -18,6 +18,7 @@ pub mod command;
 pub mod control;
 pub mod core_types;
 pub mod cost;
+pub mod disk;
 pub mod dry_run;
 pub mod dumps;
 pub mod end;

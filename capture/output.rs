@@ -1,5 +1,6 @@
-//! The trace file on disk: who may read it, whose it is, and how often it is synced.
+//! The trace file: who may read it, and whose it is.
 
+use super::disk::{Disk, Syncing};
 use anyhow::{Context as _, Result, bail};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -8,18 +9,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
 
-const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// For its owner only.
 const PRIVATE: u32 = 0o600;
 
 /// Where the trace goes.
 pub enum Output {
-    /// A file of ours, and the error number with which a sync failed, if one did.
-    File(File, Arc<AtomicI32>),
+    /// A file of ours.
+    File(Arc<Disk>),
     /// A pipe.
     Pipe(io::Stdout),
 }
@@ -45,7 +42,7 @@ impl Output {
         if file.metadata().is_ok_and(|meta| meta.is_file()) {
             make_private(&file).with_context(|| format!("give {} to the invoking user", path.display()))?;
         }
-        Ok(Self::File(file, Arc::default()))
+        Ok(Self::File(Disk::new(file, path)))
     }
 
     /// Takes back the file of a recording that could not begin.
@@ -56,32 +53,22 @@ impl Output {
         }
     }
 
-    /// Waits until what was written is on the disk.
-    pub fn sync(&self) {
-        if let Self::File(file, _) = self {
-            // A disk that cannot has refused a write already, or tells the next program that opens the file.
-            let _ = file.sync_all();
-        }
+    /// Waits until the file is on the disk; a pipe has none.
+    ///
+    /// # Errors
+    /// When it will never be.
+    pub fn sync(&self) -> io::Result<()> {
+        let Self::File(disk) = self else { return Ok(()) };
+        disk.sync_all()
     }
 
-    /// Starts a thread that syncs the file every second, until the result is dropped. None for a pipe.
-    #[must_use]
-    pub fn sync_in_background(&self) -> Option<Sender<()>> {
-        let Self::File(file, fault) = self else { return None };
-        let (file, fault) = (file.try_clone().ok()?, Arc::clone(fault));
-        let (stop, stopped) = channel();
-        let work = move || {
-            while stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Timeout) {
-                // The kernel says once that it could not write what it had taken: the next write then fails.
-                if let Err(error) = file.sync_data()
-                    && error.raw_os_error() != Some(libc::EINVAL)
-                {
-                    fault.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
-                }
-            }
-        };
-        std::thread::Builder::new().name("sync".into()).spawn(work).ok()?;
-        Some(stop)
+    /// Has the file synced from now on. None for a pipe.
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub fn keep_synced(&self) -> io::Result<Option<Syncing>> {
+        let Self::File(disk) = self else { return Ok(None) };
+        Syncing::start(disk).map(Some)
     }
 }
 
@@ -138,17 +125,14 @@ fn id_of(variable: &str) -> Option<u32> {
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file, fault) => match fault.load(Ordering::Relaxed) {
-                0 => file.write(bytes),
-                error => Err(io::Error::from_raw_os_error(error)),
-            },
+            Self::File(disk) => disk.write(bytes),
             Self::Pipe(pipe) => pipe.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file, _) => file.flush(),
+            Self::File(_) => Ok(()),
             Self::Pipe(pipe) => pipe.flush(),
         }
     }

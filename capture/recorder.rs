@@ -12,7 +12,7 @@ use super::dumps::Dumps;
 use super::host::now;
 use super::identity::Identity;
 use super::layout::Layout;
-use super::medium::{Border, Dumped, Medium, Progress};
+use super::medium::{Border, Dumped, Medium, Progress, Rows};
 use super::naming::Naming;
 use super::record::Own;
 use super::stacks::Stacks;
@@ -83,12 +83,38 @@ pub struct Written {
     pub progress: Progress,
     /// The files are nearly as large as they may be.
     pub full: bool,
-    /// Events that were taken from the rings but not written, per table.
-    pub discarded: HashMap<u16, u64>,
+    /// Events that were taken from the rings and are in no file, per table.
+    pub discarded: Rows,
     /// Why writing stopped early.
     pub error: Option<String>,
     /// Dumps that could not be begun, and why.
     pub faults: Vec<String>,
+}
+
+impl Written {
+    /// Events that the ledger of a file that is still to be written tells of. Not those of a dump that failed: to other
+    /// dumps they are as if they had never been.
+    #[must_use]
+    pub fn unaccounted(&self) -> Rows {
+        let lost = |table: &u16| self.progress.lost.get(table).copied().unwrap_or(0);
+        self.discarded.iter().map(|(table, count)| (*table, count.saturating_sub(lost(table)))).collect()
+    }
+
+    /// The first thing that went wrong with a file.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let early = self.error.as_ref().map(|error| format!("{error}: the trace ends early"));
+        let dump = self.progress.faults.iter().chain(&self.faults).next();
+        early.or_else(|| dump.map(|fault| format!("a dump failed: {fault}")))
+    }
+
+    fn progressed(&mut self, progress: Progress) {
+        for (&table, &count) in &progress.lost {
+            let known = self.progress.lost.get(&table).copied().unwrap_or(0);
+            *self.discarded.entry(table).or_default() += count.saturating_sub(known);
+        }
+        self.progress = progress;
+    }
 }
 
 /// The running recorder.
@@ -384,7 +410,7 @@ impl Work {
     fn fail(&mut self, error: &anyhow::Error) {
         self.written.error = Some(format!("{error:#}"));
         if let Some(medium) = self.medium.take() {
-            self.written.progress = medium.progress();
+            self.written.progressed(medium.give_up());
         }
     }
 
@@ -396,7 +422,7 @@ impl Work {
 
     fn show_progress(&mut self) {
         if let Some(medium) = &self.medium {
-            self.written.progress = medium.progress();
+            self.written.progressed(medium.progress());
         }
         if let Ok(mut progress) = self.progress.lock() {
             progress.clone_from(&self.written);
@@ -407,10 +433,9 @@ impl Work {
         self.write_identity();
         self.dump(true);
         if let Some(medium) = self.medium.take() {
-            match medium.finish(reason) {
-                Ok(progress) => self.written.progress = progress,
-                Err(error) => self.written.error = Some(format!("{error:#}")),
-            }
+            let (progress, result) = medium.finish(reason);
+            self.written.progressed(progress);
+            self.written.error = result.err().map(|error| format!("{error:#}"));
         }
         self.written
     }

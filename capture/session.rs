@@ -78,6 +78,9 @@ pub fn record(args: &Args) -> Result<u8> {
 
 /// Which file ends early, and what to do about it.
 fn early_end(error: &anyhow::Error, args: &Args) -> anyhow::Error {
+    if args.flight.is_some() {
+        return anyhow::anyhow!("{error}; its events are among those that are lost");
+    }
     let file = args.output.as_deref().unwrap_or(Path::new("-")).display();
     let full = if error.to_string().contains("No space left") {
         "; --max-size and --min-free end a recording before that, --rotate with --keep makes room"
@@ -413,10 +416,7 @@ impl Session {
             lacking: super::privilege::lacking(self.stacks.is_some()),
         };
         self.progress.finish(&summary);
-        match &written.error {
-            Some(error) => bail!("{error}: the trace ends early"),
-            None => Ok(()),
-        }
+        written.fault().map_or(Ok(()), |fault| bail!(fault))
     }
 
     /// Calls that the programs still wait for.
@@ -450,7 +450,7 @@ impl Session {
 
     fn account_for_discarded(&self) {
         let row = |(&table, &count): (&u16, &u64)| ledger::discarded_row(self.started, now(), table, count);
-        let rows = self.written().discarded.iter().map(row).collect();
+        let rows = self.written().unaccounted().iter().map(row).collect();
         self.send_rows(Own::Ledger, rows);
     }
 }

@@ -4,16 +4,16 @@
 //! is a whole trace; see DESIGN.md for what makes them a set. A file ends where an epoch ends, so it is a little
 //! larger or older than asked for.
 
+use super::disk::Syncing;
 use super::limit::Limit;
-use super::medium::{Border, Medium, Progress};
+use super::medium::{Border, Medium, Open, Progress, settle};
 use super::output::Output;
-use super::preface::{Moment, Preface, plain};
-use crate::schema::{Batch, Kind, TraceWriter};
+use super::preface::{Moment, Preface};
+use crate::schema::{Batch, Kind};
 use anyhow::{Context as _, Result, bail};
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 const DIGITS: usize = 6;
@@ -109,30 +109,21 @@ fn members(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Ended files wait for the disk beside the one that is written: no more than these.
+const WAITING: usize = 4;
+
 /// A recording that turns to the next file when one is large or old enough.
 pub struct Rotation {
     preface: Preface,
     set: FileSet,
     limit: Limit,
     sync: bool,
-    open: Open,
-    before: Progress,
-}
-
-struct Open {
     path: PathBuf,
-    writer: TraceWriter<Output>,
+    open: Open<Output>,
     began: Instant,
-    _sync: Option<Sender<()>>,
-}
-
-impl Open {
-    fn next(preface: &Preface, set: &mut FileSet, sync: bool, start: Option<Moment>) -> Result<Self> {
-        let (part, path, output) = set.begin()?;
-        let sync = if sync { output.sync_in_background() } else { None };
-        let writer = preface.open(output, part, start)?;
-        Ok(Self { path, writer, began: Instant::now(), _sync: sync })
-    }
+    /// Ended files that are not on the disk yet.
+    ended: VecDeque<Syncing>,
+    before: Progress,
 }
 
 impl Rotation {
@@ -141,14 +132,53 @@ impl Rotation {
     /// # Errors
     /// When it cannot be written.
     pub fn new(preface: Preface, mut set: FileSet, limit: Limit, sync: bool) -> Result<Self> {
-        let open = Open::next(&preface, &mut set, sync, None)?;
-        Ok(Self { preface, set, limit, sync, open, before: Progress::default() })
+        let (path, open) = begin(&preface, &mut set, sync, None)?;
+        let (began, ended, before) = (Instant::now(), VecDeque::new(), Progress::default());
+        Ok(Self { preface, set, limit, sync, path, open, began, ended, before })
     }
+
+    /// Ends the file, and begins the next.
+    fn next(&mut self) -> Result<()> {
+        let (path, open) = begin(&self.preface, &mut self.set, self.sync, Some(Moment::now()))?;
+        self.began = Instant::now();
+        let path = std::mem::replace(&mut self.path, path);
+        let (progress, sync, result) =
+            std::mem::replace(&mut self.open, open).finish("the next file of the set follows");
+        self.before.add(&progress.totals, progress.bytes);
+        self.ended.extend(sync.map(|mut sync| {
+            sync.end();
+            sync
+        }));
+        result?;
+        self.settle(WAITING)?;
+        self.set.ended(path)
+    }
+
+    /// Takes notice of ended files that are on the disk, and waits until all but so many are.
+    fn settle(&mut self, waiting: usize) -> Result<()> {
+        let mut result = Ok(());
+        while self.ended.front().is_some_and(|file| self.ended.len() > waiting || file.has_ended()) {
+            result = result.and(settle(&mut self.before, self.ended.pop_front()));
+        }
+        result
+    }
+}
+
+/// Creates the next file of a set.
+fn begin(
+    preface: &Preface,
+    set: &mut FileSet,
+    sync: bool,
+    start: Option<Moment>,
+) -> Result<(PathBuf, Open<Output>)> {
+    let (part, path, output) = set.begin()?;
+    let sync = if sync { output.keep_synced()? } else { None };
+    Ok((path, Open::new(preface.open(output, part, start)?, sync)))
 }
 
 impl Medium for Rotation {
     fn append(&mut self, kind: Kind, epoch: u32, batch: &Batch) -> Result<()> {
-        self.open.writer.append(kind, epoch, batch).map_err(plain)
+        self.open.append(kind, epoch, batch)
     }
 
     fn keep(&mut self, kind: Kind, batch: &Batch) {
@@ -156,20 +186,15 @@ impl Medium for Rotation {
     }
 
     fn wants_turn(&self) -> bool {
-        self.limit.reached(self.open.writer.bytes(), self.open.began.elapsed())
+        self.limit.reached(self.open.writer.bytes(), self.began.elapsed())
     }
 
     fn turn(&mut self, border: Border) -> Result<()> {
         if !self.wants_turn() {
-            return Ok(());
+            return self.settle(WAITING);
         }
         self.append(Kind::Stats, border.epoch.saturating_sub(1), &border.closing)?;
-        let next = Open::next(&self.preface, &mut self.set, self.sync, Some(Moment::now()))?;
-        let Open { path, writer, .. } = std::mem::replace(&mut self.open, next);
-        let totals = writer.totals().to_vec();
-        let (_, bytes) = writer.finish("the next file of the set follows").map_err(plain)?;
-        self.before.add(&totals, bytes);
-        self.set.ended(path)?;
+        self.next()?;
         self.append(Kind::Stats, border.epoch, &border.opening)
     }
 
@@ -184,13 +209,24 @@ impl Medium for Rotation {
         progress
     }
 
-    fn finish(mut self: Box<Self>, reason: &str) -> Result<Progress> {
-        let totals = self.open.writer.totals().to_vec();
-        let (_, bytes) = self.open.writer.finish(reason).map_err(plain)?;
-        self.before.add(&totals, bytes);
-        self.set.ended(self.open.path)?;
+    fn finish(mut self: Box<Self>, reason: &str) -> (Progress, Result<()>) {
+        let earlier = self.settle(0);
+        let (last, sync, result) = self.open.finish(reason);
+        self.before.add(&last.totals, last.bytes);
+        let synced = settle(&mut self.before, sync);
+        let ended = self.set.ended(self.path);
         self.before.files = self.set.files();
-        Ok(self.before)
+        (self.before, earlier.and(result).and(synced).and(ended))
+    }
+
+    fn give_up(mut self: Box<Self>) -> Progress {
+        // The recording has failed already; of how many rows is still to be counted.
+        _ = self.settle(0);
+        let last = self.open.give_up();
+        self.before.add(&last.totals, last.bytes);
+        self.before.lose(&last.lost);
+        self.before.files = self.set.files();
+        self.before
     }
 }
 

@@ -63,7 +63,7 @@ impl Target {
         let sync = !args.no_sync;
         Ok(match (self, args.flight) {
             (Self::One(output), _) => {
-                let sync = if sync { output.sync_in_background() } else { None };
+                let sync = if sync { output.keep_synced()? } else { None };
                 Box::new(Single::new(&preface, output, sync)?)
             }
             (Self::Set(set), Some(limit)) => Box::new(Flight::new(preface, set, limit)?),

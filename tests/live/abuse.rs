@@ -1,18 +1,18 @@
 //! What a recorder meets sooner or later: stopped, signalled twice, orphaned, not alone, written to something slow or broken,
 //! cut off by the power.
 
-use super::bounds::check_books;
+use super::bounds::{check_books, set_of};
 use super::support::{
     CAPTURE, Undo, Watch, account, free_port, live, patiently, record, scratch, signal, skip, text, truth,
     workload,
 };
-use super::trace::{number, open, rows, rows_of, total};
+use super::trace::{known, number, open, rows, rows_of, total};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tapedeck::schema::reader::{Frame, Scratch};
-use tapedeck::schema::{FormatError, TraceReader};
+use tapedeck::schema::{FormatError, Kind, TraceReader};
 
 const STORM: [&str; 5] = ["sends", "--count", "1000000000", "--size", "50"];
 
@@ -300,6 +300,94 @@ fn a_disk_that_fails_behind_the_scenes_ends_the_recording() {
     assert!(text(&output).contains("os error"), "{}", text(&output));
 }
 
+/// It is over before anything was written for a second time: only the last sync can tell.
+#[test]
+fn so_it_does_where_the_recording_was_over_before_the_disk_said_so() {
+    if !live() {
+        return;
+    }
+    for (name, options) in [("abuse-eio-short", &[][..]), ("abuse-eio-set", &["--rotate", "300ms"])] {
+        let directory = scratch(name);
+        let Some(_undo) = lying_disk(&directory) else { return };
+        let path = directory.join("disk/trace.bin");
+        let mut capture = Command::new(CAPTURE);
+        capture.arg("-o").arg(&path).args(["-g", "net", "--min-free", "0B", "--level", "-7"]).args(options);
+        let words =
+            ["--rings", "65536", "--", "sh", "-c", "$TRUTH sends --count 120000 --size 50 >/dev/null"];
+        let output = capture.args(words).env("TRUTH", truth()).output().expect("capture runs");
+        let stderr = text(&output);
+        assert_eq!(output.status.code(), Some(125), "{stderr}");
+        assert!(stderr.contains("the trace ends early") && stderr.contains("os error"), "{stderr}");
+        let count = |words| super::crash::count_before(&stderr, words).expect("a summary");
+        assert!(count(" lost\n") > 0 && stderr.contains("taken from the ring but not written"), "{stderr}");
+        // What the kernel still has in memory of the files is more than the disk has.
+        let files = if options.is_empty() { vec![path] } else { set_of(&path) };
+        let there: usize = files.iter().map(|file| events_in(file)).sum();
+        assert!(count(" events captured") <= there, "{there}: {stderr}");
+    }
+}
+
+/// None where there was no room for the head of the trace.
+fn events_in(file: &Path) -> usize {
+    let Ok(trace) = TraceReader::open(file) else { return 0 };
+    let of_events = trace.frames.iter().filter(|frame| frame.header.kind == Kind::Events);
+    of_events.map(|frame| frame.header.rows as usize).sum()
+}
+
+/// All alive at once, each of them known by what it does.
+#[test]
+fn five_thousand_threads_at_once_are_in_the_books() {
+    const PROGRAM: &str = "
+import threading, os
+threading.stack_size(65536)
+begin = threading.Barrier(5001)
+def one():
+    begin.wait()
+    os.getppid()
+threads = [threading.Thread(target=one) for _ in range(5000)]
+for thread in threads: thread.start()
+begin.wait()
+for thread in threads: thread.join()
+";
+    if !live() || !super::support::has("python3") {
+        return;
+    }
+    let path = scratch("abuse-threads").join("trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&path).args(["-g", "sched,syscalls,stat,proc", "--syscalls", "each"]);
+    let output =
+        capture.args(["--memory", "64MiB", "--", "python3", "-c", PROGRAM]).output().expect("capture runs");
+    assert!(output.status.success(), "{}", text(&output));
+    check_books(&path);
+    let attempted = |table| ["stored", "ring_full", "state_full"].map(|counter| total(&path, table, counter));
+    let exits: i128 = attempted("process_exit").iter().sum();
+    assert!(exits > 5000, "{exits} threads have ended: {}", text(&output));
+    let getppid = i128::from(libc::SYS_getppid);
+    let calls = rows(&path, "syscall").iter().filter(|row| number(row, "syscall") == getppid).count() as i128;
+    let [_, ring_full, state_full] = attempted("syscall");
+    assert!(calls + ring_full + state_full >= 5000, "{calls} calls: {}", text(&output));
+}
+
+#[test]
+fn threads_that_have_no_place_are_counted() {
+    const CALLS: i128 = 2000;
+    if !live() {
+        return;
+    }
+    // The one place that there is belongs to none of these threads, but for one number in 65,536.
+    let options = ["-g", "sched,syscalls", "--syscalls", "each", "--state-limit", "1"];
+    let recording =
+        record("abuse-places", &options, &["calls", "--count", "2000", "--missing", "10", "--ms", "1"]);
+    let full = |table| total(&recording.path, table, "state_full");
+    assert!((CALLS..CALLS + 500).contains(&full("syscall")), "{}: {}", full("syscall"), recording.stderr);
+    let measured =
+        rows(&recording.path, "syscall").iter().filter(|row| known(row, "latency").is_some()).count();
+    assert_eq!(measured, 0, "nobody has kept when they began");
+    assert!(full("sched_run") > 0, "{}", recording.stderr);
+    assert!(recording.stderr.contains("no space in a map"), "{}", recording.stderr);
+    check_books(&recording.path);
+}
+
 #[test]
 fn a_full_map_loses_events_and_counts_each() {
     use std::net::{TcpListener, TcpStream};
@@ -355,7 +443,7 @@ fn a_kill_costs_at_most_a_second() {
             worst = worst.max(killed - newest.expect("rows of the first second"));
         }
         println!("at most {} ms were lost", worst / 1_000_000);
-        // The writer still has to pack the batch, and this machine has other work.
-        assert!(worst < 1_150_000_000, "{} ms are missing", worst / 1_000_000);
+        // 0.7 s until a batch is sealed and a tenth until its ring is looked at; the disk takes another tenth.
+        assert!(worst < 950_000_000, "{} ms are missing", worst / 1_000_000);
     });
 }

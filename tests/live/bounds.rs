@@ -154,6 +154,31 @@ fn a_disk_with_too_little_space_is_left_alone() {
 }
 
 #[test]
+fn a_recording_ends_well_before_the_disk_is_full() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("bounds-floor");
+    let Some(_undo) = super::crash::tiny_file_system(&directory, 16 << 10) else { return };
+    let path = directory.join("trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    capture
+        .arg("-o")
+        .arg(&path)
+        .args(["-g", "net", "--min-free", "4MiB", "--", "sh", "-c"])
+        .env("TRUTH", truth());
+    let filler = directory.join("filler").display().to_string();
+    let fill = format!("(sleep 1; head -c 13M /dev/zero >{filler}) & ");
+    let talk = "exec $TRUTH pingpong --count 100000 --size 50 --delay-ms 2 >/dev/null";
+    let output = capture.arg(format!("{fill}{talk}")).output().expect("capture runs");
+    assert!(std::fs::metadata(&filler).is_ok_and(|meta| meta.len() == 13 << 20), "all of it had room");
+    let trace = open(&path);
+    assert!(trace.footer.is_some_and(|footer| footer.reason.contains("--min-free")), "{}", text(&output));
+    assert!(rows(&path, "sock_send").len() > 100, "{}", text(&output));
+    check_books(&path);
+}
+
+#[test]
 fn one_file_is_no_set() {
     if !live() {
         return;

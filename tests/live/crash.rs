@@ -1,11 +1,12 @@
 //! Recordings that end badly: killed, or with no space left.
 
+use super::bounds::set_of;
 use super::support::{
     CAPTURE, Undo, Watch, free_port, live, now, patiently, scratch, skip, text, truth, workload,
 };
 use super::trace::{Row, distance, number, of_thread, rows_of};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tapedeck::schema::TraceReader;
 
@@ -88,12 +89,10 @@ fn so_does_one_in_which_little_happens() {
     }
 }
 
-/// A file system of this size, unmounted with the value.
-fn tiny_file_system(at: &Path, size: &str) -> Option<Undo<impl FnMut() + use<>>> {
-    let mount = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tapedeck-test"])
-        .arg(at)
-        .output();
+/// A file system of so many KiB, unmounted with the value.
+pub fn tiny_file_system(at: &Path, kib: u32) -> Option<Undo<impl FnMut() + use<>>> {
+    let size = format!("size={kib}k");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tapedeck-test"]).arg(at).output();
     if !mount.is_ok_and(|output| output.status.success()) {
         skip("no tmpfs can be mounted here");
         return None;
@@ -103,7 +102,7 @@ fn tiny_file_system(at: &Path, size: &str) -> Option<Undo<impl FnMut() + use<>>>
 }
 
 /// The number before some words.
-fn count_before(text: &str, words: &str) -> Option<usize> {
+pub fn count_before(text: &str, words: &str) -> Option<usize> {
     let (before, _) = text.split_once(words)?;
     before.rsplit(|c: char| c.is_whitespace()).next()?.replace(',', "").parse().ok()
 }
@@ -114,7 +113,7 @@ fn a_full_disk_ends_the_recording_and_says_what_is_lost() {
         return;
     }
     let directory = scratch("crash-disk");
-    let Some(_undo) = tiny_file_system(&directory, "64k") else { return };
+    let Some(_undo) = tiny_file_system(&directory, 64) else { return };
     let path = directory.join("trace.bin");
     let mut capture = Command::new(CAPTURE);
     capture.arg("-o").arg(&path).args(["-g", "net,net-rx", "--min-free", "0B", "--"]).arg(truth());
@@ -142,7 +141,7 @@ fn a_disk_that_somebody_else_fills_ends_the_recording_in_time_and_says_so() {
         return;
     }
     let directory = scratch("crash-filled");
-    let Some(_undo) = tiny_file_system(&directory, "8m") else { return };
+    let Some(_undo) = tiny_file_system(&directory, 8 << 10) else { return };
     let path = directory.join("trace.bin");
     let script = format!("head -c 5000000 /dev/zero >{}; exec sleep 60", directory.join("other").display());
     let mut capture = Command::new(CAPTURE);
@@ -152,4 +151,135 @@ fn a_disk_that_somebody_else_fills_ends_the_recording_in_time_and_says_so() {
     assert!(text(&output).contains(&format!("\nended: {reason}\n")), "{}", text(&output));
     let trace = TraceReader::open(&path).expect("it is whole");
     assert_eq!(trace.footer.expect("a footer").reason, reason);
+}
+
+const SENDS: usize = 12_000;
+
+/// Records sends, of which the disk has no room for all. With one table whose rows are as many as the workload says.
+fn record_to_full_disk(path: &Path, options: &[&str]) -> Output {
+    let script = format!("$TRUTH sends --count {SENDS} --size 50 >/dev/null; sleep 1.5");
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(path).args(["-e", "sent=t:syscalls:sys_enter_sendto", "--min-free", "0B"]);
+    capture.args(options).args(["--level", "-7", "--", "sh", "-c", &script]).env("TRUTH", truth());
+    capture.output().expect("capture runs")
+}
+
+/// Captured and lost, as the summary says.
+fn books_of(stderr: &str) -> (usize, usize) {
+    let count = |words| count_before(stderr, words).unwrap_or_else(|| panic!("a summary: {stderr}"));
+    (count(" events captured"), count(" lost\n"))
+}
+
+#[test]
+fn on_a_full_disk_what_was_captured_and_what_was_lost_are_all_that_happened() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("crash-books");
+    let Some(_undo) = tiny_file_system(&directory, 24) else { return };
+    let path = directory.join("trace.bin");
+    let output = record_to_full_disk(&path, &[]);
+    let stderr = text(&output);
+    let (captured, lost) = books_of(&stderr);
+    assert!(output.status.code() == Some(125) && lost > 0, "{stderr}");
+    assert_eq!(captured + lost, SENDS, "{stderr}");
+    assert_eq!(rows_in(&path), captured, "{stderr}");
+}
+
+#[test]
+fn so_they_are_where_the_files_of_a_set_fill_it() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("crash-set");
+    let Some(_undo) = tiny_file_system(&directory, 60) else { return };
+    let path = directory.join("trace.bin");
+    let output = record_to_full_disk(&path, &["--rotate", "200ms", "--memory", "4MiB"]);
+    let stderr = text(&output);
+    let (captured, lost) = books_of(&stderr);
+    assert!(output.status.code() == Some(125) && captured > 0 && lost > 0, "{stderr}");
+    assert_eq!(captured + lost, SENDS, "{stderr}");
+    let there: usize = set_of(&path).iter().map(|file| rows_in(file)).sum();
+    assert_eq!(there, captured, "{stderr}");
+}
+
+/// None where there was no room for as much as the head of the trace.
+fn rows_in(file: &Path) -> usize {
+    TraceReader::open(file).map_or(0, |trace| rows_of(&trace, "sent").len())
+}
+
+#[test]
+fn a_dump_that_finds_no_room_is_an_error_and_its_events_are_lost() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("crash-dump");
+    let Some(_undo) = tiny_file_system(&directory, 24) else { return };
+    let path = directory.join("trace.bin");
+    let output = record_to_full_disk(&path, &["--flight", "30s", "--trigger", "end"]);
+    let stderr = text(&output);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("a dump failed") && stderr.contains("No space left on device"), "{stderr}");
+    assert_eq!(books_of(&stderr), (0, SENDS), "{stderr}");
+}
+
+#[test]
+fn who_asks_for_a_dump_is_told_that_it_failed() {
+    if !live() {
+        return;
+    }
+    let directory = scratch("crash-asked");
+    let Some(_undo) = tiny_file_system(&directory, 24) else { return };
+    let path = directory.join("trace.bin");
+    let script = "$TRUTH sends --count 12000 --size 50 >/dev/null; $CAPTURE --dump $TRACE; echo status $?";
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&path).args(["-g", "net", "--min-free", "0B", "--flight", "30s", "--post", "0s"]);
+    capture
+        .args(["--", "sh", "-c", script])
+        .env("TRUTH", truth())
+        .env("CAPTURE", CAPTURE)
+        .env("TRACE", &path);
+    let output = capture.output().expect("capture runs");
+    assert!(output.stdout.ends_with(b"status 1\n"), "{}", text(&output));
+    assert_eq!(text(&output).matches("No space left on device").count(), 3, "asked, told, and at the end");
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+}
+
+#[test]
+fn kills_around_the_border_of_two_files_leave_files_that_open() {
+    if !live() {
+        return;
+    }
+    let port = free_port().to_string();
+    let words = ["sends", "--count", "1000000000", "--size", "50", "--port", &port];
+    let mut storm = workload(truth(), &words).stdout(Stdio::null()).spawn().expect("the workload runs");
+    let (mut whole, mut cut) = (0, 0);
+    for round in 0..12_u64 {
+        let options = ["-q", "-a", "-g", "net", "--rotate", "100ms", "--port", &port];
+        let watch = Watch::start(&format!("crash-border-{round}"), &options);
+        std::thread::sleep(Duration::from_millis(150 + round * 1854 % 300));
+        let path = watch.path.clone();
+        watch.kill();
+        let files = set_of(&path);
+        for (file, after) in files.iter().zip((0..files.len()).rev()) {
+            match TraceReader::open(file) {
+                Ok(trace) => {
+                    check_tail(&trace);
+                    // The next file is there before this one has its end, so that there is always one to write to.
+                    assert!(trace.footer.is_some() || after < 2, "{}", file.display());
+                    if trace.footer.is_some() { whole += 1 } else { cut += 1 }
+                }
+                // Killed between the file's creation and its first byte.
+                Err(error) => {
+                    assert!(
+                        after == 0 && std::fs::metadata(file).is_ok_and(|meta| meta.len() == 0),
+                        "{error}"
+                    );
+                }
+            }
+        }
+    }
+    storm.kill().expect("our own child");
+    storm.wait().expect("our own child");
+    assert!(whole > 0 && cut > 0, "{whole} whole, {cut} cut");
 }
