@@ -25,6 +25,9 @@ impl SharedMaps {
 /// The section of what is set while recording. No program writes there: a write from here is one of the whole section.
 const LIVE: &str = ".data.live";
 
+/// The section of programs that sample.
+const SAMPLING: &str = "perf_event";
+
 /// When an iterator runs; the end of its name says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -52,6 +55,10 @@ pub struct Family {
     attached: Vec<Attached>,
     object: Object,
     variables: Variables,
+    /// Name of its group.
+    pub group: String,
+    /// How often in a second, if it has a program that samples.
+    sampled: Option<u32>,
     /// What each probe got.
     pub outcomes: Vec<Outcome>,
 }
@@ -69,7 +76,9 @@ impl Family {
         maps: &mut SharedMaps,
         choice: Choice,
     ) -> Result<Self> {
-        Self::load_at(group, object, knobs, rings, maps, choice, &Declared(sampling::frequency(knobs)))
+        let hz = sampling::frequency(knobs);
+        let family = Self::load_at(group, object, knobs, rings, maps, choice, &Declared(hz))?;
+        Ok(Self { sampled: Some(hz), ..family })
     }
 
     /// Loads programs that attach where `site` says.
@@ -108,6 +117,8 @@ impl Family {
                         attached,
                         object: loaded,
                         variables,
+                        group: group.to_owned(),
+                        sampled: None,
                         outcomes: choice.outcomes(group),
                     });
                 }
@@ -126,6 +137,28 @@ impl Family {
     #[must_use]
     pub fn can_drop_stacks(&self) -> bool {
         self.variables.offset("drop_stacks").is_some()
+    }
+
+    /// Whether it has programs that sample each processor.
+    #[must_use]
+    pub fn samples(&self) -> bool {
+        self.sampled.is_some() && self.object.progs().any(|program| program.section() == SAMPLING)
+    }
+
+    /// Has those sample one more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn sample_on(&mut self, cpu: i32) -> Result<()> {
+        let Some(hz) = self.sampled else { return Ok(()) };
+        for program in self.object.progs_mut().filter(|program| program.section() == SAMPLING) {
+            let attached =
+                self.attached.iter_mut().find(|attached| program.name() == attached.program.as_str());
+            if let Some(attached) = attached {
+                attached.links.push(sampling::attach_on(&program, hz, cpu)?);
+            }
+        }
+        Ok(())
     }
 
     /// Writes a variable that the programs read while they run, if this family has it.
@@ -319,7 +352,7 @@ impl Site for Declared {
 
     fn attach(&self, program: &ProgramMut) -> libbpf_rs::Result<Held> {
         let section = program.section().to_string_lossy();
-        if section == "perf_event" {
+        if section == SAMPLING {
             let other = |error: anyhow::Error| libbpf_rs::Error::from(std::io::Error::other(error));
             return Ok((sampling::attach(program, self.0).map_err(other)?, None));
         }

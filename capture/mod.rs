@@ -50,6 +50,7 @@ pub mod plan;
 pub mod preface;
 pub mod privilege;
 pub mod probes;
+pub mod processors;
 pub mod procfs;
 pub mod record;
 pub mod recorder;

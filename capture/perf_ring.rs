@@ -2,6 +2,7 @@
 
 use super::mappings::Mapping;
 use super::perf_event::{self, Whose};
+use super::processors::Processors;
 use anyhow::{Context as _, Result};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,28 +37,47 @@ pub enum Change {
 
 /// The rings of all processors; none where the kernel does not allow that: then /proc alone is asked.
 #[derive(Default)]
-pub struct PerfRings(Vec<PerfRing>);
+pub struct PerfRings {
+    rings: Vec<(i32, PerfRing)>,
+    processors: Processors,
+}
 
 impl PerfRings {
     /// Opens one per processor.
     #[must_use]
     pub fn open() -> Self {
         let cpus = perf_event::online_cpus().unwrap_or_default();
-        Self(cpus.iter().map(|&cpu| PerfRing::open(cpu)).collect::<Result<_>>().unwrap_or_default())
+        let open = |&cpu| Ok((cpu, PerfRing::open(cpu)?));
+        let rings = cpus.iter().map(open).collect::<Result<_>>().unwrap_or_default();
+        Self { rings, processors: Processors::new() }
     }
 
-    /// What has happened since the last time, in order, and whether the kernel had to drop some of it.
+    /// What has happened since the last time, in order, and whether some of it was not told: the kernel had to drop it, or
+    /// a processor has come online meanwhile.
     pub fn drain(&mut self) -> (Vec<(u64, Change)>, bool) {
         let (mut changes, mut lost) = (Vec::new(), false);
-        for ring in &mut self.0 {
+        for (_, ring) in &mut self.rings {
             ring.drain(|record| match parse(record) {
                 Some(Told::Change(ts, change)) => changes.push((ts, change)),
                 Some(Told::Lost) => lost = true,
                 None => {}
             });
         }
+        lost |= self.follow_processors();
         changes.sort_by_key(|(ts, _)| *ts);
         (changes, lost)
+    }
+
+    /// Opens rings for processors that have come online. True: there were some.
+    fn follow_processors(&mut self) -> bool {
+        if self.rings.is_empty() {
+            return false;
+        }
+        let arrived = self.processors.arrived();
+        self.rings.retain(|(cpu, _)| !arrived.contains(cpu));
+        // Without a ring of its own, what is mapped on a processor is found in /proc later.
+        self.rings.extend(arrived.iter().filter_map(|&cpu| Some((cpu, PerfRing::open(cpu).ok()?))));
+        !arrived.is_empty()
     }
 }
 

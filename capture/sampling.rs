@@ -19,20 +19,25 @@ pub(crate) fn frequency(knobs: &Knobs) -> u32 {
     bytes.map_or(DEFAULT_HZ, u32::from_ne_bytes)
 }
 
-/// Starts a clock on every processor that runs now. It counts time, idle or not, and needs no hardware counter.
+/// Starts a clock on every processor that runs now.
 ///
 /// # Errors
 /// When the kernel refuses an event or the program.
 pub(crate) fn attach(program: &ProgramMut, hz: u32) -> Result<Vec<Link>> {
+    perf_event::online_cpus()?.into_iter().map(|cpu| attach_on(program, hz, cpu)).collect()
+}
+
+/// Starts the clock of one processor. It counts time, idle or not, and needs no hardware counter.
+///
+/// # Errors
+/// As [`attach`].
+pub(crate) fn attach_on(program: &ProgramMut, hz: u32, cpu: i32) -> Result<Link> {
     let clock = u64::from(libbpf_sys::PERF_COUNT_SW_CPU_CLOCK);
     let mut attributes = perf_event::attributes(libbpf_sys::PERF_TYPE_SOFTWARE, clock);
     attributes.set_freq(1);
     attributes.__bindgen_anon_1.sample_freq = hz.into();
-    let mut links = Vec::new();
-    for cpu in perf_event::online_cpus()? {
-        let event = perf_event::open(&attributes, Whose::Processor(cpu))?;
-        links.push(program.attach_perf_event(event.as_raw_fd())?);
-        let _ = event.into_raw_fd(); // the link closes it
-    }
-    Ok(links)
+    let event = perf_event::open(&attributes, Whose::Processor(cpu))?;
+    let link = program.attach_perf_event(event.as_raw_fd())?;
+    let _ = event.into_raw_fd(); // the link closes it
+    Ok(link)
 }

@@ -22,6 +22,7 @@ use super::place;
 use super::plan::{FamilyPlan, Plan};
 use super::privilege::{Needs, reduce};
 use super::probes::Outcome;
+use super::processors::Processors;
 use super::procfs::Procfs;
 use super::record::Own;
 use super::recorder::{Message, Recorder, Rules, Written};
@@ -193,6 +194,7 @@ impl Session {
             cost,
             started,
             clocks: Clocks::start(),
+            processors: Processors::new(),
             plan,
             progress,
             triggers,
@@ -236,7 +238,7 @@ impl Session {
             }
             let over = end.is_some_and(|end| now() >= end);
             if let Some(end) = self.reason_to_end(signals.stop(), over) {
-                return Ok((end, command.map_or(0, end_command)));
+                return Ok((end, command.map_or(0, Command::end)));
             }
             let next_deed =
                 next.min(self.aggregates.due()).min(self.ticks.due()).min(end.unwrap_or(u64::MAX));
@@ -308,7 +310,7 @@ impl Session {
         self.send_rows(Own::Ledger, rows);
         self.govern(time)?;
         let (families, attempted) = (&self.families, self.attempted());
-        self.cost.tick(|| attach::run_time(families), attempted);
+        self.cost.tick(|| families.iter().map(Family::run_time).collect(), attempted);
         self.send_rows(Own::Cost, vec![self.cost.row(attempted)]);
         self.progress.show(&self.written(), self.lost());
         Ok(())
