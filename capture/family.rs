@@ -377,8 +377,14 @@ fn share(object: &Object, maps: &mut SharedMaps, site: &dyn Site) -> Result<()> 
 
 fn missed_by(link: &Link) -> u64 {
     use libbpf_rs::query::{LinkTypeInfo, PerfEventType};
-    let Ok(LinkTypeInfo::PerfEvent(event)) = link.info().map(|info| info.info) else { return 0 };
-    if let PerfEventType::Kprobe { missed, .. } = event.event_type { missed } else { 0 }
+    match link.info().map(|info| info.info) {
+        Ok(LinkTypeInfo::KprobeMulti(all)) => all.missed,
+        Ok(LinkTypeInfo::PerfEvent(event)) => match event.event_type {
+            PerfEventType::Kprobe { missed, .. } => missed,
+            _ => 0,
+        },
+        _ => 0,
+    }
 }
 
 fn recursion_misses(program: &libbpf_rs::Program) -> u64 {
