@@ -1,7 +1,7 @@
 //! What the recorder may take, and what it says that it will take.
 
 use super::bounds::check_books;
-use super::support::{CAPTURE, account, free_port, live, patiently, record, text, truth, workload};
+use super::support::{CAPTURE, Watch, account, free_port, live, patiently, record, text, truth, workload};
 use super::trace::total;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -97,7 +97,35 @@ fn the_bound_on_memory_is_felt() {
             |name: &str, bound: &str| memory(&record(name, &["-g", "net", "--memory", bound], SENDS).stderr);
         let (small, usual) = (peak("resources-small", "4MiB"), peak("resources-usual", "16MiB"));
         assert!(small + 3.0 < usual, "{small} MiB within 4, {usual} MiB within 16");
+        // What the program itself takes is what it takes where nothing happens; and some of what is freed stays with it.
+        let idle = record("resources-idle", &["-g", "net", "--memory", "4MiB"], &["sends", "--count", "1"]);
+        let base = memory(&idle.stderr);
+        assert!(small <= base + 4.0 + 4.0, "{small} MiB, of which {base} are taken by nothing");
     });
+}
+
+/// The priority of each thread of a process.
+fn priorities(pid: u32) -> Vec<i32> {
+    let of = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+    };
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    threads.flatten().filter_map(of).collect()
+}
+
+#[test]
+fn the_recorder_gives_way_and_its_command_does_not() {
+    if !live() {
+        return;
+    }
+    let watch = Watch::start("resources-nice", &["-g", "proc", "--nice", "7"]);
+    let recorder = priorities(watch.pid());
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", watch.pid()));
+    let command = children.expect("it runs").trim().parse().expect("one child");
+    assert!(recorder.len() > 2 && recorder.iter().all(|&nice| nice == 7), "{recorder:?}");
+    assert_eq!(priorities(command), [0]);
+    watch.finish();
 }
 
 #[test]
