@@ -12,11 +12,12 @@
 //! ```
 //!
 //! The sum over everything is exact; a part of it is an estimate, the better the more flows or tasks it has. Not scaled,
-//! but marked `≥`, are counts of what was recorded whole or not at all (`--by` flow, or process where tasks are chosen),
-//! and counts of intervals in which events were lost in other ways too, or of which nothing was recorded.
+//! but marked `≥`, are counts of what was recorded whole or not at all (`--by` flow, or process where tasks are chosen), of
+//! hits that were added up (how many rows they are says nothing of how many hits), and counts of intervals in which events were lost in other ways too, or of which nothing was recorded.
 
 use super::bins::Bins;
 use super::ledger::{Counts, overlap};
+use super::named::adds_up;
 use super::trace::Trace;
 use super::window::Window;
 use std::collections::BTreeSet;
@@ -36,7 +37,8 @@ pub(crate) fn factors(trace: &Trace, bins: &Bins, by: &[&str], tables: &[u16]) -
         .copied()
         .filter(|table| ledger.totals().get(table).is_some_and(|t| t.left_out > 0))
         .collect();
-    if governed.is_empty() || names_a_unit(trace, by, &governed) {
+    let added_up = |&table: &u16| trace.tables.get(usize::from(table)).is_some_and(|def| adds_up(def));
+    if governed.is_empty() || names_a_unit(trace, by, &governed) || governed.iter().any(added_up) {
         return vec![None; bins.len()];
     }
     let otherwise = ledger.lossy_otherwise(trace, tables);

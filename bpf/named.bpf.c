@@ -70,11 +70,19 @@ static __always_inline int record_hit(void *ctx, bool may_sleep)
 
 	if (!gate)
 		return 0;
-	fetch_numbers(ctx, value);
-	if (!current_wanted() || !passes(value, false) || !passes(value, true)) {
+	if (!current_wanted()) {
 		count_filtered(probe.table);
 		return 0;
 	}
+	if (decided() == AT_ONCE && thread_left_out())
+		return 0;
+	fetch_numbers(ctx, value);
+	if (!passes(value, false) || !passes(value, true)) {
+		count_filtered(probe.table);
+		return 0;
+	}
+	if (decided() != AT_ONCE && thread_left_out())
+		return 0;
 	if (exhausted())
 		return 0;
 	if (probe.sum) {
@@ -95,11 +103,19 @@ static __always_inline int note_call(void *ctx, bool may_sleep)
 
 	if (!gate)
 		return 0;
-	fetch_numbers(ctx, value);
-	if (!current_wanted() || !passes(value, false)) {
+	if (!current_wanted()) {
 		count_filtered(probe.table);
 		return 0;
 	}
+	if (decided() == AT_ONCE && thread_left_out())
+		return 0;
+	fetch_numbers(ctx, value);
+	if (!passes(value, false)) {
+		count_filtered(probe.table);
+		return 0;
+	}
+	if (decided() == BY_ARGUMENTS && thread_left_out())
+		return 0;
 	if (exhausted())
 		return 0;
 	if (may_sleep)
@@ -128,6 +144,8 @@ static __always_inline int end_call(void *ctx)
 	value[SLOT_LATENCY] = now - call->ts;
 	if (value[SLOT_LATENCY] < probe.threshold || !passes(value, true))
 		count_filtered(probe.table);
+	else if (decided() == AT_END && thread_left_out())
+		; /* counted */
 	else if (probe.sum)
 		add_call(ctx, value, call);
 	else

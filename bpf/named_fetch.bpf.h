@@ -7,7 +7,7 @@
 #ifndef TAPEDECK_NAMED_FETCH_H
 #define TAPEDECK_NAMED_FETCH_H
 
-#include "common.bpf.h"
+#include "sample.bpf.h"
 
 /* Where a call's frame is, if not at an offset: not known, or where the context is, which is part of it. */
 enum { STACK_UNKNOWN = -1, STACK_CONTEXT = -2 };
@@ -241,6 +241,30 @@ static __always_inline bool passes(const __u64 *value, bool at_end)
 		if ((probe.test[i].slot >= ARGS) == at_end && !holds(&probe.test[i], value[probe.test[i].slot & 15]))
 			return false;
 	}
+	return true;
+}
+
+/* When it is known whether a hit passes all conditions. */
+enum { AT_ONCE, BY_ARGUMENTS, AT_END };
+static __always_inline int decided(void)
+{
+	int when = probe.threshold ? AT_END : probe.tests ? BY_ARGUMENTS : AT_ONCE;
+
+	for (int i = 0; i < TESTS; i++) {
+		if (i >= probe.tests)
+			break;
+		if (probe.test[i].slot >= ARGS)
+			when = AT_END;
+	}
+	return when;
+}
+
+/* Asked once that is known: counts are scaled by what the governor left out, so hits that would not count are not in it. */
+static __always_inline bool thread_left_out(void)
+{
+	if (!sample_mask || !left_out(current_tid())) /* who is current takes a call */
+		return false;
+	count_left_out(probe.table);
 	return true;
 }
 

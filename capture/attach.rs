@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::family::{Family, SharedMaps};
 use super::filter::Filter;
+use super::governor::Step;
 use super::host::now;
 use super::knobs::Knobs;
 use super::named::probe::Named;
@@ -119,6 +120,23 @@ pub(super) fn set_variable(families: &[Family], name: &str, value: u64) -> Resul
 
 pub(super) fn run_time(families: &[Family]) -> (u64, u64) {
     families.iter().map(Family::run_time).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+}
+
+/// Time of each group's programs, of what each family took.
+pub(super) fn by_group(families: &[Family], took: &[u64]) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (family, ns) in families.iter().zip(took) {
+        *sums.entry(family.group.clone()).or_default() += ns;
+    }
+    sums
+}
+
+/// Has a group's programs leave out what the governor says.
+pub(super) fn set_step(families: &[Family], step: &Step) -> Result<()> {
+    families.iter().filter(|family| family.group == step.group).try_for_each(|family| {
+        family.set_variable("sample_mask", step.mask.into())?;
+        family.set_variable("drop_stacks", step.bare.into())
+    })
 }
 
 /// What became of a probe, as a row of table `probe`.

@@ -115,13 +115,25 @@ impl Command {
         unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
     }
 
+    /// The recording ends before its command: it is asked to end too, and given some time. Its exit status.
+    #[must_use]
+    pub fn end(&mut self) -> u8 {
+        self.terminate();
+        for _ in 0..200 {
+            if let Some(status) = self.try_wait() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        125
+    }
+
     fn wait(&self) {
         // SAFETY: our own child.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
     }
 
-    /// Asks the command to end.
-    pub fn terminate(&self) {
+    fn terminate(&self) {
         // SAFETY: our own child, which has not been waited for.
         unsafe { libc::kill(self.pid, libc::SIGTERM) };
     }

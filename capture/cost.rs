@@ -26,6 +26,8 @@ pub struct Cost {
     between: u64,
     /// (ns, events) of the last slice that saw events.
     recent: Option<(u64, u64)>,
+    /// What the programs of each family took in it, ns.
+    shares: Vec<u64>,
     /// (events, ns) that [`Cost::spent`] has accounted for.
     charged: (u64, u64),
     ns: u64,
@@ -38,8 +40,18 @@ struct Slice {
     /// Statistics are on while this is open.
     _on: OwnedFd,
     began: u64,
-    before: (u64, u64),
+    before: Vec<(u64, u64)>,
     events: u64,
+}
+
+impl Slice {
+    /// (ns, runs) of each family since it began.
+    fn took(&self, now: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let less = |(now, before): (&(u64, u64), &(u64, u64))| {
+            (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
+        };
+        now.iter().zip(&self.before).map(less).collect()
+    }
 }
 
 impl Cost {
@@ -53,6 +65,7 @@ impl Cost {
             next: start + FIRST,
             between: BETWEEN,
             recent: None,
+            shares: Vec::new(),
             charged: (0, 0),
             ns: 0,
             runs: 0,
@@ -93,9 +106,15 @@ impl Cost {
         now() >= self.slice.as_ref().map_or(self.next, |slice| slice.began + SLICE)
     }
 
-    /// Opens or closes a slice when it is time. `run_time` is the programs' (ns, runs), `events` all
+    /// What each family's programs took in the last slice that saw events, ns.
+    #[must_use]
+    pub fn shares(&self) -> &[u64] {
+        &self.shares
+    }
+
+    /// Opens or closes a slice when it is time. `run_time` is (ns, runs) of each family's programs, `events` all
     /// that the probes attempted so far.
-    pub fn tick(&mut self, run_time: impl Fn() -> (u64, u64), events: u64) {
+    pub fn tick(&mut self, run_time: impl Fn() -> Vec<(u64, u64)>, events: u64) {
         let time = now();
         match &self.slice {
             None if time >= self.next => {
@@ -105,13 +124,15 @@ impl Cost {
                 self.next = time + self.between;
             }
             Some(slice) if time >= slice.began + SLICE => {
-                let (ns, runs) = run_time();
-                let (ns, seen) = (ns.saturating_sub(slice.before.0), events.saturating_sub(slice.events));
+                let took = slice.took(&run_time());
+                let seen = events.saturating_sub(slice.events);
+                let ns = took.iter().map(|family| family.0).sum();
                 if seen > 0 {
                     self.recent = Some((ns, seen));
+                    self.shares = took.iter().map(|family| family.0).collect();
                 }
                 self.ns += ns;
-                self.runs += runs.saturating_sub(slice.before.1);
+                self.runs += took.iter().map(|family| family.1).sum::<u64>();
                 self.events += seen;
                 self.slice = None;
             }
@@ -189,4 +210,16 @@ fn peak_memory() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_has_what_each_family_took_in_it() {
+        let on = std::fs::File::open("/dev/null").expect("it is everywhere").into();
+        let slice = Slice { _on: on, began: 0, before: vec![(10, 1), (500, 50)], events: 0 };
+        assert_eq!(slice.took(&[(17, 2), (500, 50)]), [(7, 1), (0, 0)]);
+    }
 }

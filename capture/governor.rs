@@ -1,7 +1,7 @@
 //! Keeps a recording within what it may cost (`--max-overhead`) and how fast its groups may grow (`--max-rate`).
 //!
-//! Once a second it compares. Over the bound, the group with the most events leaves stacks out, if it takes any; then it
-//! records only one of two flows, tasks or requests, then one of four, and so on down to none, which then are only
+//! Once a second it compares. Over the bound, the group whose programs took most (where that cannot be measured, the one
+//! with the most events) leaves stacks out, if it takes any; then it records only one of two flows, tasks or requests, then one of four, and so on down to none, which then are only
 //! counted: chosen by a hash of their id in the kernel, so that what is recorded of one is complete. With room for twice
 //! as much for some seconds it goes one step back. Each step is a row of table `governor`, and the ledger counts what
 //! was left out: `analyze` scales counts of that time, or says that it cannot.
@@ -34,6 +34,8 @@ pub struct Governor {
     groups: Vec<Group>,
     cpus: f64,
     last: Option<(u64, u64)>,
+    /// It was said that the programs' time is not known.
+    said: bool,
 }
 
 struct Group {
@@ -46,6 +48,8 @@ struct Group {
     with_room: u32,
     stored: u64,
     rate: f64,
+    /// Time of its programs in the last measured slice, ns.
+    cost: u64,
 }
 
 /// What has happened since the start.
@@ -56,6 +60,8 @@ pub struct Reading {
     pub cost: u64,
     /// Events stored, by group.
     pub stored: BTreeMap<String, u64>,
+    /// Time of the programs in the last measured slice, by group, ns.
+    pub run_time: BTreeMap<String, u64>,
 }
 
 /// A group records more or less than before.
@@ -108,18 +114,19 @@ impl Governor {
     /// # Errors
     /// For a bound on what cannot be recorded in part.
     pub fn of(args: &Args, plan: &Plan, families: &[Family], filter: &Filter) -> Result<Self> {
-        let all = plan.families.iter().zip(families);
+        // Those of the plan come first, then the probes that the user names.
+        let enabled = plan.families.iter().map(|family| family.enabled).chain(std::iter::repeat(true));
         // System calls that are added up in the kernel are few rows whatever happens.
         let few = |group: &str| group == "syscalls" && !filter.uses("each_syscall");
-        let able = all.filter(|(plan, family)| plan.enabled && family.can_leave_out() && !few(plan.group));
+        let able = enabled.zip(families).filter(|(enabled, family)| *enabled && family.can_leave_out());
         let stacks = |family: &Family| family.can_drop_stacks() && filter.uses("min_wait");
-        let able: Vec<(String, bool)> =
-            able.map(|(plan, family)| (plan.group.to_owned(), stacks(family))).collect();
-        let groups: Vec<&str> = able.iter().map(|(group, _)| group.as_str()).collect();
-        if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !groups.contains(&group.as_str())) {
+        let able = able.map(|(_, family)| (family.group.clone(), stacks(family)));
+        let able: BTreeMap<String, bool> = able.filter(|(group, _)| !few(group)).collect();
+        let groups: Vec<&str> = able.keys().map(String::as_str).collect();
+        if let Some((group, _)) = args.max_rate.iter().find(|(group, _)| !able.contains_key(group)) {
             bail!("--max-rate {group}: {}", not_in_part(&groups));
         }
-        if args.max_overhead.is_some() && groups.is_empty() {
+        if args.max_overhead.is_some() && able.is_empty() {
             bail!("--max-overhead: of {} nothing can be left out", args.groups().join(", "));
         }
         let rates = args.max_rate.iter().cloned().collect();
@@ -131,7 +138,7 @@ impl Governor {
     fn new(
         budget: Option<f64>,
         rates: BTreeMap<String, f64>,
-        groups: Vec<(String, bool)>,
+        groups: BTreeMap<String, bool>,
         cpus: usize,
     ) -> Self {
         let group = |(name, stacks)| Group {
@@ -142,15 +149,24 @@ impl Governor {
             with_room: 0,
             stored: 0,
             rate: 0.0,
+            cost: 0,
         };
         let groups = groups.into_iter().map(group).collect();
-        Self { budget, rates, groups, cpus: cpus.max(1) as f64, last: None }
+        Self { budget, rates, groups, cpus: cpus.max(1) as f64, last: None, said: false }
     }
 
     /// Whether there is anything to keep to.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.budget.is_some() || !self.rates.is_empty()
+    }
+
+    /// What to say, once, where the kernel does not let the programs' time be measured.
+    pub fn unmeasured(&mut self) -> Option<&'static str> {
+        let news = self.budget.is_some() && !std::mem::replace(&mut self.said, true);
+        news.then_some(
+            "--max-overhead bounds the recorder's own time only: that of the probes is measured with CAP_SYS_ADMIN",
+        )
     }
 
     /// Compares, and says what is to change.
@@ -164,6 +180,7 @@ impl Governor {
         for group in &mut self.groups {
             let stored = reading.stored.get(&group.name).copied().unwrap_or(0);
             group.rate = stored.saturating_sub(std::mem::replace(&mut group.stored, stored)) as f64 / seconds;
+            group.cost = reading.run_time.get(&group.name).copied().unwrap_or(0);
         }
         let Some(before) = before.filter(|_| self.is_on() && seconds > 0.0) else { return Vec::new() };
         let load = cost.saturating_sub(before.1) as f64 / (seconds * SECOND * self.cpus);
@@ -187,10 +204,11 @@ impl Governor {
 
     fn keep_budget(&mut self, load: f64) -> Option<Step> {
         let budget = self.budget.filter(|&budget| load > budget)?;
-        let busiest = self.groups.iter_mut().filter(|group| group.level < OFF && group.rate > 0.0);
-        let busiest = busiest.max_by(|a, b| a.rate.total_cmp(&b.rate))?;
+        let able = |group: &&mut Group| group.level < OFF && (group.rate > 0.0 || group.cost > 0);
+        let dearest = self.groups.iter_mut().filter(able);
+        let dearest = dearest.max_by(|a, b| a.cost.cmp(&b.cost).then(a.rate.total_cmp(&b.rate)))?;
         let why = format!("{:.2} % of all processors, {:.2} % are allowed", 100.0 * load, 100.0 * budget);
-        busiest.step_down(load / budget).then(|| Step::to(busiest, why))
+        dearest.step_down(load / budget).then(|| Step::to(dearest, why))
     }
 
     /// Twice as much would still be within all bounds, and has been for a while.
@@ -286,7 +304,7 @@ mod tests {
     impl Host {
         fn new(budget: Option<f64>, rate: Option<f64>) -> Self {
             let rates = rate.map(|rate| ("net".to_owned(), rate)).into_iter().collect();
-            let groups = vec![("net".into(), false), ("net-rx".into(), false)];
+            let groups = [("net".into(), false), ("net-rx".into(), false)].into();
             let governor = Governor::new(budget, rates, groups, 2);
             Self { governor, seconds: 0, stored: 0 }
         }
@@ -300,6 +318,7 @@ mod tests {
                 at: self.seconds * 1_000_000_000,
                 cost: self.stored * 1000,
                 stored: [("net".to_owned(), self.stored)].into(),
+                run_time: BTreeMap::new(),
             });
             if let Some(step) = steps.last() {
                 *mask = step.mask;
@@ -332,14 +351,15 @@ mod tests {
 
     #[test]
     fn stacks_go_first_and_come_back_last() {
-        let mut governor = Governor::new(Some(0.01), BTreeMap::new(), vec![("sched".into(), true)], 1);
+        let mut governor = Governor::new(Some(0.01), BTreeMap::new(), [("sched".into(), true)].into(), 1);
         let mut second = 0;
         let mut read = |events: u64, governor: &mut Governor| {
             second += 1;
             let before = governor.groups[0].stored;
             let stored = [("sched".to_owned(), before + events)].into();
             let cost = governor.last.map_or(0, |last| last.1) + events * 1000;
-            let steps = governor.read(&Reading { at: second * 1_000_000_000, cost, stored });
+            let run_time = BTreeMap::new();
+            let steps = governor.read(&Reading { at: second * 1_000_000_000, cost, stored, run_time });
             steps.first().map(|step| (step.bare, step.one_of))
         };
         assert_eq!(read(15_000, &mut governor), None, "nothing to compare with");
@@ -347,6 +367,22 @@ mod tests {
         assert_eq!(read(15_000, &mut governor), Some((true, 2)), "then tasks");
         let back: Vec<_> = (0..20).filter_map(|_| read(10, &mut governor)).collect();
         assert_eq!(back, [(true, 1), (false, 1)]);
+    }
+
+    #[test]
+    fn what_costs_most_steps_down_not_what_happens_most() {
+        let groups = [("net".into(), false), ("named".into(), false)].into();
+        let mut governor = Governor::new(Some(0.01), BTreeMap::new(), groups, 1);
+        let mut read = |second: u64, named: u64| {
+            let stored = [("net".to_owned(), second * 10_000), ("named".to_owned(), second * 100)].into();
+            let run_time = [("net".to_owned(), 1_000_000), ("named".to_owned(), named)].into();
+            let cost = second * 100_000_000;
+            let steps = governor.read(&Reading { at: second * 1_000_000_000, cost, stored, run_time });
+            steps.into_iter().map(|step| step.group).collect::<Vec<_>>()
+        };
+        assert!(read(1, 9_000_000).is_empty(), "nothing to compare with");
+        assert_eq!(read(2, 9_000_000), ["named"], "rare, and most of the time");
+        assert_eq!(read(3, 500_000), ["net"], "by now the other one takes more");
     }
 
     #[test]

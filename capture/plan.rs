@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::layout::Layout;
+use super::ledger::Counts;
 use super::named::probe::{Named, resolve};
 use super::probes::{FAMILIES, NONE, Outcome, Probe, probes_of};
 use super::record::Own;
@@ -139,6 +140,19 @@ impl Plan {
         }
         self.number_own();
         Ok(())
+    }
+
+    /// Events stored, by group.
+    #[must_use]
+    pub fn stored(&self, totals: &BTreeMap<usize, Counts>) -> BTreeMap<String, u64> {
+        let mut stored = BTreeMap::new();
+        for (&table, counts) in totals {
+            let def = &self.layouts[table].def;
+            if def.role == Role::Event {
+                *stored.entry(def.group.clone()).or_default() += counts.stored;
+            }
+        }
+        stored
     }
 
     /// Whether what is recorded has stacks.

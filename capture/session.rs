@@ -33,9 +33,8 @@ use super::stacks::Stacks;
 use super::summary::{Progress, Summary};
 use super::target::{Target, free_if_low};
 use super::trigger::Triggers;
-use crate::schema::{Host, Role};
+use crate::schema::Host;
 use anyhow::{Context as _, Result, bail};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,6 +116,7 @@ struct Session {
     cost: Cost,
     started: u64,
     clocks: Clocks,
+    processors: Processors,
     plan: Plan,
     progress: Progress,
     triggers: Triggers,
@@ -261,6 +261,21 @@ impl Session {
                 next = now() + SECOND;
             }
             self.look_for_triggers(signals);
+            self.follow_processors();
+        }
+    }
+
+    /// Samples on processors that have come online too.
+    fn follow_processors(&mut self) {
+        if !self.families.iter().any(Family::samples) {
+            return;
+        }
+        for cpu in self.processors.arrived() {
+            let sampled = self.families.iter_mut().try_for_each(|family| family.sample_on(cpu));
+            self.progress.say(&match sampled {
+                Ok(()) => format!("processor {cpu} has come online: it is sampled from now on"),
+                Err(error) => format!("processor {cpu} has come online and is not sampled: {error:#}"),
+            });
         }
     }
 
@@ -354,21 +369,20 @@ impl Session {
         if !self.governor.is_on() {
             return Ok(());
         }
-        let mut stored = BTreeMap::new();
-        for (&table, counts) in self.ledger.totals() {
-            let def = &self.plan.layouts[table].def;
-            if def.role == Role::Event {
-                *stored.entry(def.group.clone()).or_default() += counts.stored;
-            }
+        if self.cost.is_refused()
+            && let Some(note) = self.governor.unmeasured()
+        {
+            self.progress.say(note);
         }
-        let cost = self.cost.spent(self.attempted());
-        let steps = self.governor.read(&Reading { at: time, cost, stored });
+        let reading = Reading {
+            at: time,
+            cost: self.cost.spent(self.attempted()),
+            stored: self.plan.stored(self.ledger.totals()),
+            run_time: attach::by_group(&self.families, self.cost.shares()),
+        };
+        let steps = self.governor.read(&reading);
         for step in &steps {
-            let families = self.plan.families.iter().zip(&self.families);
-            for (_, family) in families.filter(|(plan, _)| plan.group == step.group) {
-                family.set_variable("sample_mask", step.mask.into())?;
-                family.set_variable("drop_stacks", step.bare.into())?;
-            }
+            attach::set_step(&self.families, step)?;
             self.progress.say(&step.to_string());
         }
         self.send_rows(Own::Governor, steps.iter().map(|step| step.row(time)).collect());
@@ -470,18 +484,6 @@ fn rules(args: &Args, triggers: &mut Triggers) -> Rules {
 fn control(args: &Args, recorder: &Recorder) -> Result<Option<Control>> {
     let path = args.output.as_deref().filter(|_| args.flight.is_some());
     path.map(|path| Control::listen(path, recorder.to.clone())).transpose()
-}
-
-/// The recording ends before its command: it is asked to end too, and given some time.
-fn end_command(command: &mut Command) -> u8 {
-    command.terminate();
-    for _ in 0..200 {
-        if let Some(status) = command.try_wait() {
-            return status;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    125
 }
 
 fn host_of(args: &Args, filter: &Filter) -> Host {

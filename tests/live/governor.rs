@@ -86,7 +86,7 @@ fn bounded(name: &str, group: &str, options: &[&str], table: &str, by_process: b
     let storms =
         "for i in $(seq 8); do timeout 5 $TRUTH storm --count 1000000 --ms 1 >/dev/null & done; wait";
     let mut command = Command::new(CAPTURE);
-    command.arg("-o").arg(&path).args(["-g", group, "--max-rate", &bound]).args(options);
+    command.arg("-o").arg(&path).args(["--max-rate", &bound]).args(options);
     let output =
         command.args(["--", "sh", "-c", storms]).env("TRUTH", truth()).output().expect("capture runs");
     assert!(output.status.success(), "{}", text(&output));
@@ -119,7 +119,7 @@ fn of_the_scheduler_whole_tasks_are_left_out() {
         return;
     }
     patiently(|| {
-        let path = bounded("governor-sched", "sched", &[], "sched_run", false);
+        let path = bounded("governor-sched", "sched", &["-g", "sched"], "sched_run", false);
         let of_command = rows(&path, "clock").iter().map(|row| number(row, "ts")).collect::<Vec<_>>();
         let span = of_command[of_command.len() - 1] - of_command[0];
         // A task that is taken in again begins anew: what it did unseen is no run of it.
@@ -173,7 +173,7 @@ fn of_system_calls_whole_processes_are_left_out() {
         let path = bounded(
             "governor-syscalls",
             "syscalls",
-            &["--syscalls", "each", "--memory", "64MiB"],
+            &["-g", "syscalls", "--syscalls", "each", "--memory", "64MiB"],
             "syscall",
             true,
         );
@@ -229,5 +229,127 @@ fn of_disks_whole_requests_are_left_out() {
             text(&output)
         );
         assert!(count("left_out") > 0, "{}", text(&output));
+    });
+}
+
+#[test]
+fn of_probes_that_the_user_names_whole_threads_are_left_out() {
+    if !live() {
+        return;
+    }
+    patiently(|| {
+        let path = bounded("governor-named", "named", &["-e", "rt:sys_enter"], "sys_enter", false);
+        let attempted = total(&path, "sys_enter", "stored") + total(&path, "sys_enter", "left_out");
+        let printed = Command::new(ANALYZE).arg(&path).args(["funccount", "--interval", "all"]).output();
+        let printed = String::from_utf8_lossy(&printed.expect("analyze runs").stdout).into_owned();
+        assert!(printed.contains(&format!("≈{attempted}")), "{attempted}: {printed}");
+    });
+}
+
+#[test]
+fn what_costs_most_is_left_out_first_whoever_named_it() {
+    if !live() {
+        return;
+    }
+    patiently(|| {
+        let path = scratch("governor-cost").join("trace.bin");
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).args(["-g", "proc,net", "-e", "rt:sys_enter", "--max-overhead", "0.1%"]);
+        let storm = ["--", "timeout", "5"];
+        command.args(storm).arg(truth()).args(["storm", "--count", "100000000", "--ms", "1"]);
+        let said = text(&command.output().expect("capture runs"));
+        let steps = rows(&path, "governor");
+        let first = steps.first().unwrap_or_else(|| panic!("no step: {said}"));
+        assert_eq!(bytes(first, "group"), b"named", "{said}");
+        assert!(number(first, "one_of") > 1 && total(&path, "sys_enter", "left_out") > 1000, "{said}");
+    });
+}
+
+/// Hits that a condition rejects are none that could be left out: counts are scaled by what was.
+#[test]
+fn hits_that_do_not_count_are_not_left_out() {
+    if !live() {
+        return;
+    }
+    patiently(|| {
+        let path = scratch("governor-condition").join("trace.bin");
+        let probe = "t:raw_syscalls:sys_enter(id) /id == 39/";
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).args(["-e", probe, "--max-rate", "named=1", "--"]);
+        command.args(["timeout", "4"]).arg(truth()).args(["storm", "--count", "100000000", "--ms", "1"]);
+        let said = text(&command.output().expect("capture runs"));
+        let count = |counter| total(&path, "sys_enter", counter);
+        assert!(count("filtered") > 10_000 && count("left_out") < 1000, "{said}");
+    });
+}
+
+#[test]
+fn of_files_whole_processes_are_left_out() {
+    if !live() {
+        return;
+    }
+    patiently(|| {
+        let path = scratch("governor-file").join("trace.bin");
+        let reads = "while :; do read -r line </proc/self/comm; done";
+        let script = format!("for i in 1 2 3 4; do timeout 4 bash -c '{reads}' & done; wait");
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).args([
+            "-g",
+            "file",
+            "--max-rate",
+            "file=300",
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ]);
+        let output = command.output().expect("capture runs");
+        assert!(output.status.success(), "{}", text(&output));
+        let count = |counter| total(&path, "file_open", counter);
+        let found = rows(&path, "file_open");
+        assert_eq!(found.len() as i128, count("stored"), "{}", text(&output));
+        assert!(count("left_out") > 1000, "{}", text(&output));
+        let steps = rows(&path, "governor");
+        let last = steps.iter().rfind(|step| bytes(step, "group") == b"file").expect("a step");
+        let processes = processes(&path);
+        let after = found.iter().filter(|row| number(row, "ts") > number(last, "ts") + 20_000_000);
+        let mut ids =
+            after.map(|row| processes.get(&number(row, "tid")).copied().unwrap_or(number(row, "tid")));
+        assert!(ids.all(|id| taken(id, number(last, "one_of"))), "{last:?}");
+    });
+}
+
+#[test]
+fn segments_come_back_when_there_is_room_again() {
+    if !live() {
+        return;
+    }
+    patiently(|| {
+        let path = scratch("governor-back").join("trace.bin");
+        let script = "$TRUTH pingpong --count 1000 --size 50 --delay-ms 2 >/dev/null; sleep 7; \
+                      exec $TRUTH pingpong --count 20 --size 50 --delay-ms 2";
+        let mut command = Command::new(CAPTURE);
+        command.arg("-o").arg(&path).args([
+            "-g",
+            "net-rx",
+            "--max-rate",
+            "net-rx=400",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
+        let output = command.env("TRUTH", truth()).output().expect("capture runs");
+        assert!(output.status.success(), "{}", text(&output));
+        let count = |counter| total(&path, "tcp_rx", counter);
+        assert!(count("left_out") > 100, "{}", text(&output));
+        assert_eq!(rows(&path, "tcp_rx").len() as i128, count("stored"), "{}", text(&output));
+        let steps = rows(&path, "governor");
+        let level = |step: &Row| match number(step, "one_of") {
+            0 => i128::MAX,
+            one_of => one_of,
+        };
+        let back = steps.windows(2).any(|pair| level(&pair[1]) < level(&pair[0]));
+        assert!(back && text(&output).contains("there is room again"), "{}", text(&output));
     });
 }
