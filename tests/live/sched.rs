@@ -19,7 +19,7 @@ fn of(rows: &[Row], tid: i128) -> impl Iterator<Item = &Row> {
 }
 
 /// Whether each instruction of the processor is worked out by a program: all takes ten times as long then.
-fn emulated() -> bool {
+pub fn emulated() -> bool {
     std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("TCG"))
 }
 
