@@ -1,8 +1,9 @@
 //! Peak memory of `analyze`, as the kernel counts it: that of reports that add up does not grow with the events, nor
-//! does that of percentiles under `--memory`, which are exact all the same.
+//! does that of percentiles under `--memory`, which are exact all the same, nor that of a pipe. And it has a bound: what
+//! the program takes for a trace of nothing, and twice `--memory`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use tapedeck::schema::reader::Scratch;
 use tapedeck::schema::{Batch, Column, Kind, TraceReader, TraceWriter};
 
@@ -15,6 +16,9 @@ print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
 const SLACK: u64 = 6 << 10;
 /// The same where sends wait for their answers, and frames are read some at a time. All rows would be 70 MiB more.
 const WAITING: u64 = 24 << 10;
+
+/// What decoding on two threads may take beyond a trace of nothing, whatever the trace, in KiB.
+const DECODING: u64 = 48 << 10;
 
 /// Events of fixture `redis`, again and again, one after the other.
 fn repeated(times: u64, to: &Path) -> u64 {
@@ -51,11 +55,34 @@ fn repeated(times: u64, to: &Path) -> u64 {
     rows
 }
 
-/// KiB.
+/// KiB. `- ` before the words: from standard input.
 fn peak(trace: &Path, words: &str) -> u64 {
     let analyze = env!("CARGO_BIN_EXE_analyze");
     let mut command = Command::new("python3");
-    command.args(["-c", PEAK, analyze, "--threads", "2"]).arg(trace).args(words.split(' '));
+    command.args(["-c", PEAK, analyze, "--threads", "2"]);
+    match words.strip_prefix("- ") {
+        Some(words) => {
+            let (mut cat, pipe) = piped(trace);
+            command.arg("-").args(words.split(' ')).stdin(pipe);
+            let peak = peak_of(command, words);
+            cat.wait().expect("cat ends with the pipe");
+            peak
+        }
+        None => {
+            command.arg(trace).args(words.split(' '));
+            peak_of(command, words)
+        }
+    }
+}
+
+/// A trace that comes through a pipe.
+fn piped(trace: &Path) -> (Child, ChildStdout) {
+    let mut cat = Command::new("cat").arg(trace).stdout(Stdio::piped()).spawn().expect("cat runs");
+    let pipe = cat.stdout.take().expect("it was asked for");
+    (cat, pipe)
+}
+
+fn peak_of(mut command: Command, words: &str) -> u64 {
     let output = command.output().expect("python3 runs");
     let said = String::from_utf8(output.stdout).expect("two numbers");
     let numbers: Vec<u64> = said.split_whitespace().filter_map(|number| number.parse().ok()).collect();
@@ -93,20 +120,30 @@ fn sizes() -> [(Made, u64); 2] {
 #[test]
 fn memory_does_not_grow_with_events() {
     let [(small, few), (large, many)] = sizes();
+    let nothing = peak(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1.bin"), "info");
     for words in [
         "tcpsend --interval all",
         "tcpsend --interval all --by comm,rport",
+        "tcpsend --interval all --where ret>0",
+        "- tcpsend --interval all",
+        "--quick",
         "tcptop --interval all",
         "events --table sock_send --by comm",
         "flows --memory 100K",
         "tcplat --memory 100K",
         "check",
     ] {
-        let slack = if words.starts_with("tcplat") { WAITING } else { SLACK };
+        let waves = words.starts_with("tcplat") || words.contains("--where");
+        let slack = if waves { WAITING } else { SLACK };
         let (before, after) = (peak(&small.0, words), peak(&large.0, words));
         eprintln!("{words}: {before} KiB for {few} events, {after} for {many}");
         assert!(after < before + slack, "{words}: {before} KiB for {few} events, {after} for {many}");
+        let bound = nothing + DECODING + if waves { WAITING } else { 0 };
+        assert!(after < bound, "{words}: {after} KiB, {nothing} for nothing");
     }
+    // 5 MiB of latencies, of which 1 MiB may be held.
+    let (held, bound) = (peak(&large.0, "flows --by comm"), peak(&large.0, "flows --by comm --memory 1M"));
+    assert!(bound < nothing + DECODING + (2 << 10) && bound < held, "{bound} KiB, {held} without a bound");
     // The values are some megabytes, and the percentiles are those of all of them.
     for words in ["flows --by comm", "tcplat"] {
         let (held, counted) = (answer(&small.0, words), answer(&small.0, &format!("{words} --memory 256K")));
