@@ -16,6 +16,7 @@
 use super::answer::{Answer, Body, Page};
 use super::args::Call;
 use super::error::{Exit, Failure};
+use super::escape::visible;
 use super::ledger::Losses;
 use super::options::Format;
 use super::report::{Context, Report};
@@ -94,7 +95,7 @@ pub(crate) fn answer(
             Err(error)
                 if error.downcast_ref().is_some_and(|why: &Failure| why.exit == Exit::CannotAnswer) =>
             {
-                writeln!(messages, "analyze: {name}: {error}")?;
+                writeln!(messages, "analyze: {}", visible(&format!("{name}: {error}")))?;
                 failure = Some(error);
             }
             Err(error) => return Err(error),

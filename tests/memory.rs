@@ -60,19 +60,15 @@ fn peak(trace: &Path, words: &str) -> u64 {
     let analyze = env!("CARGO_BIN_EXE_analyze");
     let mut command = Command::new("python3");
     command.args(["-c", PEAK, analyze, "--threads", "2"]);
-    match words.strip_prefix("- ") {
-        Some(words) => {
-            let (mut cat, pipe) = piped(trace);
-            command.arg("-").args(words.split(' ')).stdin(pipe);
-            let peak = peak_of(command, words);
-            cat.wait().expect("cat ends with the pipe");
-            peak
-        }
-        None => {
-            command.arg(trace).args(words.split(' '));
-            peak_of(command, words)
-        }
-    }
+    let Some(words) = words.strip_prefix("- ") else {
+        command.arg(trace).args(words.split(' '));
+        return peak_of(command, words);
+    };
+    let (mut cat, pipe) = piped(trace);
+    command.arg("-").args(words.split(' ')).stdin(pipe);
+    let peak = peak_of(command, words);
+    cat.wait().expect("cat ends with the pipe");
+    peak
 }
 
 /// A trace that comes through a pipe.

@@ -22,6 +22,7 @@ mod slice;
 
 use super::args::Call;
 use super::error::{Exit, Failure};
+use super::escape::visible;
 use super::files;
 use super::output::Output;
 use super::progress::Pass;
@@ -180,7 +181,7 @@ pub(crate) fn run(
     let report: &mut dyn Write = if path.as_os_str() == "-" { messages } else { out };
     let before: u64 = traces.iter().map(|trace| trace.reader.length()).sum();
     writeln!(report, "{}: {rows} rows in {bytes} bytes, from {before} bytes", path.display())?;
-    plan.notes.iter().try_for_each(|note| writeln!(report, "{note}"))?;
+    plan.notes.iter().try_for_each(|note| writeln!(report, "{}", visible(note)))?;
     let mut exit = Exit::Ok;
     for trace in &traces {
         let all: Vec<u16> = trace.tables.iter().map(|table| table.number).collect();
