@@ -123,6 +123,14 @@ static __always_inline void call_lost(void)
 		STATE_FULL(syscall_agg);
 }
 
+/* Whether the task is younger than the recording: then it has no call from before. */
+static __always_inline bool began_inside(void)
+{
+	struct task_struct *task = running_task();
+
+	return BPF_CORE_READ(task, start_time) >= gate;
+}
+
 SEC("tp_btf/sys_enter") __probe(syscall, 1, "tracepoint")
 int BPF_PROG(syscall_enter__tp, struct pt_regs *regs, long nr)
 {
@@ -135,7 +143,8 @@ int BPF_PROG(syscall_enter__tp, struct pt_regs *regs, long nr)
 	if (!open)
 		open = MAKE_THREAD(open_syscalls, who);
 	if (!open) {
-		call_lost();
+		if (began_inside()) /* else its return is taken for that of a call from before, and is a row */
+			call_lost();
 		return 0;
 	}
 	open->nr = (nr & (TABLE32 - 1)) | number32(regs);
@@ -146,9 +155,7 @@ int BPF_PROG(syscall_enter__tp, struct pt_regs *regs, long nr)
 /* A call that began before the recording. */
 static __always_inline void finish_unseen(struct outcome *call, struct pt_regs *regs)
 {
-	struct task_struct *task = running_task();
-
-	if (BPF_CORE_READ(task, start_time) >= gate)
+	if (began_inside())
 		return; /* a new task's first return: the call was its parent's */
 	call->nr = (number_at_exit(regs) & (TABLE32 - 1)) | number32(regs);
 	finish_call(call);
