@@ -267,7 +267,7 @@ fn conversions(format: &str) -> Vec<Type> {
         match short.chars().next() {
             Some('s') => Type::Text(128, None),
             Some('d' | 'i') => Type::Int(width, true, false),
-            Some('p') => Type::Int(8, false, false),
+            Some('p') => Type::Address,
             Some('c') => Type::Int(1, false, false),
             _ => Type::Int(width, false, false),
         }

@@ -260,7 +260,7 @@ fn untyped(btf: &Btf, text: &str, arg: &Arg, id: TypeId, fetch: Fetch) -> Result
         return Ok(value);
     }
     if ty.kind() == BtfKind::Ptr {
-        return Ok(Value::typed(arg, Type::Int(8, false, false), fetch, false).of_unit("address"));
+        return Ok(Value::typed(arg, Type::Address, fetch, false));
     }
     if let Ok(array) = Array::try_from(ty)
         && plain(btf, array.ty()).and_then(|ty| Int::try_from(ty).ok()).is_some_and(|int| int.bits == 8)

@@ -183,7 +183,7 @@ impl<'a> Cursor<'a> {
     fn check_at_return(&self, arg: &Arg, calls: bool) -> Result<(), Wrong> {
         let reason = match arg.ty {
             _ if !calls => "only whole calls leave something: use fx:, kr: or ur:",
-            Some(Type::Int(..)) => return Ok(()),
+            Some(ty) if ty.is_number() => return Ok(()),
             _ => "say which number it points to, as in *arg4:u64",
         };
         Err(Wrong::new(self.text, arg.at, reason))

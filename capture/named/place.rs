@@ -6,7 +6,7 @@ use super::fetch::{
 };
 use super::parse::NO_TEXT;
 use super::perf::Counter;
-use super::spec::{Arg, Kind, Spec, Sum, Type, Wrong};
+use super::spec::{Arg, Kind, Spec, Sum, Wrong};
 use super::value::{Value, nearest};
 use super::{format, kernel, refused, regs};
 use anyhow::{Context as _, Result};
@@ -338,7 +338,7 @@ fn tests(spec: &Spec, place: &Place) -> Result<Vec<Compare>, Wrong> {
     let compare = |test: &super::spec::Test| {
         let wrong = |reason: String| Wrong::new(&spec.text, test.at, reason);
         let (slot, sign) = match test.label.as_str() {
-            "ret" if !matches!(spec.ret, Type::Int(..)) => {
+            "ret" if !spec.ret.is_number() => {
                 return Err(wrong(NO_TEXT.into()));
             }
             "ret" if spec.calls => (SLOT_RET, true),

@@ -153,6 +153,8 @@ pub struct Member {
 pub enum Type {
     /// An integer: bytes, sign, big-endian.
     Int(u8, bool, bool),
+    /// A place in memory.
+    Address,
     /// Text behind a pointer: most bytes, and whether it is the process's memory (none: as the probe's kind).
     Text(u16, Option<bool>),
     /// Bytes behind a pointer: how many at most, by which argument (from 0 on; none: as many), and whose memory.
@@ -178,12 +180,21 @@ impl Part {
         [(Self::Address, ""), (Self::Port, "_port"), (Self::Family, "_family")];
 }
 
+impl Type {
+    /// Whether it is a number and not behind a pointer.
+    #[must_use]
+    pub fn is_number(self) -> bool {
+        matches!(self, Self::Int(..) | Self::Address)
+    }
+}
+
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Int(size, _, true) => write!(f, "be{}", 8 * size),
             Self::Int(size, true, false) => write!(f, "i{}", 8 * size),
             Self::Int(size, false, false) => write!(f, "u{}", 8 * size),
+            Self::Address => write!(f, "ptr"),
             Self::Text(length, _) => write!(f, "str[{length}]"),
             Self::Bytes(length, ..) => write!(f, "bytes[{length}]"),
             Self::Sockaddr(..) => write!(f, "sockaddr"),

@@ -57,7 +57,8 @@ impl Cursor<'_> {
             "u8" | "bool" => Type::Int(1, false, false),
             "u16" => Type::Int(2, false, false),
             "u32" => Type::Int(4, false, false),
-            "u64" | "ptr" => Type::Int(8, false, false),
+            "u64" => Type::Int(8, false, false),
+            "ptr" => Type::Address,
             "i8" => Type::Int(1, true, false),
             "i16" => Type::Int(2, true, false),
             "i32" | "int" => Type::Int(4, true, false),
@@ -92,7 +93,7 @@ impl Cursor<'_> {
             return Ok(Type::Bytes(self.length()?, None, whose));
         }
         let label = self.identifier("the label of a number before it")?;
-        let number = |arg: &Arg| !arg.at_return && matches!(arg.ty, None | Some(Type::Int(..)));
+        let number = |arg: &Arg| !arg.at_return && arg.ty.is_none_or(Type::is_number);
         let index = args.iter().position(|arg| arg.label == label && number(arg)).ok_or_else(|| {
             let reason = format!("'{label}' is no number among the arguments before this one");
             Wrong::new(self.text, at, reason)

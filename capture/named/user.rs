@@ -188,12 +188,12 @@ fn static_values(spec: &Spec, probe: &StaticProbe, count: usize) -> Result<Vec<V
         let natural = Type::Int(fetch.size, fetch.sign, false);
         let ty = match arg.ty {
             // The type says what the number is, the note how many bytes of it there are.
-            Some(ty) if !matches!(ty, Type::Int(..)) => ty,
+            Some(ty) if !ty.is_number() => ty,
             _ => natural,
         };
         let kind = fetch.kind;
         let mut value = Value::typed(arg, ty, fetch, true);
-        if matches!(ty, Type::Int(..)) {
+        if ty.is_number() {
             value.fetch.kind = kind;
         }
         Ok(value)

@@ -32,6 +32,7 @@ impl Value {
                 let column = ColumnDef::new(&arg.label, ColumnType::Number { width: size, signed: sign });
                 Self { fetch, column, names: Vec::new() }
             }
+            Type::Address => Self::typed(arg, Type::Int(8, false, false), fetch, user).of_unit("address"),
             Type::Text(limit, whose) => {
                 Self::text(arg, Fetch { kind: FetchKind::Text, limit, ..fetch.behind(whose.unwrap_or(user)) })
             }
@@ -102,5 +103,23 @@ pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
     match scored.min() {
         Some((distance, name)) if distance <= word.len() / 3 + 1 => format!(", the nearest name is {name}"),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::named::spec::Spec;
+
+    #[test]
+    fn a_pointer_is_a_place_in_memory_and_not_just_a_number() {
+        let spec = Spec::parse("ur:c:realloc(old=arg1:ptr, size=arg2:u64) {ret=ptr}").expect("well formed");
+        let args = spec.args.expect("two");
+        let unit = |arg: &Arg, ty| Value::typed(arg, ty, Fetch::default(), true).column.unit;
+        let units: Vec<String> = args.iter().map(|arg| unit(arg, arg.ty.expect("a type"))).collect();
+        assert_eq!(units, ["address", ""]);
+        assert_eq!(unit(&args[0], spec.ret), "address");
+        let column = Value::typed(&args[0], Type::Address, Fetch::default(), true).column;
+        assert_eq!(column.kind, ColumnType::Number { width: 8, signed: false });
     }
 }
