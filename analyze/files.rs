@@ -173,6 +173,16 @@ mod tests {
     }
 
     #[test]
+    fn too_many_files_are_no_damaged_ones() {
+        let reason = std::io::Error::from_raw_os_error(super::TOO_MANY_OPEN);
+        assert!(reason.to_string().starts_with("Too many open files"), "{reason}");
+        let error = super::FormatError::Io { what: "open", reason };
+        assert!(super::is_for_want_of_handles(&error));
+        let hint = super::handles("a.bin", &error).hint.expect("the next step");
+        assert!(hint.contains("ulimit -n"), "{hint}");
+    }
+
+    #[test]
     fn a_pipe_is_read_as_the_file_would_be() {
         let folder = Folder::new();
         let bytes = sends("web");

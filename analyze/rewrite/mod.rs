@@ -181,6 +181,9 @@ pub(crate) fn run(
     let report: &mut dyn Write = if path.as_os_str() == "-" { messages } else { out };
     let before: u64 = traces.iter().map(|trace| trace.reader.length()).sum();
     writeln!(report, "{}: {rows} rows in {bytes} bytes, from {before} bytes", path.display())?;
+    if let Some(note) = left_out(&traces) {
+        writeln!(report, "{note}")?;
+    }
     plan.notes.iter().try_for_each(|note| writeln!(report, "{}", visible(note)))?;
     let mut exit = Exit::Ok;
     for trace in &traces {
@@ -189,6 +192,15 @@ pub(crate) fn run(
             exit.max(super::run::report_losses(&trace.ledger().losses(trace, trace.span, &all), messages)?);
     }
     Ok(exit)
+}
+
+/// What a newer writer added cannot be copied by who does not know it.
+fn left_out(traces: &[Trace]) -> Option<String> {
+    let frames = traces.iter().flat_map(|trace| &trace.reader.frames);
+    let unknown = frames.filter(|frame| matches!(frame.header.kind, Kind::Unknown(_))).count();
+    (unknown > 0).then(|| {
+        format!("left out: {unknown} frames of kinds that only a later version knows; use a newer analyze")
+    })
 }
 
 /// Returns rows and bytes.

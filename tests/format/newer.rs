@@ -119,6 +119,20 @@ mod command_line {
     }
 
     #[test]
+    fn a_copy_says_what_it_lacks_and_answers_the_same() {
+        let copy = std::env::temp_dir().join(format!("tapedeck-newer-{}.bin", std::process::id()));
+        let name = copy.display().to_string();
+        let (exit, out, messages) = analyze("format-1-newer.bin", &["recover", "-o", &name, "--force"]);
+        assert_eq!((exit, messages.as_str()), (Some(0), ""));
+        assert!(out.contains("left out: 3 frames of kinds that only a later version knows"), "{out}");
+        let line = ["tcpsend", "--by", "none", "--interval", "all", "--format", "csv"];
+        // An absolute path is itself, joined to whatever folder.
+        assert_eq!(analyze(&name, &line), analyze("format-1-newer.bin", &line));
+        assert!(analyze(&name, &["info"]).1.contains("later version of the format"));
+        std::fs::remove_file(&copy).expect("it was written");
+    }
+
+    #[test]
     fn what_would_mislead_is_refused() {
         for words in [&["tcpsend"][..], &["check"], &["info"], &["recover", "-o", "/nonexistent/x"]] {
             let (exit, out, messages) = analyze("format-2.bin", words);
