@@ -335,6 +335,14 @@ mod tests {
     }
 
     #[test]
+    fn a_spreadsheet_does_not_compute_headings_either() {
+        let query = "SELECT ret AS \"=1+1\" FROM sock_send LIMIT 1";
+        let (exit, out, messages) = run(&[query, "--format", "csv", "--csv-safe"]);
+        assert_eq!((exit, out.as_str()), (0, "'=1+1\r\n100\r\n"), "{messages}");
+        assert_eq!(run(&[query, "--format", "csv"]).1, "=1+1\r\n100\r\n");
+    }
+
+    #[test]
     fn everything_and_common_table_expressions() {
         let all = run(&["SELECT * FROM sock_send WHERE ret < 0"]).1;
         assert!(all.contains("comm") && all.contains("owner") && all.contains("-11"), "{all}");

@@ -5,6 +5,7 @@
 //! - `cap`: no allocation of this program is larger than any that a reader has reason for.
 //! - `fresh`: what is committed although it could be made is what would be made.
 //! - `hostile`: traces that mean to mislead, through every report: what the analyzer's fuzz targets run.
+//! - `progress`: on a terminal, what takes its time shows how far it is.
 //! - `memory`: what the analyzer takes at most, as the kernel counts it.
 
 #[path = "fuzz/cap.rs"]
@@ -16,4 +17,6 @@ mod fresh;
 mod hostile;
 #[cfg(all(feature = "analyze", target_os = "linux"))]
 mod memory;
+#[cfg(all(feature = "analyze", target_os = "linux"))]
+mod progress;
 mod tools;
