@@ -37,7 +37,7 @@ pub const GROUPS: &[Group] = &[
         "a row per thread each --stat-interval",
         "too little to be measured, with one process",
     ),
-    group("cpu", false, "-F samples/s per processor", "too little to be measured, at 49 samples/s"),
+    group("cpu", true, "-F samples/s per processor", "too little to be measured, at 49 samples/s"),
     group(
         "net-rx",
         false,
@@ -52,7 +52,7 @@ pub const GROUPS: &[Group] = &[
     ),
     group(
         "block",
-        false,
+        true,
         "4,000 to 200,000 events/s: two to four per I/O",
         "2.6 µs per I/O, 2.2 bytes per event",
     ),
