@@ -412,7 +412,7 @@ impl Session {
         self.send_rows(Own::Probe, outcomes.iter().map(probe_row).collect());
         self.account_for_discarded();
         if let Some(stacks) = &self.stacks {
-            self.send_rows(Own::Symbol, function_names::rows(&stacks.take_places()));
+            self.send_rows(Own::Symbol, function_names::rows(&stacks.places()));
         }
         if self.triggers.end {
             self.ask_for_dump(format!("the recording ended: {end}"), true);

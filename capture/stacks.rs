@@ -107,11 +107,6 @@ impl Stacks {
     pub fn places(&self) -> Places {
         self.lock().places.clone()
     }
-
-    /// What all stacks were made of.
-    pub fn take_places(&self) -> Places {
-        std::mem::take(&mut self.lock().places)
-    }
 }
 
 impl Numbers {
@@ -225,7 +220,7 @@ mod tests {
         let (one, two) = (number(&[0, kernel, kernel + 64]), number(&[0, kernel + 64]));
         assert_eq!((one, two, number(&[0, kernel, kernel + 64]), number(&[])), (1, 2, 1, 0));
         assert_eq!(told, ["frame", "frame", "stack", "frame", "stack"]);
-        let frames = stacks.take_places().frames;
+        let frames = stacks.places().frames;
         let offsets: Vec<u64> = frames.iter().map(|frame| frame.offset - kernel).collect();
         assert_eq!(offsets, [0, 63, 64], "a caller is where it calls");
     }
@@ -236,7 +231,7 @@ mod tests {
         let stacks = Stacks::new(&plan.layouts).expect("samples have stacks");
         let code = words as fn(&[u64]) -> Vec<u8> as usize as u64;
         assert_eq!(stacks.number(1, &words(&[std::process::id().into(), code, 3]), |_| {}), 1);
-        let places = stacks.take_places();
+        let places = stacks.places();
         let mapping = &places.mappings[0].0;
         let file = Frame { mapping: 1, offset: code - mapping.start + mapping.offset, kernel: false };
         assert_eq!(places.frames, [file, Frame { mapping: 0, offset: 2, kernel: false }]);
