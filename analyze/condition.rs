@@ -193,7 +193,6 @@ mod tests {
             "ret > 1.5",
             "rport >= lport",
             "comm = raddr",
-            "NOT (comm = 'redis' OR ret > 20)",
         ] {
             let condition = &condition.replace("NOT_KNOWN", "comm <> 'sshd'");
             assert!(is_simple(condition), "{condition}");

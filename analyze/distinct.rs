@@ -17,6 +17,9 @@ const RUN: usize = 64;
 /// Of the first run.
 const FIRST: usize = 4;
 
+/// A row that runs before have not: where it is in its frame, its key and moment.
+type New = (u32, (u64, u64));
+
 /// The distinct rows of a table, in the order of the file.
 pub(crate) fn rows(trace: &Trace, def: &Arc<TableDef>, key: usize) -> Rows {
     let mut frames: Vec<&Frame> = trace.frames_of(def.number).collect();
@@ -42,15 +45,15 @@ fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[&Frame]) -> V
         let new = |scratch: &mut Scratch, frame: &&Frame| {
             let rows = trace.read(frame, Some(&wanted), scratch)?;
             let id = |row: u32| (row, (rows.raw(key, row as usize), rows.moment(row as usize)));
-            let new: Vec<_> = (0..rows.len() as u32).map(id).filter(|(_, id)| !seen.contains(id)).collect();
+            let new: Vec<New> = (0..rows.len() as u32).map(id).filter(|(_, id)| !seen.contains(id)).collect();
             scratch.reuse(rows.into_batch());
             Some(new)
         };
         let of_run = &frames[chosen.len()..][..run];
-        let read: Vec<Option<Vec<(u32, (u64, u64))>>> =
+        let read: Vec<Option<Vec<New>>> =
             trace.install(|| of_run.par_iter().map_init(Scratch::new, new).collect());
         let first =
-            |new: Vec<_>| new.into_iter().filter(|(_, id)| seen.insert(*id)).map(|new| new.0).collect();
+            |new: Vec<New>| new.into_iter().filter(|(_, id)| seen.insert(*id)).map(|new| new.0).collect();
         chosen.extend(read.into_iter().map(Option::unwrap_or_default).map(first));
         pass.steps(run);
     }

@@ -38,7 +38,7 @@ pub(crate) struct Flow {
 #[derive(Default)]
 pub(crate) struct Sockets {
     first: Option<(i64, Counters)>,
-    others: FastMap<i64, Counters>,
+    others: Option<Box<FastMap<i64, Counters>>>,
 }
 
 impl Sockets {
@@ -46,7 +46,9 @@ impl Sockets {
     pub fn merge(&mut self, sock: i64, counters: &Counters) {
         match &mut self.first {
             Some((first, known)) if *first == sock => known.merge(counters),
-            Some(_) => self.others.entry(sock).or_default().merge(counters),
+            Some(_) => {
+                self.others.get_or_insert_default().entry(sock).or_default().merge(counters);
+            }
             None => self.first = Some((sock, *counters)),
         }
     }
@@ -54,7 +56,9 @@ impl Sockets {
     /// In no order.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Counters)> {
         let first = self.first.iter().map(|(sock, counters)| (*sock, counters));
-        first.chain(self.others.iter().map(|(&sock, counters)| (sock, counters)))
+        first.chain(
+            self.others.iter().flat_map(|others| others.iter()).map(|(&sock, counters)| (sock, counters)),
+        )
     }
 }
 

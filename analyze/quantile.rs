@@ -46,16 +46,26 @@ const FEW: usize = 64;
 /// Values whose quantiles are asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples {
-    values: Vec<u64>,
-    /// What was merged and is long: put behind the others when a quantile is asked for, by whatever thread asks.
-    parts: Vec<Vec<u64>>,
+    /// Those below 2^32, as nearly all nanoseconds are: half the memory, and half of what moves as they become more.
+    values: Vec<u32>,
+    more: Option<Box<More>>,
+}
+
+/// What most groups do not have.
+#[derive(Clone, Debug, Default)]
+struct More {
+    /// The values from 2^32 on.
+    large: Vec<u64>,
+    /// Of those below, what was merged and is long: put behind the others when a quantile is asked for, by whatever
+    /// thread asks.
+    parts: Vec<Vec<u32>>,
     /// Many values are counted, and so closely.
     zoom: Option<Arc<Zoom>>,
     buckets: Option<Box<Buckets>>,
 }
 
 /// Values of which a part of its own is made; copying fewer costs less than an allocation.
-const LONG: usize = 64;
+const LONG: usize = FEW;
 
 /// Counts from the first bucket that was hit to the last.
 #[derive(Clone, Debug)]
@@ -73,33 +83,63 @@ struct Buckets {
 impl Samples {
     /// One more.
     pub fn add(&mut self, value: u64, keep: &Keep) {
-        if let Some(buckets) = &mut self.buckets {
-            return buckets.add(value);
-        }
-        self.values.push(value);
-        if let Keep::Buckets(zoom) = keep {
-            let zoom = self.zoom.get_or_insert_with(|| Arc::clone(zoom));
-            if self.values.len() > FEW {
-                let buckets = self.buckets.get_or_insert_with(|| Box::new(Buckets::new(zoom)));
-                std::mem::take(&mut self.values).into_iter().for_each(|value| buckets.add(value));
-            }
+        match keep {
+            Keep::All => self.hold(value),
+            Keep::Buckets(zoom) => self.count(value, zoom),
         }
     }
 
+    fn hold(&mut self, value: u64) {
+        match u32::try_from(value) {
+            Ok(value) => self.values.push(value),
+            Err(_) => self.more.get_or_insert_default().large.push(value),
+        }
+    }
+
+    fn count(&mut self, value: u64, zoom: &Arc<Zoom>) {
+        let more = self.more.get_or_insert_default();
+        if let Some(buckets) = &mut more.buckets {
+            return buckets.add(value);
+        }
+        more.zoom.get_or_insert_with(|| Arc::clone(zoom));
+        self.hold(value);
+        self.pour();
+    }
+
+    /// From values to counts, where they are many and shall be counted.
+    fn pour(&mut self) {
+        let few = self.len() <= FEW;
+        let Some(more) = &mut self.more else { return };
+        let Some(zoom) = more.zoom.as_ref().filter(|_| more.buckets.is_some() || !few) else { return };
+        let buckets = more.buckets.get_or_insert_with(|| Box::new(Buckets::new(zoom)));
+        self.values.drain(..).for_each(|value| buckets.add(value.into()));
+        more.large.drain(..).for_each(|value| buckets.add(value));
+    }
+
+    fn buckets(&self) -> Option<&Buckets> {
+        self.more.as_ref()?.buckets.as_deref()
+    }
+
     fn values(&self) -> impl Iterator<Item = u64> {
-        self.values.iter().chain(self.parts.iter().flatten()).copied()
+        let more = || self.more.iter();
+        let parts = more().flat_map(|more| more.parts.iter().flatten());
+        let small = self.values.iter().chain(parts).map(|&value| value.into());
+        small.chain(more().flat_map(|more| more.large.iter().copied()))
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        let parts: usize = self.parts.iter().map(Vec::len).sum();
-        self.values.len() + parts + self.buckets.as_ref().map_or(0, |buckets| buckets.n as usize)
+        let more = self.more.as_ref().map_or(0, |more| {
+            let counted = more.buckets.as_ref().map_or(0, |buckets| buckets.n as usize);
+            more.parts.iter().map(Vec::len).sum::<usize>() + more.large.len() + counted
+        });
+        self.values.len() + more
     }
 
     /// Each value, or each bucket's lower end, with how many there are; in no order.
     pub fn each(&self, mut take: impl FnMut(u64, u64)) {
         self.values().for_each(|value| take(value, 1));
-        if let Some(buckets) = &self.buckets {
+        if let Some(buckets) = self.buckets() {
             for (bucket, &count) in (buckets.first..).zip(&buckets.counts).filter(|bucket| *bucket.1 > 0) {
                 take(lower_bound(bucket), count);
             }
@@ -108,14 +148,12 @@ impl Samples {
 
     /// The smallest.
     pub fn min(&self) -> Option<u64> {
-        let known = self.buckets.as_ref().map(|buckets| buckets.least);
-        self.values().chain(known).min()
+        self.values().chain(self.buckets().map(|buckets| buckets.least)).min()
     }
 
     /// The largest.
     pub fn max(&self) -> Option<u64> {
-        let known = self.buckets.as_ref().map(|buckets| buckets.most);
-        self.values().chain(known).max()
+        self.values().chain(self.buckets().map(|buckets| buckets.most)).max()
     }
 
     /// The value of rank ceil(q × n), or the lower end of its range, at most 1/32 below it: then the report should run
@@ -127,13 +165,18 @@ impl Samples {
     /// Values before `from` are known to be no larger than those from there on, and the wanted one is among the latter.
     fn select(&mut self, q: f64, from: &mut usize) -> Option<u64> {
         let rank = rank(self.len(), q);
-        if let Some(buckets) = &self.buckets {
+        if let Some(buckets) = self.buckets() {
             return buckets.at(rank as u64);
         }
-        self.parts.drain(..).for_each(|part| self.values.extend(part));
+        if let Some(more) = &mut self.more {
+            more.parts.drain(..).for_each(|part| self.values.extend(part));
+        }
         let begin = std::mem::replace(from, rank);
-        let rest = self.values.get_mut(begin..).filter(|rest| !rest.is_empty())?;
-        Some(*rest.select_nth_unstable(rank - begin).1)
+        if let Some(above) = rank.checked_sub(self.values.len()) {
+            let large = &mut self.more.as_mut()?.large;
+            return Some(*large.select_nth_unstable(above).1);
+        }
+        Some((*self.values[begin..].select_nth_unstable(rank - begin).1).into())
     }
 
     /// Several in microseconds, from the lowest on; `None` where n says no more than the maximum does.
@@ -215,18 +258,28 @@ impl Merge for Samples {
         if later.values.len() > self.values.len() {
             std::mem::swap(&mut later.values, &mut self.values);
         }
-        self.parts.append(&mut later.parts);
         if later.values.len() > LONG {
-            self.parts.push(later.values);
+            self.more.get_or_insert_default().parts.push(later.values);
         } else {
             self.values.append(&mut later.values);
         }
+        if let Some(later) = later.more {
+            self.more.get_or_insert_default().merge(*later);
+        }
+        self.pour();
+    }
+}
+
+impl More {
+    fn merge(&mut self, mut later: Self) {
+        self.large.append(&mut later.large);
+        self.parts.append(&mut later.parts);
         self.zoom = self.zoom.take().or(later.zoom);
-        let few = self.len() <= FEW && self.buckets.is_none() && later.buckets.is_none();
-        let Some(zoom) = self.zoom.as_ref().filter(|_| !few) else { return };
-        let buckets = self.buckets.get_or_insert_with(|| Box::new(Buckets::new(zoom)));
-        later.buckets.iter().for_each(|later| buckets.merge(later));
-        std::mem::take(&mut self.values).into_iter().for_each(|value| buckets.add(value));
+        match (&mut self.buckets, later.buckets) {
+            (Some(buckets), Some(later)) => buckets.merge(&later),
+            (None, later) => self.buckets = later,
+            (Some(_), None) => {}
+        }
     }
 }
 
@@ -351,7 +404,9 @@ mod tests {
             let mut all = Samples::default();
             for part in parts {
                 let mut samples = Samples::default();
-                part.iter().for_each(|&value| samples.add(value, keep));
+                for &value in *part {
+                    samples.add(value, keep);
+                }
                 all.merge(samples);
             }
             all.all_us([0.5, 0.9, 1.0])
@@ -365,12 +420,31 @@ mod tests {
     }
 
     #[test]
+    fn values_of_any_size_have_one_order() {
+        let values: Vec<u64> = (0..40u64).map(|n| (1 << 32) - 20_000 + n * 17 % 40 * 1000).collect();
+        let mut samples = Samples::default();
+        for &value in &values {
+            samples.add(value, &Keep::All);
+        }
+        let mut sorted = values.clone();
+        sorted.sort_unstable();
+        for q in [0.0, 0.3, 0.5, 0.51, 0.9, 1.0] {
+            assert_eq!(samples.quantile(q), inverse_cdf(&sorted, q), "{q}");
+        }
+        let of = |q| inverse_cdf(&sorted, q).map(us);
+        assert_eq!(samples.all_us([0.3, 0.5, 0.9]), [of(0.3), of(0.5), of(0.9)]);
+        assert_eq!((samples.min(), samples.max(), samples.len()), (Some(sorted[0]), Some(sorted[39]), 40));
+    }
+
+    #[test]
     fn long_parts_that_were_merged_are_all_asked() {
         let values: Vec<u64> = (0..1000u64).map(|n| n * 7919 % 1000).collect();
         let mut parts = Samples::default();
         for part in values.chunks(150) {
             let mut samples = Samples::default();
-            part.iter().for_each(|&value| samples.add(value, &Keep::All));
+            for &value in part {
+                samples.add(value, &Keep::All);
+            }
             parts.merge(samples);
         }
         assert_eq!((parts.len(), parts.min(), parts.max()), (1000, Some(0), Some(999)));

@@ -8,7 +8,9 @@ use super::error::Failure;
 use super::mask;
 use super::table::{TIME, Table};
 use anyhow::Result;
-use polars::prelude::{BooleanChunked, DataType, IntoLazy, NewChunkedArray, SortMultipleOptions};
+use polars::prelude::{
+    BooleanChunked, ChunkCompareIneq, DataType, IntoLazy, NewChunkedArray, SortMultipleOptions, SortOptions,
+};
 use std::collections::HashMap;
 
 /// So many rows are sorted before a thread is awake.
@@ -36,7 +38,11 @@ impl Shape<'_> {
             table.frame = having(&table, condition)?;
         }
         let timed = !self.events && self.sort.is_none() && table.heading(TIME).is_ok();
-        sort(&mut table, timed, self.sort.unwrap_or(self.default_sort))?;
+        let order = order(&table, timed, self.sort.unwrap_or(self.default_sort))?;
+        if let Some(top) = self.top.filter(|_| !timed) {
+            preselect(&mut table, &order, top)?;
+        }
+        sort(&mut table, order)?;
         match self.top {
             Some(top) if table.height() <= top => {}
             Some(top) if timed => table.frame = table.frame.filter(&top_of_each(&table, top)?)?,
@@ -55,8 +61,9 @@ fn having(table: &Table, condition: &str) -> Result<polars::prelude::DataFrame> 
     Ok(table.frame.clone().lazy().filter(expr).collect().map_err(wrong)?)
 }
 
-/// Numbers start with the largest, names with the first, unless the option says otherwise.
-fn sort(table: &mut Table, timed: bool, by: &str) -> Result<()> {
+/// What rows are ordered by, and whether from the largest on. Numbers start with the largest, names with the first,
+/// unless the option says otherwise.
+fn order(table: &Table, timed: bool, by: &str) -> Result<Vec<(String, bool)>> {
     let mut order: Vec<(String, bool)> = Vec::new();
     if timed {
         order.push((TIME.to_owned(), false));
@@ -82,6 +89,10 @@ fn sort(table: &mut Table, timed: bool, by: &str) -> Result<()> {
     order.extend(keys.into_iter().chain(rest).map(|heading| (heading.name.clone(), false)));
     let mut seen = std::collections::HashSet::new();
     order.retain(|(name, _)| seen.insert(name.clone()));
+    Ok(order)
+}
+
+fn sort(table: &mut Table, order: Vec<(String, bool)>) -> Result<()> {
     let (names, descending): (Vec<String>, Vec<bool>) = order.into_iter().unzip();
     if names.is_empty() || table.height() < 2 {
         return Ok(());
@@ -95,6 +106,23 @@ fn sort(table: &mut Table, timed: bool, by: &str) -> Result<()> {
     Ok(())
 }
 
+/// Leaves out what cannot be among the first rows, by the first column alone: to break ties by all columns costs as
+/// much as some reports do.
+fn preselect(table: &mut Table, order: &[(String, bool)], top: usize) -> Result<()> {
+    let (Some((first, descending)), Some(last)) = (order.first(), top.checked_sub(1)) else { return Ok(()) };
+    if table.height() <= FEW.max(top) {
+        return Ok(());
+    }
+    let values = table.frame.column(first)?.as_materialized_series();
+    let options = SortOptions::default().with_order_descending(*descending).with_nulls_last(true);
+    let bound = values.sort(options)?.slice(i64::try_from(last)?, 1);
+    if bound.null_count() == 0 {
+        let within = if *descending { values.gt_eq(&bound)? } else { values.lt_eq(&bound)? };
+        table.frame = table.frame.filter(&within)?;
+    }
+    Ok(())
+}
+
 fn top_of_each(table: &Table, top: usize) -> Result<BooleanChunked> {
     let mut seen: HashMap<Option<i64>, usize> = HashMap::new();
     let take = |time| {
@@ -104,4 +132,35 @@ fn top_of_each(table: &Table, top: usize) -> Result<BooleanChunked> {
     };
     let kept: Vec<bool> = table.frame.column(TIME)?.i64()?.iter().map(take).collect();
     Ok(BooleanChunked::from_slice("kept".into(), &kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::rows::Value;
+    use crate::analyze::table::{Builder, Output};
+
+    #[test]
+    fn the_first_rows_are_the_same_however_many_are_cut() {
+        const CALLS: Output = Output::count("calls", "", "with ties, and where nothing is known");
+        let rows = 0..i64::try_from(3 * FEW).expect("it is small");
+        let mut table = Builder::default();
+        table.key(
+            "name",
+            "",
+            true,
+            rows.clone().map(|at| Value::Text(format!("{:04}", at * 7 % 997).into())),
+        );
+        table.key("id", "", false, rows.clone().map(Value::Int));
+        table.ints(&CALLS, rows.map(|at| (at % 5 != 0).then_some((at % 50).cast_unsigned())));
+        let table = table.build().expect("a table");
+        for sort in ["calls", "calls:asc", "name", "name:desc", "id", "calls,name:desc", ""] {
+            let all = Shape { sort: Some(sort), ..Shape::default() };
+            let whole = all.apply(table.clone()).expect("it is sorted");
+            for top in [0, 1, 3, 999, FEW, 2 * FEW + 500, 3 * FEW - 1] {
+                let cut = Shape { top: Some(top), ..all }.apply(table.clone()).expect("it is cut");
+                assert!(cut.frame.equals_missing(&whole.frame.slice(0, top)), "{sort} {top}");
+            }
+        }
+    }
 }

@@ -119,7 +119,7 @@ fn footer_of(from: footer::Reader) -> Result<Footer> {
     for from in from.get_tops()? {
         let (ids, weights) = (from.get_ids()?, from.get_weights()?);
         let (rows, epochs) = (from.get_rows()?, from.get_epochs()?);
-        let mut top = Top::new(from.get_error());
+        let mut top = Top::new(from.get_error(), ids.len() as usize);
         let values = ids.iter().zip(weights.iter()).zip(rows.iter().zip(epochs.iter()));
         values.for_each(|((id, weight), (rows, epoch))| top.add(id, Total { weight, rows, epoch }));
         footer.tops.insert((from.get_table(), from.get_column()), top);

@@ -36,10 +36,10 @@ pub struct Top {
 }
 
 impl Top {
-    /// Nothing yet, with the error that what will be added has already.
+    /// Nothing yet, with room for so many ids, and with the error that what will be added has already.
     #[must_use]
-    pub fn new(error: u64) -> Self {
-        Self { totals: HashMap::new(), error }
+    pub fn new(error: u64, ids: usize) -> Self {
+        Self { totals: HashMap::with_capacity(ids.min(2 * KEPT)), error }
     }
 
     /// Adds what rows with an id come to.

@@ -15,11 +15,13 @@
 //!   order of time, zstd. They need `make bench-analyze`, which installs them from `PyPI`; otherwise they
 //!   are skipped, aloud.
 //!
+//! Before anybody is timed, figures of all answers to a question are compared, so that a wrong one is not a fast one.
 //! The last table holds the targets against what was measured. On a busy machine only the ratios of CPU time hold.
 
 #[path = "../generator.rs"]
 mod generator;
 
+mod answers;
 mod folds;
 mod peers;
 mod run;
@@ -82,37 +84,54 @@ struct Question {
     folds: &'static [&'static str],
     /// What `peers.py` calls it, if it knows it.
     peers: Option<&'static str>,
+    /// Columns of the result whose sums all others must find, in the order of their figures.
+    figures: &'static [&'static str],
 }
 
 fn questions() -> Vec<Question> {
-    let question = |name, report, folds, peers| Question { name, report, folds, peers };
+    let question = |name, report, folds, peers, figures| Question { name, report, folds, peers, figures };
     vec![
-        question("decode all columns", &["check"], &["zstd", "zstd-1", "decode", "decode-1"], None),
-        question("sends per second", &["tcpsend"], &["sends"], None),
-        question("bytes by task", &["tcptop", "--interval", "all", "--by", "task"], &["tasks"], None),
+        question("decode all columns", &["check"], &["zstd", "zstd-1", "decode", "decode-1"], None, &[]),
+        question("sends per second", &["tcpsend"], &["sends"], None, &["calls"]),
+        question(
+            "bytes by task",
+            &["tcptop", "--interval", "all", "--by", "task"],
+            &["tasks"],
+            None,
+            &["bytes"],
+        ),
         question(
             "bytes by socket",
             &["tcptop", "--interval", "all", "--by", "sock"],
             &["bytes", "bytes-1"],
             Some("bytes by socket"),
+            &["bytes"],
         ),
-        question("flow table", &["flows", "--by", "sock", "--top", "10"], &["flows"], Some("flow table")),
+        question(
+            "flow table",
+            &["flows", "--by", "sock", "--top", "10"],
+            &["flows"],
+            Some("flow table"),
+            &["bytes", "send_p50_us", "send_p90_us", "send_p99_us", "send_p99_9_us", "send_max_us"],
+        ),
         question(
             "flow table, from histograms",
             // Too little memory for a closer look.
             &["flows", "--by", "sock", "--top", "10", "--memory", "100"],
             &[],
             Some("flow table"),
+            &["bytes"],
         ),
         question(
             "one port, one second",
             &["tcpsend", "--interval", "all", "--from", "5s", "--to", "6s", "--where", "lport = 10005"],
             &[],
             Some("one port, one second"),
+            &["calls", "bytes"],
         ),
-        question("latencies", &["tcplat"], &[], None),
-        question("first page", &[], &[], None),
-        question("first page, --quick", &["--quick"], &[], None),
+        question("latencies", &["tcplat"], &[], None, &[]),
+        question("first page", &[], &[], None, &[]),
+        question("first page, --quick", &["--quick"], &[], None, &[]),
     ]
 }
 
@@ -139,6 +158,12 @@ fn contest(
     if let (Some(python), Some(asked)) = (peers, question.peers) {
         let engine = |name: &str| (name.into(), peers::command(python, name, asked, folder));
         contestants.extend(["duckdb", "polars"].map(engine));
+    }
+    if !question.figures.is_empty() {
+        let ours = answers::of_report(&mut analyze(trace, question.report, 2), question.figures)?;
+        for (name, command) in contestants.iter_mut().filter(|(name, _)| !name.starts_with("analyze")) {
+            answers::compare(question.name, &ours, name, &answers::printed(command)?)?;
+        }
     }
     let mut best: Vec<Option<Usage>> = vec![None; contestants.len()];
     for _ in 0..ROUNDS {

@@ -14,6 +14,7 @@ const GROUP: usize = 1 << 18;
 /// Writes the tables.
 pub fn prepare(trace: &Path, folder: &Path) -> anyhow::Result<()> {
     let reader = TraceReader::open(trace)?;
+    std::fs::write(folder.join("start"), reader.host.start_mono.to_string())?;
     let mut bytes = 0;
     for table in ["sock_send", "sock_recv", "tcp_rx"] {
         bytes += write(&reader, table, &folder.join(table).with_extension("parquet"))?;

@@ -11,6 +11,8 @@ pub struct Results(Vec<(&'static str, Vec<(String, Usage)>)>);
 enum Bound {
     AtLeast(f64),
     AtMost(f64),
+    /// No target, but what others are read against.
+    None,
 }
 
 impl Bound {
@@ -18,6 +20,7 @@ impl Bound {
         match self {
             Self::AtLeast(bound) => measured >= *bound,
             Self::AtMost(bound) => measured <= *bound,
+            Self::None => true,
         }
     }
 }
@@ -61,6 +64,10 @@ impl Results {
             let measured = self.times(question, "duckdb", |usage| usage.wall);
             line(&format!("{question}, time of DuckDB"), &Bound::AtLeast(bound), measured);
         }
+        // What of two threads the machine itself has to give, where nothing is shared but the processor.
+        let zstd = |name| Some(self.of("decode all columns", name)?.wall);
+        let ceiling = zstd("zstd-1").zip(zstd("zstd")).map(|(one, two)| one / two);
+        line("bare zstd, two threads: the ceiling", &Bound::None, ceiling);
         for (question, _) in self.0.iter().filter(|found| !found.0.starts_with("first page")) {
             let measured = self.times(question, "analyze, 1 thread", |usage| usage.wall);
             line(&format!("{question}, two threads"), &Bound::AtLeast(1.8), measured);
@@ -80,6 +87,7 @@ fn line(what: &str, bound: &Bound, measured: Option<f64>) {
     let wanted = match bound {
         Bound::AtLeast(bound) => format!("≥ {bound}"),
         Bound::AtMost(bound) => format!("≤ {bound}"),
+        Bound::None => String::new(),
     };
     match measured {
         Some(measured) => {
