@@ -27,6 +27,7 @@ mod args;
 mod backtrace;
 mod beside;
 mod bins;
+mod buckets;
 mod busiest;
 mod censored;
 mod check;

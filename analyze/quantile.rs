@@ -6,9 +6,9 @@
 //! Values are kept as they are while `--memory` has room for as many as there can be, which frame
 //! headers tell before any is read; else as counts, and the report runs again to look closer ([`super::zoom`]).
 
+use super::buckets::Buckets;
 use super::group::Merge;
 use super::zoom::Zoom;
-use crate::schema::histogram::{bucket, lower_bound};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -66,19 +66,6 @@ struct More {
 
 /// Values of which a part of its own is made; copying fewer costs less than an allocation.
 const LONG: usize = FEW;
-
-/// Counts from the first bucket that was hit to the last.
-#[derive(Clone, Debug)]
-struct Buckets {
-    first: u32,
-    counts: Vec<u64>,
-    zoom: Arc<Zoom>,
-    /// By range of the closer look; empty where there is none.
-    closer: Vec<u64>,
-    n: u64,
-    least: u64,
-    most: u64,
-}
 
 impl Samples {
     /// One more.
@@ -140,9 +127,7 @@ impl Samples {
     pub fn each(&self, mut take: impl FnMut(u64, u64)) {
         self.values().for_each(|value| take(value, 1));
         if let Some(buckets) = self.buckets() {
-            for (bucket, &count) in (buckets.first..).zip(&buckets.counts).filter(|bucket| *bucket.1 > 0) {
-                take(lower_bound(bucket), count);
-            }
+            buckets.each(take);
         }
     }
 
@@ -191,64 +176,6 @@ impl Samples {
     /// One of them.
     pub fn us(&mut self, q: f64) -> Option<f64> {
         self.all_us([q])[0]
-    }
-}
-
-impl Buckets {
-    fn new(zoom: &Arc<Zoom>) -> Self {
-        let closer = vec![0; zoom.len()];
-        Self { first: 0, counts: Vec::new(), zoom: Arc::clone(zoom), closer, n: 0, least: 0, most: 0 }
-    }
-
-    fn add(&mut self, value: u64) {
-        self.least = if self.n == 0 { value } else { self.least.min(value) };
-        self.most = self.most.max(value);
-        self.n += 1;
-        *self.count(bucket(value)) += 1;
-        if !self.closer.is_empty() {
-            self.closer[self.zoom.slot(value)] += 1;
-        }
-    }
-
-    fn count(&mut self, bucket: u32) -> &mut u64 {
-        if self.counts.is_empty() {
-            self.first = bucket;
-        }
-        if bucket < self.first {
-            let more = (self.first - bucket) as usize;
-            self.counts.splice(0..0, std::iter::repeat_n(0, more));
-            self.first = bucket;
-        }
-        let at = (bucket - self.first) as usize;
-        if at >= self.counts.len() {
-            self.counts.resize(at + 1, 0);
-        }
-        &mut self.counts[at]
-    }
-
-    fn merge(&mut self, later: &Self) {
-        self.least = if self.n == 0 { later.least } else { self.least.min(later.least) };
-        self.most = self.most.max(later.most);
-        self.n += later.n;
-        for (bucket, count) in (later.first..).zip(&later.counts) {
-            *self.count(bucket) += count;
-        }
-        self.closer.iter_mut().zip(&later.closer).for_each(|(count, more)| *count += more);
-    }
-
-    /// By rank from 0.
-    fn at(&self, rank: u64) -> Option<u64> {
-        let mut seen = 0;
-        let reached = |count: &u64| {
-            seen += count;
-            seen > rank
-        };
-        let slot = if self.closer.is_empty() {
-            self.first as usize + self.counts.iter().position(reached)?
-        } else {
-            self.closer.iter().position(reached)?
-        };
-        Some(self.zoom.ask(slot).max(self.least))
     }
 }
 
