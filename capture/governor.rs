@@ -34,8 +34,6 @@ pub struct Governor {
     groups: Vec<Group>,
     cpus: f64,
     last: Option<(u64, u64)>,
-    /// It was said that the programs' time is not known.
-    said: bool,
 }
 
 struct Group {
@@ -152,21 +150,13 @@ impl Governor {
             cost: 0,
         };
         let groups = groups.into_iter().map(group).collect();
-        Self { budget, rates, groups, cpus: cpus.max(1) as f64, last: None, said: false }
+        Self { budget, rates, groups, cpus: cpus.max(1) as f64, last: None }
     }
 
     /// Whether there is anything to keep to.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.budget.is_some() || !self.rates.is_empty()
-    }
-
-    /// What to say, once, where the kernel does not let the programs' time be measured.
-    pub fn unmeasured(&mut self) -> Option<&'static str> {
-        let news = self.budget.is_some() && !std::mem::replace(&mut self.said, true);
-        news.then_some(
-            "--max-overhead bounds the recorder's own time only: that of the probes is measured with CAP_SYS_ADMIN",
-        )
     }
 
     /// Compares, and says what is to change.

@@ -369,11 +369,6 @@ impl Session {
         if !self.governor.is_on() {
             return Ok(());
         }
-        if self.cost.is_refused()
-            && let Some(note) = self.governor.unmeasured()
-        {
-            self.progress.say(note);
-        }
         let reading = Reading {
             at: time,
             cost: self.cost.spent(self.attempted()),
