@@ -127,6 +127,11 @@ fn requests_and_sectors_are_those_of_the_kernel_s_statistics() {
         })
         .collect();
     assert_eq!(sums, [("write", 200, 200 << 16), ("read", 300, 300 << 12)], "all of it is dd's");
+    let sizes = report(&path, &["bitesize", "--by", "op", "--where", "comm = 'dd'", "--sort", "requests"]);
+    let of =
+        |column: &str| sizes.iter().map(|row| row[column].as_u64().expect("a number")).collect::<Vec<_>>();
+    assert_eq!(of("requests"), [300, 200], "{sizes:?}");
+    assert_eq!([of("min_bytes"), of("max_bytes")], [[4096, 1 << 16]; 2], "what dd was told to do");
     let names: BTreeMap<i128, String> = rows(&path, "disk")
         .iter()
         .map(|row| (number(row, "dev"), String::from_utf8_lossy(bytes(row, "disk")).into_owned()))

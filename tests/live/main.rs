@@ -39,6 +39,7 @@ mod receive;
 mod resources;
 mod sched;
 mod sends;
+mod slow;
 mod stat;
 mod state;
 mod support;

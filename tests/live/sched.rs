@@ -37,6 +37,7 @@ fn compare_with_schedstat() {
     let recording = record("sched-storm", &["-g", "sched,proc", "--rings", "32768"], &words);
     let path = recording.path;
     let (waits, runs) = (rows(&path, "sched_wait"), rows(&path, "sched_run"));
+    let slow = report(&path, &["runqslower", "--min", "1ns"]);
     // A switch that the kernel does not tell of is counted, and the sums are then lower bounds.
     let unseen = total(&path, "sched_wait", "state_full");
     let (mut missing, mut agree) = (0, true);
@@ -54,6 +55,9 @@ fn compare_with_schedstat() {
         let near = |ours: i128, theirs: i128| (ours - theirs).abs() <= theirs / 10 + apart * times;
         let (queued, on) = (sum(&waits, "queued"), sum(&runs, "ran"));
         println!("{tid} waited {queued} ns of {waited} by schedstat, ran {on} ns of {ran}; {unseen} unseen");
+        let listed = slow.iter().filter(|row| told(&row["tid"]) == tid);
+        let listed = listed.map(|row| row["lat_us"].as_f64().expect("a number") * 1e3).sum::<f64>() as i128;
+        assert!((listed - queued).abs() <= times, "runqslower: {listed} ns of {queued}");
         agree &= near(queued, waited) && near(on, ran);
     }
     assert!(missing <= unseen, "{unseen} counted as lost, but {missing} are");
