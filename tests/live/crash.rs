@@ -201,9 +201,9 @@ fn so_they_are_where_the_files_of_a_set_fill_it() {
         return;
     }
     let directory = scratch("crash-set");
-    let Some(_undo) = tiny_file_system(&directory, 60) else { return };
+    let Some(_undo) = tiny_file_system(&directory, 44) else { return };
     let path = directory.join("trace.bin");
-    let output = record_to_full_disk(&path, &["--rotate", "200ms", "--memory", "4MiB"]);
+    let output = record_to_full_disk(&path, &["--rotate", "16KiB", "--memory", "4MiB"]);
     let stderr = text(&output);
     let (captured, lost) = books_of(&stderr);
     assert!(output.status.code() == Some(125) && captured > 0 && lost > 0, "{stderr}");

@@ -238,7 +238,13 @@ fn of_probes_that_the_user_names_whole_threads_are_left_out() {
         return;
     }
     patiently(|| {
-        let path = bounded("governor-named", "named", &["-e", "rt:sys_enter"], "sys_enter", false);
+        let path = bounded(
+            "governor-named",
+            "named",
+            &["-e", "rt:sys_enter", "--memory", "64MiB"],
+            "sys_enter",
+            false,
+        );
         let attempted = total(&path, "sys_enter", "stored") + total(&path, "sys_enter", "left_out");
         let printed = Command::new(ANALYZE).arg(&path).args(["funccount", "--interval", "all"]).output();
         let printed = String::from_utf8_lossy(&printed.expect("analyze runs").stdout).into_owned();
