@@ -14,9 +14,9 @@ use std::process::Command;
 use tapedeck::schema::TraceReader;
 use tapedeck::schema::reader::Scratch;
 
-const FIXTURES: [&str; 14] = [
+const FIXTURES: [&str; 15] = [
     "redis", "nginx", "pingpong", "execs", "files", "compile", "block", "lossy", "burn", "named", "storm",
-    "naps", "calls", "stat",
+    "locks", "naps", "calls", "stat",
 ];
 
 fn root() -> &'static Path {

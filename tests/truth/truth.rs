@@ -15,6 +15,7 @@
 //! truth files      --count N --size S [--dir PATH]                 N files written, read, looked at, renamed, removed
 //! truth calls      --count N --missing M --ms T                   N getppid, M failing opens, ten sleeps of T
 //! truth storm      --count N --ms T                               two threads, a byte to and fro, ten sleeps of T
+//! truth locks      --count N --ms T                               four threads that want one lock, each for T
 //! truth hops       --count N                                       a thread that sends itself to other processors
 //! truth uses       [--dir PATH]                                    CPU, memory, a file, descriptors: what the kernel counted
 //! truth idle       --ms N                                          nothing, for a while
@@ -31,6 +32,7 @@ mod calls;
 mod execs;
 mod files;
 mod json;
+mod locks;
 mod net;
 mod odd;
 mod options;
@@ -47,7 +49,7 @@ use json::Object;
 use options::Options;
 
 const USAGE: &str =
-    "usage: truth sends|pingpong|twothreads|connects|odd|execs|files|calls|storm|hops|uses|idle [--family v4|v6|mapped] [--count N]
+    "usage: truth sends|pingpong|twothreads|connects|odd|execs|files|calls|storm|locks|hops|uses|idle [--family v4|v6|mapped] [--count N]
        [--size BYTES] [--reply BYTES] [--delay-ms N] [--ms N] [--missing N] [--port P] [--case NAME,…]
        [--dir PATH] [--output FILE]";
 
@@ -74,6 +76,7 @@ fn main() {
         "files" => Command::Local(files::files),
         "calls" => Command::Local(calls::calls),
         "storm" => Command::Local(storm::storm),
+        "locks" => Command::Local(locks::locks),
         "hops" => Command::Local(storm::hops),
         "uses" => Command::Local(uses::uses),
         "idle" => Command::Local(|options| Ok(traffic::idle(options))),
