@@ -24,12 +24,12 @@ const fn group(name: &'static str, default: bool, rate: &'static str, cost: &'st
 
 /// All groups.
 pub const GROUPS: &[Group] = &[
-    group("proc", true, "up to 5,000 events/s", "18 bytes per event; fork and exec keep 99 % of their pace"),
+    group("proc", true, "up to 5,000 events/s", "18 bytes per event; fork and exec keep 90 % of their pace"),
     group(
         "net",
         true,
         "5,000 to 300,000 events/s, most of them sends and receives",
-        "1.7 to 2.8 bytes per event; nginx keeps 88 % of its pace, redis 85, a TCP ping-pong 87",
+        "1.7 to 2.7 bytes per event; nginx keeps 91 % of its pace, redis 91, a TCP ping-pong 87",
     ),
     group(
         "stat",
@@ -42,31 +42,31 @@ pub const GROUPS: &[Group] = &[
         "net-rx",
         false,
         "20,000 to 1,000,000 events/s: each TCP segment",
-        "142 ns and 1.5 bytes per event",
+        "177 ns and 1.4 bytes per event",
     ),
     group(
         "file",
         false,
         "10,000 to 500,000 events/s, most of them reads and writes",
-        "857 ns and 1.8 bytes per event",
+        "703 ns and 1.3 bytes per event",
     ),
     group(
         "block",
         true,
         "4,000 to 200,000 events/s: two to four per I/O",
-        "2.6 µs per I/O, 2.2 bytes per event",
+        "1.3 µs per I/O, 2.0 bytes per event",
     ),
     group(
         "sched",
         false,
         "100,000 to 2,000,000 events/s; far fewer with --min-wait",
-        "2.5 bytes per event; two processes that only wake each other keep 78 % of their pace",
+        "2.5 bytes per event; two processes that only wake each other keep 82 % of their pace",
     ),
     group(
         "syscalls",
         false,
         "100,000 to 5,000,000 calls/s, added up to some thousand rows",
-        "417 ns per call added up; 390 ns and 1 to 1.6 bytes per call with --syscalls each",
+        "346 ns per call added up; 326 ns and 0.9 to 1.5 bytes per call with --syscalls each",
     ),
 ];
 
