@@ -275,7 +275,7 @@ fn the_list_names_groups_probes_and_ways() {
         "group net (default)\n",
         "group net-rx\n",
         "table sock_send",
-        "\n  cost  142 ns and 1.5 bytes per event\n",
+        "\n  cost  177 ns and 1.4 bytes per event\n",
         "probe sock_send",
         "probe tcp_rx",
     ] {

@@ -22,7 +22,7 @@ pub fn locks(options: &Options) -> io::Result<Object> {
             scope.spawn(move || one(number, lock, begin, options.count, hold))
         };
         let all: Vec<_> = (0..THREADS).map(one).collect();
-        all.into_iter().map(|thread| thread.join()).collect::<Result<Vec<_>, _>>()
+        all.into_iter().map(thread::ScopedJoinHandle::join).collect::<Result<Vec<_>, _>>()
     });
     let threads = threads.map_err(|_| io::Error::other("a thread panicked"))?;
     Ok(Object::new().value("pid", std::process::id()).objects("threads", threads))
