@@ -17,7 +17,7 @@ struct pending_call {
 	__u64 ts;
 	__u32 size, seq, flags, exact;
 	__u32 table; /* of the call, if its return is to be seen, + 1 */
-	__u32 unused_too;
+	__u32 padding;
 };
 THREADS(pending_calls, struct pending_call);
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// Values for the knobs of `bpf/common.bpf.h`, by name, as their bytes.
 pub type Knobs = HashMap<&'static str, Vec<u8>>;
 
-/// A knob of the maps: entries of a hash, if it had more.
+/// A knob of the maps: entries of a hash, if it had more, and places of threads (`bpf/thread.bpf.h`).
 pub const STATE_LIMIT: &str = "state_limit";
 
 /// A knob of this name followed by that of a kernel function is set to the number of its parameters.
