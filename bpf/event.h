@@ -25,6 +25,7 @@
 #define __enum(name)   __tag("enum:" name)   /* the number's names are in table `enum` */
 #define __null(value)  __tag("null:" #value) /* this value means "not known in this row" */
 #define __by(column)   __tag("by:" column)   /* runs smoothly per value of that column: the writer's hint */
+#define __span         __tag("span")         /* a duration that ended at the row's moment: the writer's hint for `ts` */
 #define __doc(text)    __tag("doc:" text)
 #define __skip         __tag("skip")         /* layout only: never a column */
 #define __key          __tag("key")          /* the id that an identity row defines */
@@ -197,7 +198,7 @@ struct sock_send {
 	bytes_t requested __null(4294967295) __doc("size that the caller asked for");
 	__s32 ret __unit("bytes") __doc("bytes accepted, or a negative error number");
 	seq_t seq __doc("sequence number of the first byte");
-	ns_t latency __null(0) __hist __doc("time inside tcp_sendmsg; from the lock on where a tracepoint is the source");
+	ns_t latency __null(0) __hist __span __doc("time inside tcp_sendmsg; from the lock on where a tracepoint is the source");
 	__u32 flags __doc("MSG_ flags");
 	__u32 exact __doc("1: seq was read under the socket lock, so it is right with several writers too");
 } __event __doc("one call of tcp_sendmsg, at its return");
@@ -208,7 +209,7 @@ struct sock_recv {
 	__s32 ret __unit("bytes") __doc("bytes handed to the caller, or a negative error number");
 	seq_t seq __doc("sequence number after the last byte that was read");
 	__u32 flags __doc("MSG_ flags; 2 is MSG_PEEK");
-	ns_t latency __null(0) __hist __doc("time inside tcp_recvmsg, waiting included");
+	ns_t latency __null(0) __hist __span __doc("time inside tcp_recvmsg, waiting included");
 } __event __doc("one call of tcp_recvmsg, at its return");
 
 struct sock_accept {
@@ -249,7 +250,7 @@ struct file_open {
 	__u32 flags __doc("O_ flags");
 	__u32 mode __doc("permissions for a new file");
 	__u32 created __doc("1: this call made the file");
-	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+	ns_t latency __null(0) __hist __span __doc("time from the call's entry to its return");
 	str_t path __doc("as it was given");
 	__u32 unused __skip;
 } __event __doc("open, creat, openat or openat2 at its return");
@@ -266,7 +267,7 @@ struct file_io {
 	bytes_t requested __null(4294967295) __doc("size asked for; null for calls with a vector");
 	__s32 ret __unit("bytes") __doc("bytes read or written, or a negative error number");
 	__s64 offset __null(-1) __unit("bytes") __doc("position in the file at which it began; null where there is none");
-	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+	ns_t latency __null(0) __hist __span __doc("time from the call's entry to its return");
 } __event __doc("a call of the read or write family at its return, sockets and pipes included");
 
 enum path_op {
@@ -297,7 +298,7 @@ struct path_call {
 	file_id dir2 __null(0) __doc("the same for path2");
 	__s32 ret __unit("errno") __doc("0 or a length, or a negative error number");
 	__u32 flags __doc("AT_, RENAME_ or STATX_ flags where the call has them");
-	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+	ns_t latency __null(0) __hist __span __doc("time from the call's entry to its return");
 	str_t path __doc("as it was given; empty for calls on a descriptor");
 	str_t path2 __doc("new name of a rename or link, target of a symlink");
 } __event __name("path_op") __doc("a call about a path (stat, access, unlink, mkdir, rename, ...) at its return");
@@ -317,7 +318,7 @@ struct file_sync {
 	file_id file __null(0) __doc("file of the descriptor, for calls that have one");
 	__s32 ret __unit("errno") __doc("0, or a negative error number");
 	__u32 unused __skip;
-	ns_t latency __null(0) __hist __doc("time from the call's entry to its return");
+	ns_t latency __null(0) __hist __span __doc("time from the call's entry to its return");
 } __event __doc("a call that waits for data to reach the disk, at its return");
 
 /* ---- group syscalls ---- */
@@ -328,7 +329,7 @@ struct syscall {
 	__u16 errno __enum("errno") __doc("error number that it returned, or 0");
 	__u32 open __doc("1: had not returned when the recording ended; latency is the time until then");
 	__s64 ret __doc("what it returned");
-	ns_t latency __null(0) __hist __doc("from entry to return; null if it began before the recording");
+	ns_t latency __null(0) __hist __span __doc("from entry to return; null if it began before the recording");
 } __event __doc("one system call, at its return (with --syscalls each)");
 
 struct syscall_agg {
@@ -359,7 +360,7 @@ struct cpu_sample {
 struct sched_run {
 	EVENT;
 	task_id tid __totals("rows") __doc("task that left its processor");
-	ns_t ran __hist __doc("how long it had run");
+	ns_t ran __hist __span __doc("how long it had run");
 	__u32 state __doc("why it left: 0 it could have gone on, else the task state that it sleeps in");
 	other_id next __null(0) __doc("task that came instead; null: the processor idles");
 } __event __doc("a task left its processor");

@@ -139,6 +139,9 @@ impl Layout {
             if found.iter().any(|tag| tag == "other") {
                 self.others.push(self.def.columns.len());
             }
+            if found.iter().any(|tag| tag == "span") {
+                self.ends_span(name);
+            }
             let mut def = column_def(name, column, &found);
             if let Ok(named) = Enum::try_from(ty) {
                 def.enumeration = self.add_labels(&named)?;
@@ -147,6 +150,13 @@ impl Layout {
             self.fields.push(Field { offset, kind });
         }
         Ok((offset, offset + size))
+    }
+
+    /// The rows' moment is where what that column measures ended.
+    pub fn ends_span(&mut self, column: &str) {
+        if let Some(ts) = self.def.time() {
+            column.clone_into(&mut self.def.columns[ts].by);
+        }
     }
 
     /// Takes over the names of an enum, without the prefix that C needs, and returns the enum's own.

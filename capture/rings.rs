@@ -36,8 +36,8 @@ pub struct Rings {
     pub sampling: bool,
     /// To open one again by its number would take `CAP_SYS_ADMIN`.
     made: Vec<MapHandle>,
-    /// Bytes that the batches of one ring may hold while they fill.
-    room: usize,
+    /// Bytes that the batches of all rings may hold while they fill.
+    filling: usize,
     /// Admits what goes to the writer.
     pub queue: Arc<Gauge>,
 }
@@ -51,14 +51,13 @@ impl Rings {
     pub fn plan(budget: &Budget, sampling: bool) -> Self {
         let count = u32::try_from(possible_cpus()).unwrap_or(1).next_power_of_two().min(64);
         let size = (budget.rings_kib.saturating_mul(1024) / count).max(4096);
-        let room = budget.filling / if sampling { 2 * count } else { count } as usize;
         Self {
             count,
             of_each: ring_of_each(count),
             size: 1 << size.ilog2(),
             sampling,
             made: Vec::new(),
-            room,
+            filling: budget.filling,
             queue: Gauge::new(budget.queued),
         }
     }
@@ -73,6 +72,13 @@ impl Rings {
     #[must_use]
     pub fn size_of(&self, index: u32) -> u32 {
         if index < self.count { self.size } else { self.size.min(SAMPLING_SIZE) }
+    }
+
+    /// What the batches of one may hold: those of samples, which are few, an eighth together.
+    fn room_of(&self, index: u32) -> usize {
+        let samples = if self.sampling { self.filling / 8 } else { 0 };
+        let together = if index < self.count { self.filling - samples } else { samples };
+        together / self.count as usize
     }
 
     /// Makes the rings and puts them in their places.
@@ -112,7 +118,8 @@ impl Rings {
         for index in 0..self.total() {
             let map = self.made.get(index as usize).context("rings are made before they are emptied")?;
             let ring = Ring::open(map.as_fd(), self.size_of(index) as usize)?;
-            let batcher = Batcher::new(layouts, u16::try_from(index).context("ring number")?, self.room);
+            let number = u16::try_from(index).context("ring number")?;
+            let batcher = Batcher::new(layouts, number, self.room_of(index));
             let batcher = batcher.numbering(stacks.map(Arc::clone));
             let (to, queue, draining) = (to.clone(), Arc::clone(&self.queue), Arc::clone(draining));
             let work = move || drain(ring, batcher, (&to, &queue), &draining, stall);

@@ -5,11 +5,12 @@ use super::error::{FormatError, Result};
 use super::frame::MAX_MESSAGE;
 use super::table::{self, ColumnType, TableDef};
 use super::trace_capnp::{batch, column, frame, numbers};
-use super::transform::{self, Coded, Keys, Number, Numbers, Transform};
-use super::undo::{self, By, Spare};
+use super::transform::{self, By, Coded, Number, Numbers, Transform};
+use super::undo::{self, Spare};
 use capnp::message::{Builder, HeapAllocator, ReaderOptions};
 use capnp::serialize;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// A plane of so many bytes is compressed by itself: a zstd frame takes 13 bytes, and the code in it some dozen.
 const WORTH_A_CODE: usize = 4096;
@@ -96,7 +97,10 @@ pub(super) fn build_batch(def: &TableDef, from: &Batch, chosen: &[usize]) -> Mes
         [column] if column.bytes.is_empty() => {
             // They are at the end, filled up to whole words.
             let begin = bytes.len() - column.numbers.1.bytes.len().next_multiple_of(8);
-            worth_a_code(&column.numbers.1.ends).map(|end| begin + end).collect()
+            let planes = &column.numbers.1;
+            let inner = planes.codes.iter().copied().filter(|&code| code > 0 && code < planes.bytes.len());
+            let all: BTreeSet<usize> = worth_a_code(&planes.ends).chain(inner).collect();
+            all.into_iter().map(|end| begin + end).collect()
         }
         _ => Vec::new(),
     };
@@ -114,21 +118,19 @@ struct Encoded {
 impl Encoded {
     fn new(def: &TableDef, from: &Batch, index: usize) -> Self {
         let column = &def.columns[index];
-        // A key that had a key of its own could not be decoded first; two could even wait for each other.
-        let keys =
-            def.column(&column.by).filter(|&by| by != index && def.columns[by].by.is_empty()).map(|by| {
-                Keys {
-                    column: u16::try_from(by).expect("MAX_PARTS columns"),
-                    values: from.columns[by].u32s(),
-                }
-            });
+        // A column that had one of its own could not be decoded first; two could even wait for each other.
+        let by = def.column(&column.by).filter(|&by| by != index && def.columns[by].by.is_empty());
+        let by = by.map(|by| {
+            let column = u16::try_from(by).expect("MAX_PARTS columns");
+            By { column, values: &from.columns[by] }
+        });
         let signed = column.signed();
         let (numbers, entries, bytes) = match &from.columns[index] {
             Column::Absent => (transform::encode::<u8>(&[], false, None), None, Vec::new()),
-            Column::U8(values) => (transform::encode(values, signed, keys), None, Vec::new()),
-            Column::U16(values) => (transform::encode(values, signed, keys), None, Vec::new()),
-            Column::U32(values) => (transform::encode(values, signed, keys), None, Vec::new()),
-            Column::U64(values) => (transform::encode(values, signed, keys), None, Vec::new()),
+            Column::U8(values) => (transform::encode(values, signed, by), None, Vec::new()),
+            Column::U16(values) => (transform::encode(values, signed, by), None, Vec::new()),
+            Column::U32(values) => (transform::encode(values, signed, by), None, Vec::new()),
+            Column::U64(values) => (transform::encode(values, signed, by), None, Vec::new()),
             Column::Text(text) => encode_text(text),
         };
         Self { index: u16::try_from(index).expect("MAX_PARTS columns"), numbers, entries, bytes }
@@ -172,10 +174,12 @@ fn write_numbers((from, planes): &Coded, mut to: numbers::Builder) {
         Transform::Delta => numbers::Transform::Delta,
         Transform::DeltaBy => numbers::Transform::DeltaBy,
         Transform::Apart => numbers::Transform::Apart,
+        Transform::Span => numbers::Transform::Span,
     });
     to.set_base(from.base);
     to.set_by(from.by);
     to.set_new_planes(from.new_planes);
+    to.set_sorted(from.sorted);
     if !planes.bytes.is_empty() {
         copy(&planes.bytes, to.init_planes(count(planes.bytes.len())));
     }
@@ -188,10 +192,12 @@ fn read_numbers(from: numbers::Reader) -> Result<Numbers> {
             numbers::Transform::Delta => Transform::Delta,
             numbers::Transform::DeltaBy => Transform::DeltaBy,
             numbers::Transform::Apart => Transform::Apart,
+            numbers::Transform::Span => Transform::Span,
         },
         base: from.get_base(),
         by: from.get_by(),
         new_planes: from.get_new_planes(),
+        sorted: from.get_sorted(),
     })
 }
 
@@ -223,13 +229,16 @@ pub(super) fn read_batch(
         return Err(FormatError::Batch(format!("table {table} with {rows} rows, header says {expected:?}")));
     }
     let columns = from.get_columns()?;
-    // A column that is the key of others goes first.
+    // A column that others go by goes first.
     for keyed in [false, true] {
         for column in columns {
             let index = usize::from(column.get_index());
             let Some(info) = def.columns.get(index) else { continue };
             let transform = column.get_numbers()?.get_transform()?;
-            let is_keyed = matches!(transform, numbers::Transform::DeltaBy | numbers::Transform::Apart);
+            let is_keyed = matches!(
+                transform,
+                numbers::Transform::DeltaBy | numbers::Transform::Apart | numbers::Transform::Span
+            );
             if needed[index] && is_keyed == keyed && to.columns[index] == Column::Absent {
                 to.columns[index] = read_column(info.kind, column, spare, to)?;
             }
@@ -241,7 +250,7 @@ pub(super) fn read_batch(
 fn read_column(kind: ColumnType, from: column::Reader, spare: &mut Spare, batch: &Batch) -> Result<Column> {
     let numbers = from.get_numbers()?;
     let column = numbers.get_by();
-    let by = batch.columns.get(usize::from(column)).map(|keys| By { column, keys: keys.u32s() });
+    let by = batch.columns.get(usize::from(column)).map(|values| By { column, values });
     let rows = batch.rows;
     let room = room(kind, batch)?;
     Ok(match kind {

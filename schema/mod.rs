@@ -20,6 +20,7 @@ pub mod histogram;
 pub mod host;
 mod index;
 mod message;
+mod order;
 pub mod pack;
 pub mod pseudonym;
 pub mod reader;

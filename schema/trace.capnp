@@ -98,7 +98,8 @@ struct ColumnInfo {
   histogram @11 :Bool;
   # The footer has a histogram of it.
   by @12 :Text;
-  # Runs smoothly per value of the column of that name: what Numbers.deltaBy may use as its key.
+  # The column of that name makes this one small: a key per value of which this runs smoothly (deltaBy, apart), or,
+  # of type u64, what ends at this moment (span).
   totals @13 :Text;
   # Not empty: the footer has a Top of it, with sums of the column of that name; "rows": without sums.
 
@@ -145,12 +146,16 @@ struct Numbers {
   # 0, 1, 2, 3, … to 0, -1, 1, -2, …
   transform @0 :Transform;
   base @1 :UInt64;
-  # offset: added to each. delta, deltaBy: the value before the first. apart: added to each whose key is new.
+  # offset: added to each. delta, deltaBy, span: the value before the first. apart: added to each whose key is new.
   by @2 :UInt16;
-  # deltaBy, apart: index of the column whose value picks the predecessor: one of type u32, neither of both itself.
+  # deltaBy, apart: index of the column whose value picks the predecessor: one of type u32. span: of that whose value
+  # is added, of type u64. Neither has such a column itself.
   planes @3 :List(UInt8);
   newPlanes @4 :UInt8;
   # apart: how many of the planes are of rows whose key is new.
+  sorted @5 :UInt8;
+  # A bit for each plane (of those of rows whose key is new none): its bytes are in the order of the plane above, by the
+  # value that a row has there, and under the same value by row. Never of the highest.
 
   enum Transform {
     offset @0;
@@ -163,6 +168,9 @@ struct Numbers {
     # As deltaBy, but what is stored of rows whose key is new stands apart, before that of all others, each with
     # planes of its own: value = base + x where the key is new. Such values are as long as they are, and the
     # differences after them short; mixed, neither would be coded well.
+    span @4;
+    # value = value of the row before + unzigzag(x) + value of column `by`: the moment at which something ended that had
+    # begun unzigzag(x) after the end before.
   }
 }
 

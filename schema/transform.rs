@@ -3,11 +3,13 @@
 //! Integers become differences where neighbours are alike (to the smallest value, to the row before,
 //! or to the last row with the same key), and then byte planes: all lowest bytes, all second bytes,
 //! and so on, as many planes as the largest difference needs. What is of rows whose key is new has planes
-//! of its own. The writer tries each transform on a sample and takes the one whose planes have the lowest
-//! entropy; the column names it.
+//! of its own, and planes that are smaller so are put in the order of the plane above ([`super::order`]). The
+//! writer tries each transform on a sample and takes the one whose planes have the lowest entropy; the
+//! column names it.
 
-use super::column::Text;
+use super::column::{Column, Text};
 use super::error::{FormatError, Result};
+use super::order::{self, Sorted};
 use super::undo::Spare;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -23,6 +25,8 @@ pub enum Transform {
     DeltaBy,
     /// The same, but rows whose key is new stand apart, before all others: theirs is the difference to `base`.
     Apart,
+    /// Of a moment that ends what column `by` measures: from the moment of the row before to the begin, zigzag.
+    Span,
 }
 
 /// How to undo the transform of a column.
@@ -32,10 +36,12 @@ pub struct Numbers {
     pub transform: Transform,
     /// See [`Transform`].
     pub base: u64,
-    /// Index of the key column of [`Transform::DeltaBy`] and [`Transform::Apart`].
+    /// Index of the other column of [`Transform::DeltaBy`], [`Transform::Apart`] and [`Transform::Span`].
     pub by: u16,
     /// [`Transform::Apart`]: how many of the planes are of rows whose key is new.
     pub new_planes: u8,
+    /// Which planes are in the order of the plane above, a bit for each; those of rows whose key is new not counted.
+    pub sorted: u8,
 }
 
 /// What is left of a column: a byte per row and plane, lowest first.
@@ -45,6 +51,8 @@ pub struct Planes {
     pub bytes: Vec<u8>,
     /// Where each ends.
     pub ends: Vec<usize>,
+    /// Where stretches with codes of their own begin and end ([`super::order`]).
+    pub codes: Vec<usize>,
 }
 
 /// A transformed column.
@@ -52,7 +60,7 @@ pub type Coded = (Numbers, Planes);
 
 impl Numbers {
     fn new(transform: Transform, base: u64) -> Self {
-        Self { transform, base, by: 0, new_planes: 0 }
+        Self { transform, base, by: 0, new_planes: 0, sorted: 0 }
     }
 }
 
@@ -68,15 +76,35 @@ impl Planes {
         }
         self
     }
+
+    /// Those of all rows, or of all but the rows whose key is new, with some of them sorted; and which.
+    fn ordered<T: Number>(self, values: &[T]) -> (u8, Self) {
+        let first = self.bytes.len();
+        let mut all = self.with(values);
+        let Sorted { planes, codes } = order::sort(&mut all.bytes[first..], values.len(), first);
+        (planes, Self { codes, ..all })
+    }
 }
 
-/// The key column that a `by` hint points at.
+/// The column that a `by` hint points at: keys of four bytes, or spans of eight.
 #[derive(Clone, Copy, Debug)]
-pub struct Keys<'a> {
+pub struct By<'a> {
     /// Its index in the table.
     pub column: u16,
-    /// Its values.
-    pub values: &'a [u32],
+    /// Its values; within a frame always the same.
+    pub values: &'a Column,
+}
+
+impl<'a> By<'a> {
+    /// Its values where they are keys.
+    pub(super) fn keys(self) -> &'a [u32] {
+        self.values.u32s()
+    }
+
+    /// Its values where they are spans.
+    pub(super) fn spans(self) -> &'a [u64] {
+        self.values.u64s()
+    }
 }
 
 /// An unsigned integer that a column can hold.
@@ -130,41 +158,57 @@ const SAMPLE: usize = 1024;
 
 /// Transforms a column. `signed` orders the values as two's complement.
 #[must_use]
-pub fn encode<T: Number>(values: &[T], signed: bool, keys: Option<Keys>) -> Coded {
+pub fn encode<T: Number>(values: &[T], signed: bool, by: Option<By>) -> Coded {
     let Some(&first) = values.first() else {
         return (Numbers::new(Transform::Offset, 0), Planes::default());
     };
-    let keys = keys.filter(|keys| keys.values.len() == values.len() && Span::of(keys.values).is_some());
+    let by = by.filter(|by| by.values.len() == values.len());
     let low = smallest(values, signed);
-    let sample = values.len().min(SAMPLE);
-    let mut best = (Transform::Offset, entropy(values[..sample].iter().map(|&v| v.minus(low))));
+    let transform = cheapest(&values[..values.len().min(SAMPLE)], (signed, low), by);
+    let planes = Planes::default();
+    let (numbers, (sorted, planes)) = match (transform, by) {
+        (Transform::Delta, _) => {
+            let deltas: Vec<T> = deltas(values, first).collect();
+            (Numbers::new(Transform::Delta, first.wide()), planes.ordered(&deltas))
+        }
+        (Transform::Span, Some(by)) => {
+            let (base, gaps) = gaps(values, by.spans());
+            let numbers = Numbers { by: by.column, ..Numbers::new(Transform::Span, base.wide()) };
+            (numbers, planes.ordered(&gaps))
+        }
+        (Transform::Apart, Some(by)) => {
+            let (base, new, others) = apart(values, by.keys(), signed);
+            let planes = planes.with(&new);
+            let (by, new_planes) = (by.column, planes.ends.len() as u8);
+            let numbers = Numbers { by, new_planes, ..Numbers::new(Transform::Apart, base.wide()) };
+            (numbers, planes.ordered(&others))
+        }
+        _ => {
+            let offsets: Vec<T> = values.iter().map(|&value| value.minus(low)).collect();
+            (Numbers::new(Transform::Offset, low.wide()), planes.ordered(&offsets))
+        }
+    };
+    (Numbers { sorted, ..numbers }, planes)
+}
+
+/// The transform that makes the least of a sample, of which the column's smallest value is known.
+fn cheapest<T: Number>(sample: &[T], (signed, low): (bool, T), by: Option<By>) -> Transform {
+    let mut best = (Transform::Offset, entropy(sample.iter().map(|&v| v.minus(low))));
     let mut consider = |transform, cost| {
         if cost < best.1 {
             best = (transform, cost);
         }
     };
-    consider(Transform::Delta, entropy(deltas(&values[..sample], first)));
-    if let Some(keys) = keys {
-        let (_, new, others) = apart(&values[..sample], &keys.values[..sample], signed);
+    consider(Transform::Delta, entropy(deltas(sample, sample[0])));
+    let Some(by) = by else { return best.0 };
+    if !by.spans().is_empty() {
+        let (_, gaps) = gaps(sample, &by.spans()[..sample.len()]);
+        consider(Transform::Span, entropy(gaps.into_iter()));
+    } else if !by.keys().is_empty() && Span::of(by.keys()).is_some() {
+        let (_, new, others) = apart(sample, &by.keys()[..sample.len()], signed);
         consider(Transform::Apart, entropy(new.into_iter()) + entropy(others.into_iter()));
     }
-    let planes = Planes::default();
-    match (best.0, keys) {
-        (Transform::Delta, _) => {
-            let deltas: Vec<T> = deltas(values, first).collect();
-            (Numbers::new(Transform::Delta, first.wide()), planes.with(&deltas))
-        }
-        (Transform::Apart, Some(keys)) => {
-            let (base, new, others) = apart(values, keys.values, signed);
-            let planes = planes.with(&new);
-            let (by, new_planes) = (keys.column, planes.ends.len() as u8);
-            (Numbers { by, new_planes, ..Numbers::new(Transform::Apart, base.wide()) }, planes.with(&others))
-        }
-        _ => {
-            let offsets: Vec<T> = values.iter().map(|&value| value.minus(low)).collect();
-            (Numbers::new(Transform::Offset, low.wide()), planes.with(&offsets))
-        }
-    }
+    best.0
 }
 
 fn smallest<T: Number>(values: &[T], signed: bool) -> T {
@@ -178,6 +222,22 @@ fn deltas<T: Number>(values: &[T], first: T) -> impl Iterator<Item = T> {
         *before = value;
         Some(difference)
     })
+}
+
+/// From the moment of the row before to where each span begins; the first is the base.
+fn gaps<T: Number>(values: &[T], spans: &[u64]) -> (T, Vec<T>) {
+    let begin = |(&value, &span): (&T, &u64)| value.minus(T::cut(span));
+    let base = values.iter().zip(spans).next().map(begin).unwrap_or_default();
+    let before = std::iter::once(&base).chain(values);
+    (
+        base,
+        values
+            .iter()
+            .zip(spans)
+            .zip(before)
+            .map(|(row, &before)| begin(row).minus(before).zigzag())
+            .collect(),
+    )
 }
 
 /// A base, the differences to it where the key is new, and the differences to the last row with the key elsewhere.
@@ -240,7 +300,16 @@ impl Span {
 
 /// n × log2(n) for each count that a sample can have: small frames are mostly this logarithm otherwise.
 static WEIGHTS: LazyLock<[f32; SAMPLE + 1]> =
-    LazyLock::new(|| std::array::from_fn(|count| count as f32 * (count.max(1) as f32).log2()));
+    LazyLock::new(|| std::array::from_fn(|count| exactly(count as f32)));
+
+fn exactly(count: f32) -> f32 {
+    count * count.max(1.0).log2()
+}
+
+/// n × log2(n): what the entropy of a set of symbols is made of.
+pub(super) fn weight(count: u32) -> f32 {
+    WEIGHTS.get(count as usize).copied().unwrap_or_else(|| exactly(count as f32))
+}
 
 /// Bits that an ideal order-0 coder would need for each byte plane of a sample, summed.
 fn entropy<T: Number>(values: impl Iterator<Item = T>) -> f32 {
@@ -305,15 +374,14 @@ pub fn expand(codes: &[u32], entries: &Text, room: usize) -> Result<Text> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::undo::{By, decode};
+    use super::super::undo::decode;
     use super::*;
     use proptest::prelude::*;
 
-    fn round_trip<T: Number + std::fmt::Debug>(values: &[T], signed: bool, keys: &[u32]) {
-        let keyed = Keys { column: 3, values: keys };
-        for keys in [None, Some(keyed)] {
-            let (numbers, planes) = encode(values, signed, keys);
-            let by = keys.map(|keys| By { column: keys.column, keys: keys.values });
+    fn round_trip<T: Number + std::fmt::Debug>(values: &[T], signed: bool, others: &[&Column]) {
+        let by = |values| Some(By { column: 3, values });
+        for by in others.iter().map(|others| by(others)).chain([None]) {
+            let (numbers, planes) = encode(values, signed, by);
             // What is left of another column must not shine through.
             let mut spare = Spare::default();
             T::spare(&mut spare).push(vec![T::SIGN; values.len() / 2 + 7]);
@@ -326,11 +394,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_numbers_come_back(values in prop::collection::vec(any::<u64>(), 0..300), signed: bool) {
-            let keys: Vec<u32> = values.iter().map(|v| (v % 7) as u32).collect();
-            round_trip(&values, signed, &keys);
-            round_trip(&values.iter().map(|&v| v as u32).collect::<Vec<_>>(), signed, &keys);
-            round_trip(&values.iter().map(|&v| v as u16).collect::<Vec<_>>(), signed, &keys);
-            round_trip(&values.iter().map(|&v| v as u8).collect::<Vec<_>>(), signed, &keys);
+            let keys = Column::U32(values.iter().map(|v| (v % 7) as u32).collect());
+            let spans = Column::U64(values.iter().map(|v| v.rotate_left(9)).collect());
+            let others = [&keys, &spans];
+            round_trip(&values, signed, &others);
+            round_trip(&values.iter().map(|&v| v as u32).collect::<Vec<_>>(), signed, &others);
+            round_trip(&values.iter().map(|&v| v as u16).collect::<Vec<_>>(), signed, &others);
+            round_trip(&values.iter().map(|&v| v as u8).collect::<Vec<_>>(), signed, &others);
         }
 
         #[test]
@@ -346,11 +416,14 @@ mod tests {
         }
 
         #[test]
-        fn any_planes_are_refused_or_read(planes in prop::collection::vec(any::<u8>(), 0..64), rows in 0usize..40, base: u64, kind in 0usize..4, new_planes in 0u8..10) {
-            let transform = [Transform::Offset, Transform::Delta, Transform::DeltaBy, Transform::Apart][kind];
-            let numbers = Numbers { new_planes, ..Numbers::new(transform, base) };
-            let keys: Vec<u32> = (0..rows as u32).map(|row| row.wrapping_mul(0x9E37_79B9) % 17).collect();
-            let by = Some(By { column: 0, keys: &keys });
+        fn any_planes_are_refused_or_read(planes in prop::collection::vec(any::<u8>(), 0..64), rows in 0usize..40, base: u64, kind in 0usize..5, new_planes in 0u8..10, sorted: u8) {
+            let transform =
+                [Transform::Offset, Transform::Delta, Transform::DeltaBy, Transform::Apart, Transform::Span][kind];
+            let numbers = Numbers { new_planes, sorted, ..Numbers::new(transform, base) };
+            let number = |row: usize| (row as u32).wrapping_mul(0x9E37_79B9) % 17;
+            let keys = Column::U32((0..rows).map(number).collect());
+            let spans = Column::U64((0..rows).map(|row| number(row).into()).collect());
+            let by = Some(By { column: 0, values: if transform == Transform::Span { &spans } else { &keys } });
             if let Ok(values) = decode::<u32>(&numbers, &planes, rows, by, &mut Spare::default()) {
                 prop_assert_eq!(values.len(), rows);
             }
@@ -359,9 +432,9 @@ mod tests {
 
     #[test]
     fn sequence_numbers_of_mixed_sockets_need_one_plane() {
-        let keys: Vec<u32> = (0..1000).map(|row| row % 5).collect();
+        let keys = Column::U32((0..1000).map(|row| row % 5).collect());
         let values: Vec<u32> = (0..1000u32).map(|row| (row % 5) * 0x1234_5678 + row / 5 * 100).collect();
-        let (numbers, planes) = encode(&values, false, Some(Keys { column: 0, values: &keys }));
+        let (numbers, planes) = encode(&values, false, Some(By { column: 0, values: &keys }));
         assert_eq!((numbers.transform, numbers.new_planes), (Transform::Apart, 4));
         assert_eq!(planes.ends, [5, 10, 15, 20, 1015], "five first numbers, then a plane of differences");
     }
@@ -370,19 +443,56 @@ mod tests {
     fn the_keys_of_a_sample_may_lie_further_apart_than_those_of_a_frame() {
         let keys: Vec<u32> = (0..10_000u32).map(|row| row.wrapping_mul(0x9E37_79B9) % 30_000).collect();
         assert!(Span::of(&keys).is_some() && Span::of(&keys[..SAMPLE]).is_none());
-        round_trip(&keys.iter().map(|key| key << 16).collect::<Vec<_>>(), false, &keys);
+        round_trip(&keys.iter().map(|key| key << 16).collect::<Vec<_>>(), false, &[&Column::U32(keys)]);
+    }
+
+    #[test]
+    fn calls_that_follow_each_other_leave_the_gaps_between_them() {
+        let spans: Vec<u64> = (0..500u64).map(|row| 1000 + row * 7919 % 3000).collect();
+        let ends = spans.iter().scan(1 << 40, |end, span| {
+            *end += span + 50;
+            Some(*end)
+        });
+        let ends: Vec<u64> = ends.collect();
+        let spans = Column::U64(spans);
+        let (numbers, planes) = encode(&ends, false, Some(By { column: 2, values: &spans }));
+        assert_eq!((numbers.transform, numbers.by, planes.ends), (Transform::Span, 2, vec![500]));
+        round_trip(&ends, false, &[&spans]);
+    }
+
+    #[test]
+    fn sorted_planes_come_back_whatever_the_transform() {
+        let noise = |row: u64| row.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        let spans: Vec<u64> = (0..9000)
+            .map(|row| if noise(row) & 1 == 0 { 0x110 + noise(row) % 13 } else { 0x7c0 + noise(row) % 29 })
+            .collect();
+        assert_eq!(encode(&spans, false, None).0.sorted, 1);
+        let keys = Column::U32((0..9000).map(|row| row % 5).collect());
+        round_trip(&spans, false, &[&keys]);
+        let sum = |sum: &mut u64, span: &u64| {
+            *sum += span;
+            Some(*sum)
+        };
+        let ends: Vec<u64> = spans.iter().scan(0, sum).collect();
+        round_trip(&ends, false, &[&keys, &Column::U64(spans)]);
+        assert_eq!(
+            encode(&ends, false, None).0,
+            Numbers { sorted: 1, ..Numbers::new(Transform::Delta, ends[0]) }
+        );
     }
 
     #[test]
     fn differences_by_key_as_older_traces_have_them_are_read() {
-        let (keys, base) = ([7, 8, 7, 8, 7], 100u32);
+        let (keys, base) = (vec![7, 8, 7, 8, 7], 100u32);
         let stored: Vec<u32> = [0i32, 5, 1, -2, 3].map(|by| by.cast_unsigned().zigzag()).into();
         let numbers = Numbers::new(Transform::DeltaBy, base.into());
         let planes = Planes::default().with(&stored).bytes;
-        let read =
-            |keys| decode::<u32>(&numbers, &planes, 5, Some(By { column: 0, keys }), &mut Spare::default());
-        assert_eq!(read(&keys).expect("it fits"), [100, 105, 101, 103, 104]);
-        assert!(read(&keys[..4]).is_err());
+        let read = |keys| {
+            let by = Some(By { column: 0, values: &Column::U32(keys) });
+            decode::<u32>(&numbers, &planes, 5, by, &mut Spare::default())
+        };
+        assert_eq!(read(keys.clone()).expect("it fits"), [100, 105, 101, 103, 104]);
+        assert!(read(keys[..4].to_vec()).is_err());
     }
 
     #[test]

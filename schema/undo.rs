@@ -6,7 +6,8 @@
 
 use super::column::Column;
 use super::error::{FormatError, Result};
-use super::transform::{Number, Numbers, Span, Transform};
+use super::order;
+use super::transform::{By, Number, Numbers, Span, Transform};
 
 /// Rows that are put together at a time: their planes and values stay in the nearest cache.
 const BLOCK: usize = 256;
@@ -22,6 +23,8 @@ pub struct Spare {
     pub(super) u32s: Vec<Vec<u32>>,
     pub(super) u64s: Vec<Vec<u64>>,
     links: Links,
+    /// Planes in the order of rows.
+    planes: Vec<u8>,
 }
 
 /// Where the key of each row was last met: the same for every column with this key. Kept as positions, so that
@@ -71,18 +74,9 @@ fn keep<T>(values: Vec<T>, to: &mut Vec<Vec<T>>) {
     }
 }
 
-/// The key column that a transform goes by.
-#[derive(Clone, Copy)]
-pub struct By<'a> {
-    /// Its index.
-    pub column: u16,
-    /// Its values; within a frame always the same.
-    pub keys: &'a [u32],
-}
-
 impl Links {
     fn find(&mut self, by: By, rows: usize) -> Result<()> {
-        let By { column, keys } = by;
+        let (column, keys) = (by.column, by.keys());
         // A column without rows names no keys, whatever it claims.
         if self.by == Some(column) && keys.len() == rows && self.before.len() == rows {
             return Ok(());
@@ -111,7 +105,7 @@ impl Links {
     }
 }
 
-/// Undoes [`super::transform::encode`]. `by` is the key column when the transform needs it.
+/// Undoes [`super::transform::encode`]. `by` is the other column when the transform needs it.
 ///
 /// # Errors
 /// When the planes do not fit the number of rows or the width.
@@ -122,20 +116,63 @@ pub fn decode<T: Number>(
     by: Option<By>,
     spare: &mut Spare,
 ) -> Result<Vec<T>> {
+    let by = by.unwrap_or(By { column: numbers.by, values: &Column::Absent });
     if matches!(numbers.transform, Transform::DeltaBy | Transform::Apart) {
-        spare.links.find(by.unwrap_or(By { column: numbers.by, keys: &[] }), rows)?;
+        spare.links.find(by, rows)?;
     }
-    let mut values = spare.room(rows);
+    let mut memory = std::mem::take(&mut spare.planes);
+    let values = match numbers.transform {
+        Transform::Apart => apart(numbers, planes, spare, &mut memory),
+        _ => in_order::<T>(planes, rows, numbers.sorted, &mut memory)
+            .and_then(|planes| in_place(numbers, planes, by, spare.room(rows), &spare.links)),
+    };
+    spare.planes = memory;
+    let mut values = values?;
+    values.truncate(rows);
+    Ok(values)
+}
+
+/// The planes in the order of rows.
+fn in_order<'a, T: Number>(
+    planes: &'a [u8],
+    rows: usize,
+    sorted: u8,
+    memory: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    if sorted == 0 {
+        return Ok(planes);
+    }
+    order::restore(planes, rows, sorted, memory).ok_or_else(|| wrong::<T>(planes, rows))
+}
+
+/// Transforms of which each row is stored where it belongs.
+fn in_place<T: Number>(
+    numbers: &Numbers,
+    planes: &[u8],
+    by: By,
+    mut values: Vec<T>,
+    links: &Links,
+) -> Result<Vec<T>> {
     let base = T::cut(numbers.base);
+    let mut before = base;
     match numbers.transform {
-        Transform::Offset if planes.is_empty() => values.fill(base),
-        Transform::Offset => unpack(planes, &mut values, |block| add(block, base))?,
-        Transform::Delta => {
-            let mut before = base;
+        Transform::Delta => unpack(planes, &mut values, |block| {
+            unzigzag(block);
+            for value in block {
+                before = before.plus(*value);
+                *value = before;
+            }
+        })?,
+        Transform::Span => {
+            let mut spans = by.spans().iter();
+            if spans.len() != values.len() {
+                let (spans, rows) = (spans.len(), values.len());
+                return Err(FormatError::Batch(format!("{spans} spans for {rows} values")));
+            }
             unpack(planes, &mut values, |block| {
                 unzigzag(block);
-                for value in block {
-                    before = before.plus(*value);
+                for (value, &span) in block.iter_mut().zip(&mut spans) {
+                    before = before.plus(*value).plus(T::cut(span));
                     *value = before;
                 }
             })?;
@@ -143,25 +180,37 @@ pub fn decode<T: Number>(
         Transform::DeltaBy => {
             unpack(planes, &mut values, unzigzag)?;
             values.push(base);
-            for (row, &before) in spare.links.before.iter().enumerate() {
+            for (row, &before) in links.before.iter().enumerate() {
                 values[row] = values[row].plus(values[before as usize]);
             }
         }
-        Transform::Apart => {
-            let mut stored = spare.room(rows);
-            let links = &spare.links;
-            let new = links.new * usize::from(numbers.new_planes);
-            let (new, others) = planes.split_at_checked(new).ok_or_else(|| wrong::<T>(planes, links.new))?;
-            unpack(new, &mut stored[..links.new], |block| add(block, base))?;
-            unpack(others, &mut stored[links.new..], unzigzag)?;
-            values.push(T::default());
-            for (row, (&before, &at)) in links.before.iter().zip(&links.stored).enumerate() {
-                values[row] = values[before as usize].plus(stored[at as usize]);
-            }
-            keep(stored, T::spare(spare));
-        }
+        _ if planes.is_empty() => values.fill(base),
+        _ => unpack(planes, &mut values, |block| add(block, base))?,
     }
-    values.truncate(rows);
+    Ok(values)
+}
+
+/// Rows whose key is new are stored before all others.
+fn apart<T: Number>(
+    numbers: &Numbers,
+    planes: &[u8],
+    spare: &mut Spare,
+    memory: &mut Vec<u8>,
+) -> Result<Vec<T>> {
+    let rows = spare.links.before.len();
+    let (mut values, mut stored): (Vec<T>, Vec<T>) = (spare.room(rows), spare.room(rows));
+    let links = &spare.links;
+    let new = links.new * usize::from(numbers.new_planes);
+    let (new, others) = planes.split_at_checked(new).ok_or_else(|| wrong::<T>(planes, links.new))?;
+    let others = in_order::<T>(others, rows - links.new, numbers.sorted, memory)?;
+    let base = T::cut(numbers.base);
+    unpack(new, &mut stored[..links.new], |block| add(block, base))?;
+    unpack(others, &mut stored[links.new..], unzigzag)?;
+    values.push(T::default());
+    for (row, (&before, &at)) in links.before.iter().zip(&links.stored).enumerate() {
+        values[row] = values[before as usize].plus(stored[at as usize]);
+    }
+    keep(stored, T::spare(spare));
     Ok(values)
 }
 
@@ -245,10 +294,11 @@ mod tests {
 
     #[test]
     fn an_empty_column_does_not_go_by_the_keys_of_another() {
-        let numbers = Numbers { transform: Transform::DeltaBy, base: 3, by: 7, new_planes: 0 };
+        let numbers = Numbers { transform: Transform::DeltaBy, base: 3, by: 7, new_planes: 0, sorted: 0 };
         let mut spare = Spare::default();
         let mut read = |rows, by| decode::<u32>(&numbers, &[], rows, by, &mut spare);
-        let by = Some(By { column: 7, keys: &[1, 2, 1] });
+        let keys = Column::U32(vec![1, 2, 1]);
+        let by = Some(By { column: 7, values: &keys });
         assert_eq!(read(3, by).expect("no differences"), [3, 3, 3]);
         assert!(read(0, None).expect("nothing").is_empty());
         assert!(read(3, None).is_err());

@@ -36,7 +36,9 @@ The file, from the outside in:
    message of its own, and all of them share the header.
 
 3. Byte planes. `Numbers.planes` holds rows * n bytes: the lowest byte of every row, then the second
-   byte of every row, and so on. Missing high bytes are zero: that gives one number x per row.
+   byte of every row, and so on. Missing high bytes are zero: that gives one number x per row. Where bit p of
+   `sorted` is set, plane p holds its bytes sorted by the byte that the row has in plane p + 1; rows with the same
+   one stay in their order.
 
 4. Transforms, all modulo 2^width of the column (text: 32 bits, for lengths and codes):
 
@@ -45,7 +47,9 @@ The file, from the outside in:
        deltaBy   value = value of the last row with the same key + unzigzag(x); base where the key is new.
                  The key is the value of column `by` in the same row.
        apart     as deltaBy, but the planes hold the rows whose key is new first (`newPlanes` planes, value =
-                 base + x), then all others (value = value of the last row with the same key + unzigzag(x)).
+                 base + x), then all others (value = value of the last row with the same key + unzigzag(x)), and
+                 `sorted` is about the planes of those.
+       span      value = value of the row before + unzigzag(x) + value of column `by`; before the first row: base
        unzigzag  0, 1, 2, 3, 4 ... mean 0, -1, 1, -2, 2 ...
 
 5. Text. Without `entries`, the numbers are the lengths of the values and `bytes` is the values,
@@ -266,16 +270,22 @@ def part_places(frame):
 # ---- columns ----
 
 
-def planes(data, rows):
+def planes(data, rows, by_above=0):
     """One unsigned number per row."""
     count = len(data) // rows if rows else 0
-    if count * rows != len(data) or count > 8:
+    if count * rows != len(data) or count > 8 or by_above >> max(count - 1, 0):
         raise Bad(f"{len(data)} bytes of planes for {rows} rows")
     if count == 0:
         return [0] * rows
     wide = bytearray(8 * rows)
-    for plane in range(count):
-        wide[plane::8] = data[plane * rows : (plane + 1) * rows]
+    for plane in reversed(range(count)):
+        stored = data[plane * rows : (plane + 1) * rows]
+        if by_above >> plane & 1:
+            order = sorted(range(rows), key=wide[plane + 1 :: 8].__getitem__)
+            for row, byte in zip(order, stored):
+                wide[8 * row + plane] = byte
+        else:
+            wide[plane::8] = stored
     return list(struct.unpack(f"<{rows}Q", wide))
 
 
@@ -286,15 +296,18 @@ def unzigzag(values):
 def numbers_of(numbers, rows, width, columns):
     """The values, unsigned; columns holds those decoded before."""
     mask = (1 << 8 * width) - 1
-    data, base = bytes(numbers.get("planes", [])), int(numbers["base"])
+    data, base, by_above = bytes(numbers.get("planes", [])), int(numbers["base"]), numbers["sorted"]
     if numbers["transform"] == "apart" and numbers["by"] in columns:
-        return apart_of(data, base, numbers["newPlanes"], columns[numbers["by"]], mask)
-    values = planes(data, rows)
+        return apart_of(data, base, (numbers["newPlanes"], by_above), columns[numbers["by"]], mask)
+    values = planes(data, rows, by_above)
     if numbers["transform"] == "offset":
         return [value + base & mask for value in values] if base else values
     if numbers["transform"] == "delta":
         sums = itertools.accumulate(unzigzag(values), initial=base)
         return [value & mask for value in itertools.islice(sums, 1, None)]
+    if numbers["transform"] == "span" and numbers["by"] in columns:
+        steps = (x + span for x, span in zip(unzigzag(values), columns[numbers["by"]]))
+        return [value & mask for value in itertools.islice(itertools.accumulate(steps, initial=base), 1, None)]
     if numbers["transform"] != "deltaBy" or numbers["by"] not in columns:
         raise Bad(f"a transform without its key: {numbers['transform']}")
     last, result = {}, []
@@ -304,12 +317,13 @@ def numbers_of(numbers, rows, width, columns):
     return result
 
 
-def apart_of(data, base, new_planes, keys, mask):
+def apart_of(data, base, how, keys, mask):
     """Differences by key, those of new keys stored before all others."""
+    new_planes, by_above = how
     new_rows = len(set(keys))
     split = new_rows * new_planes
     new = iter(planes(data[:split], new_rows))
-    others = iter(unzigzag(planes(data[split:], len(keys) - new_rows)))
+    others = iter(unzigzag(planes(data[split:], len(keys) - new_rows, by_above)))
     last, result = {}, []
     for key in keys:
         last[key] = (last[key] + next(others) if key in last else base + next(new)) & mask
@@ -344,7 +358,7 @@ def batch_of(table, frame, decoded):
         if batch is None or batch["table"] != frame.table or batch["rows"] != frame.rows:
             raise Bad("a message is not what its header announces")
         found += batch.get("columns", [])
-    found.sort(key=lambda column: column["numbers"]["transform"] in ("deltaBy", "apart"))
+    found.sort(key=lambda column: column["numbers"]["transform"] in ("deltaBy", "apart", "span"))
     for column in found:
         if column["index"] >= len(table["columns"]):
             continue

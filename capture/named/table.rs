@@ -55,6 +55,7 @@ impl Layout {
             let doc = "from entry to return".into();
             let latency = number("latency", 8, false);
             self.column(ColumnDef { unit: "ns".into(), histogram: true, doc, ..latency }, LATENCY);
+            self.ends_span("latency");
         }
         for (index, value) in place.values.iter().enumerate() {
             self.value(value, HEAD + 8 * index);

@@ -138,3 +138,22 @@ pub fn trace(seed: u64, frames: usize, rows: u64) -> Vec<u8> {
     }
     writer.finish("done").expect("a Vec takes everything").0
 }
+
+/// Calls one after the other, each in one of two ways: what the last two transforms are for.
+pub fn calls(rows: u64) -> Vec<u8> {
+    let mut random = Random(5);
+    let ts = ColumnDef { by: "latency".into(), ..ColumnDef::new("ts", number(8, false)) };
+    let def = table(0, "syscall", vec![ts, ColumnDef::new("latency", number(8, false))]);
+    let mut writer = TraceWriter::new(Vec::new(), 1, &host(), vec![def]).expect("a Vec takes everything");
+    let latency =
+        |random: &mut Random| [0x110 + random.below(13), 0x7c0 + random.below(29)][random.below(2) as usize];
+    let latencies: Vec<u64> = (0..rows).map(|_| latency(&mut random)).collect();
+    let ends = latencies.iter().scan(1 << 40, |end, latency| {
+        *end += latency + 100 + random.below(9);
+        Some(*end)
+    });
+    let columns = vec![Column::U64(ends.collect()), Column::U64(latencies)];
+    let batch = Batch { rows: columns[0].len(), columns, ..Batch::default() };
+    writer.append(Kind::Events, 0, &batch).expect("a batch that fits");
+    writer.finish("done").expect("a Vec takes everything").0
+}

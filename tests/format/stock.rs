@@ -1,7 +1,7 @@
 //! What stock zstd, stock capnp and the independent reader make of a trace.
 
 use super::content::{bounds, open};
-use super::made::trace;
+use super::made::{calls, trace};
 use crate::tools::{output, tools};
 use std::fmt::Write as _;
 use std::fs;
@@ -37,14 +37,25 @@ fn the_independent_reader_agrees() {
     if !tools(&["zstd", "capnp", "python3"]) {
         return;
     }
-    for (frames, rows) in [(7, 12), (24, 2500)] {
-        let bytes = trace(11, frames, rows);
+    for bytes in [trace(11, 7, 12), trace(11, 24, 2500), calls(9000)] {
         let path = in_file("independent.bin", &bytes);
         let found = output(independent_reader().arg(&path), b"");
         let found: String = String::from_utf8(found).expect("JSON").split_whitespace().collect();
         assert_eq!(found, summary(&open(&bytes)));
         fs::remove_file(path).expect("a file of ours");
     }
+}
+
+#[test]
+fn calls_are_stored_as_the_gaps_between_them_and_sorted_bytes() {
+    if !tools(&["zstd", "capnp"]) {
+        return;
+    }
+    let messages = output(Command::new("zstd").arg("-dcq"), &calls(9000));
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/trace.capnp");
+    let text = output(Command::new("capnp").args(["decode", "--short", schema, "Frame"]), &messages);
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("transform = span") && text.contains("sorted = 1"));
 }
 
 #[test]
