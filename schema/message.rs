@@ -1,6 +1,7 @@
 //! Between [`Batch`] and the Cap'n Proto message that carries it.
 
 use super::column::{Batch, Column, Text};
+use super::dictionary;
 use super::error::{FormatError, Result};
 use super::frame::MAX_MESSAGE;
 use super::table::{self, ColumnType, TableDef};
@@ -155,7 +156,7 @@ impl Encoded {
 }
 
 fn encode_text(text: &Text) -> (Coded, Option<(usize, Coded)>, Vec<u8>) {
-    match transform::dictionary(text) {
+    match dictionary::dictionary(text) {
         Some((codes, entries)) => {
             let lengths = transform::encode(&entries.lengths, false, None);
             (transform::encode(&codes, false, None), Some((entries.lengths.len(), lengths)), entries.bytes)
@@ -291,7 +292,7 @@ fn read_text(from: column::Reader, rows: usize, room: usize, spare: &mut Spare) 
         return Err(FormatError::Batch(format!("{entries} entries for {rows} rows")));
     }
     let lengths = decode(from.get_entries()?, entries, None, spare)?;
-    transform::expand(&first, &checked(lengths, bytes)?, room)
+    dictionary::expand(&first, &checked(lengths, bytes)?, room)
 }
 
 fn checked(lengths: Vec<u32>, bytes: Vec<u8>) -> Result<Text> {

@@ -14,6 +14,7 @@
 //! definitions ([`table`]) are part of the file.
 
 pub mod column;
+mod dictionary;
 pub mod error;
 pub mod frame;
 pub mod histogram;
