@@ -2,12 +2,13 @@
 /*
  * `rec FILE EVENTS COMMAND…`: the smallest recorder of the same events, raw into a file.
  *
- * EVENTS are programs of rec.bpf.c, separated by commas. Rings of 8 MiB in all, one thread that
+ * EVENTS are programs of rec.bpf.c, separated by commas (of pieces.bpf.c, under the name `pieces`). Rings of 8 MiB in all, one thread that
  * looks every 2 ms and writes what it finds as it is. Prints one line of JSON at the end.
  */
 #define _GNU_SOURCE
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/types.h>
 #include <signal.h>
@@ -62,21 +63,33 @@ static int chosen(const char *events, const char *name)
 	return !strcmp(name, "follow");
 }
 
+/* The object's only map of a kind: libbpf names it after the object. */
+static struct bpf_map *section(struct bpf_object *object, const char *name)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object)
+		if (strstr(bpf_map__name(map), name))
+			return map;
+	errno = ENOENT;
+	die(name);
+	return 0;
+}
+
 static struct bpf_object *load(const char *file, const char *events, unsigned rings)
 {
 	struct bpf_object *object = bpf_object__open_file(file, 0);
 	struct bpf_program *program;
-	struct bpf_map *map;
 	size_t size;
 
 	if (!object)
-		die("open rec.bpf.o");
+		die(file);
 	bpf_object__for_each_program(program, object)
 		bpf_program__set_autoload(program, chosen(events, bpf_program__name(program) + strlen("on_")));
-	map = bpf_object__find_map_by_name(object, "rec.rodata");
-	*(unsigned *)bpf_map__initial_value(map, &size) = rings - 1; /* the only constant */
+	/* The only constant. */
+	*(unsigned *)bpf_map__initial_value(section(object, ".rodata"), &size) = rings - 1;
 	if (bpf_object__load(object))
-		die("load rec.bpf.o");
+		die(file);
 	return object;
 }
 
@@ -158,8 +171,7 @@ int main(int argc, char **argv)
 	}
 	ring_buffer__consume(all);
 	flush();
-	struct bpf_map *bss = bpf_object__find_map_by_name(object, "rec.bss");
-	bpf_map_lookup_elem(bpf_map__fd(bss), &zero, &lost); /* the only variable */
+	bpf_map_lookup_elem(bpf_map__fd(section(object, ".bss")), &zero, &lost); /* the only variable */
 	fprintf(stderr, "{\"recorded\": %llu, \"lost\": %llu, \"bytes\": %llu}\n", records, lost, bytes);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 125;
 }

@@ -5,6 +5,7 @@
     make bench-capture QUICK=1                       without the slow peers and with shorter runs (under ten minutes)
     benches/capture/run.py --pairs 9 recv-storm tcp  these only
     benches/capture/run.py --only capture,rec tcp    these recorders only
+    benches/capture/run.py pieces                    what a recorded call is made of, on this machine
 
 Every sample is a bare run followed at once by a recorded run; a figure is the median over the pairs, so what
 else the machine does falls on both. Recorders and workloads belong to this process and end with it; each
@@ -284,6 +285,37 @@ def miss(bench, capture):
           f"{filter_alone:.1f} without accepts\n")
 
 
+PIECES = {
+    "entry": "an entry hook, with a program that does nothing",
+    "entry,return": "both hooks, likewise",
+    "asked": "who runs, asked of a helper",
+    "read": "who runs, read from the run queue",
+    "clock": "the clock",
+    "place": "a thread's place",
+    "count": "an exact count",
+    "record": "a record of 48 bytes into the ring",
+}
+
+
+def pieces(bench, _capture):
+    """What a recorded call is made of: CPU time that each piece adds to a system call, ns, over the hook alone."""
+    file, storm = str(bench.dir / "pieces"), [str(bench.built / "workload"), "sys-storm", "150000"]
+    added = {piece: [] for piece in PIECES}
+    for _ in range(3 * bench.pairs):
+        bare = bench.run(storm, WORKLOADS["tcp"])
+        for piece, times in added.items():
+            with_it = bench.run([str(bench.built / "pieces"), file, piece, *storm], WORKLOADS["tcp"])
+            times.append((with_it.work["cpu_ns"] - bare.work["cpu_ns"]) / bare.work["events"])
+    hook = statistics.median(added["entry"])
+    for piece, says in PIECES.items():
+        over = added[piece] if piece.startswith("entry") else [a - e for a, e in zip(added[piece], added["entry"])]
+        print(f"  {statistics.median(over):6.1f} ns  {says}")
+    both = statistics.median(added["entry,return"])
+    parts = {piece: statistics.median(added[piece]) - hook for piece in PIECES}
+    total = both + 2 * (parts["read"] + parts["clock"] + parts["place"]) + parts["count"] + parts["record"]
+    print(f"  {total:6.1f} ns  a call in one record: both hooks; twice who runs, the clock and a place; a count, a record\n", flush=True)
+
+
 def idle(bench, name, words, seconds=10):
     """CPU of a recorder in whose recording nothing happens, in % of one processor, start and end left out."""
     def cpu(milliseconds):
@@ -309,6 +341,9 @@ def idle_all(bench, capture):
     print(flush=True)
 
 
+SINGLE = {"miss": miss, "idle": idle_all, "pieces": pieces}
+
+
 def build(target):
     """The C programs, against the libbpf that cargo built."""
     target.mkdir(parents=True, exist_ok=True)
@@ -325,9 +360,13 @@ def build(target):
         [*cc, HERE / "workload.c", "-o", target / "workload"],
         [clang, "-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", f"-D__TARGET_ARCH_{arch}", f"-I{include}",
          f"-I{ROOT / 'bpf'}", "-c", HERE / "rec.bpf.c", "-o", target / "rec.bpf.o"],
+        [clang, "-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", f"-D__TARGET_ARCH_{arch}", f"-I{include}",
+         f"-I{ROOT / 'bpf'}", "-c", HERE / "pieces.bpf.c", "-o", target / "pieces.bpf.o"],
         [*cc, f"-I{include}", HERE / "rec.c", libraries[-1], "-lelf", "-lz", "-o", target / "rec"],
     ):
         subprocess.run(words, check=True)
+    # The same program, which loads the object of its own name.
+    shutil.copy(target / "rec", target / "pieces")
 
 
 COLUMNS = (("kept", "kept", "{:.3f}"), ("+ns", "added", "{:.0f}"), ("lost", "lost", "{:,}"), ("k/s", "rate", "{:.1f}"), ("B/event", "bytes", "{:.2f}"),
@@ -417,7 +456,7 @@ def bench_workload(bench, name, only, groups):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workload", nargs="*", help="of: " + " ".join([*WORKLOADS, "miss", "idle"]) + " (default: all)")
+    parser.add_argument("workload", nargs="*", help="of: " + " ".join([*WORKLOADS, *SINGLE]) + " (default: all)")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a third of the rounds, without " + " and ".join(sorted(SLOW)))
     parser.add_argument("--only", type=lambda text: set(text.split(",")), help="recorders, separated by commas")
@@ -432,12 +471,10 @@ def main():
     groups = set(re.findall(r"[a-z][a-z-]*", listed))
     with tempfile.TemporaryDirectory(dir="/dev/shm") as dir, device(dir):
         bench = Bench(built, capture, dir, args.pairs, args.quick)
-        chosen = args.workload or [*WORKLOADS, "miss", "idle"]
+        chosen = args.workload or [*WORKLOADS, *SINGLE]
         for name in chosen:
-            if name == "miss":
-                miss(bench, capture)
-            elif name == "idle":
-                idle_all(bench, capture)
+            if name in SINGLE:
+                SINGLE[name](bench, capture)
             else:
                 bench_workload(bench, name, args.only, groups)
         targets.show(bench.results)
