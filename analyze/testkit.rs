@@ -243,6 +243,11 @@ impl Tape {
 
     /// The file.
     pub fn bytes(&self) -> Vec<u8> {
+        self.ending("test")
+    }
+
+    /// The file, with its last words.
+    pub fn ending(&self, reason: &str) -> Vec<u8> {
         let mut writer =
             TraceWriter::new(Vec::new(), 1, &self.host, self.defs.clone()).expect("a Vec takes all");
         for (def, rows) in self.defs.iter().zip(&self.rows) {
@@ -255,7 +260,7 @@ impl Tape {
                 writer.append(kind, 0, &batch(def, rows)).expect("a Vec takes all");
             }
         }
-        writer.finish("test").expect("a Vec takes all").0
+        writer.finish(reason).expect("a Vec takes all").0
     }
 
     /// The trace, opened.

@@ -9,14 +9,13 @@ use super::limit::Limit;
 use super::medium::{Border, Medium, Open, Progress, settle};
 use super::output::Output;
 use super::preface::{Moment, Preface};
+use crate::schema::parts::{GOES_ON, part_path, parts};
 use crate::schema::{Batch, Kind};
 use anyhow::{Context as _, Result, bail};
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-const DIGITS: usize = 6;
 
 /// The names of a set, and the files of it that are there.
 pub struct FileSet {
@@ -36,7 +35,8 @@ impl FileSet {
         if path.as_os_str() == "-" {
             bail!("a set of files cannot go to standard output: name a file with -o");
         }
-        for old in members(path)? {
+        let old = parts(path).with_context(|| format!("look for an earlier set of {}", path.display()))?;
+        for (_, old) in old {
             if !force {
                 let (old, path) = (old.display(), path.display());
                 bail!("{old} exists, of a recording before: choose another name than {path}, or --force");
@@ -77,38 +77,6 @@ impl FileSet {
     }
 }
 
-/// `trace.bin` → `trace.000001.bin`; `trace` → `trace.000001`.
-#[must_use]
-pub fn part_path(path: &Path, part: u32) -> PathBuf {
-    let (stem, extension) = halves(path);
-    path.with_file_name(format!("{stem}.{part:0DIGITS$}{extension}"))
-}
-
-/// What stands before and behind the number.
-fn halves(path: &Path) -> (String, String) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => (stem.to_owned(), format!(".{extension}")),
-        _ => (name, String::new()),
-    }
-}
-
-/// Files that have a name of the set.
-fn members(path: &Path) -> Result<Vec<PathBuf>> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (stem, extension) = halves(path);
-    let is_member = |name: &str| {
-        let number = name.strip_prefix(&format!("{stem}.")).and_then(|rest| rest.strip_suffix(&extension));
-        number
-            .is_some_and(|number| number.len() == DIGITS && number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    let entries = fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
-    let found = entries.flatten().filter(|entry| is_member(&entry.file_name().to_string_lossy()));
-    let mut found: Vec<PathBuf> = found.map(|entry| entry.path()).collect();
-    found.sort();
-    Ok(found)
-}
-
 /// Ended files wait for the disk beside the one that is written: no more than these.
 const WAITING: usize = 4;
 
@@ -142,8 +110,7 @@ impl Rotation {
         let (path, open) = begin(&self.preface, &mut self.set, self.sync, Some(Moment::now()))?;
         self.began = Instant::now();
         let path = std::mem::replace(&mut self.path, path);
-        let (progress, sync, result) =
-            std::mem::replace(&mut self.open, open).finish("the next file of the set follows");
+        let (progress, sync, result) = std::mem::replace(&mut self.open, open).finish(GOES_ON);
         self.before.add(&progress.totals, progress.bytes);
         self.ended.extend(sync.map(|mut sync| {
             sync.end();
@@ -235,15 +202,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_sort_in_order_and_keep_their_ending() {
-        let part = |path: &str, part| part_path(Path::new(path), part).display().to_string();
-        assert_eq!(part("/var/trace.bin", 1), "/var/trace.000001.bin");
-        assert_eq!(part("trace", 12), "trace.000012");
-        assert_eq!(part("a.b/.hidden", 2), "a.b/.hidden.000002");
-        assert!(part("t.bin", 9) < part("t.bin", 10));
-    }
-
-    #[test]
     fn an_earlier_set_is_replaced_only_when_told_to() {
         let directory = std::env::temp_dir().join(format!("tapedeck-set-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory for temporary files");
@@ -259,7 +217,8 @@ mod tests {
             let (_, path, _) = set.begin().expect("a file");
             set.ended(path).expect("ours to remove");
         }
-        assert_eq!(members(&path).expect("ours"), [part_path(&path, 3), part_path(&path, 4)]);
+        let left = [3, 4].map(|part| (part, part_path(&path, part)));
+        assert_eq!(parts(&path).expect("ours"), left);
         assert!(FileSet::new(Path::new("-"), 0, false).is_err());
         fs::remove_dir_all(directory).expect("ours");
     }

@@ -23,6 +23,7 @@ mod index;
 mod message;
 mod order;
 pub mod pack;
+pub mod parts;
 pub mod pseudonym;
 pub mod reader;
 pub mod redact;
