@@ -48,13 +48,15 @@ impl Clock {
         convert(i128::from(mono), after, &self.points, |p| (i128::from(p.0), i128::from(p.1))) as i64
     }
 
-    /// The moment of a wall clock time; 0 for times before the clock's zero.
+    /// The first moment at which the wall clock has come so far; 0 for times before the clock's zero.
     pub fn mono(&self, wall: i64) -> u64 {
         let after = self.points.partition_point(|point| point.1 <= wall);
-        convert(i128::from(wall), after, &self.points, |p| (i128::from(p.1), i128::from(p.0)))
+        let moment = convert(i128::from(wall), after, &self.points, |p| (i128::from(p.1), i128::from(p.0)))
             .clamp(0, u64::MAX.into())
             .try_into()
-            .unwrap_or(0)
+            .unwrap_or(0);
+        // A division that was rounded down: who goes on from there would be in the interval before.
+        if self.wall(moment) < wall { moment.saturating_add(1) } else { moment }
     }
 
     /// A wall time as date and time of the host.
@@ -122,6 +124,16 @@ mod tests {
             (4_500, 5_505, 6_010, 8_020)
         );
         assert_eq!((clock.mono(4_500), clock.mono(5_505), clock.mono(8_020)), (500, 1_500, 4_000));
+    }
+
+    #[test]
+    fn the_moment_of_a_time_is_not_before_it() {
+        // Between clock rows one clock is a little faster than the other, and where it was set it jumps.
+        let clock = Clock::new((1_000, 5_000), [(2_000, 5_997), (3_000, 7_011), (3_001, 9_000_000_000)], 0);
+        for wall in (4_990..7_020).chain([8_999_999_999, 9_000_000_000, 9_000_000_007]) {
+            let moment = clock.mono(wall);
+            assert!(clock.wall(moment) >= wall && clock.wall(moment - 1) < wall, "{wall}: {moment}");
+        }
     }
 
     #[test]
