@@ -115,7 +115,10 @@ fn is_for_want_of_handles(error: &FormatError) -> bool {
 }
 
 fn handles(name: &str, error: &FormatError) -> Failure {
-    unusable(name, error).hint("each file stays open: allow more of them with 'ulimit -n', or name fewer")
+    unusable(name, error).hint(
+        "each file stays open: allow more of them with 'ulimit -n' (up to 'ulimit -Hn'; beyond, as root), or name fewer, \
+         or join some first: analyze FILES… merge -o one.bin",
+    )
 }
 
 /// The traces of a folder by name, or the file itself.

@@ -51,6 +51,7 @@ mod flights;
 mod flow;
 mod follow;
 mod group;
+mod handles;
 mod hash;
 mod hits;
 #[cfg(test)]

@@ -14,8 +14,8 @@ use super::shape::Shape;
 use super::trace::Trace;
 use super::window::Window;
 use super::{
-    beside, check, expected, export, files, follow, info, input, json, list, overview, print, replay, report,
-    rewrite, sql,
+    beside, check, expected, export, files, follow, handles, info, input, json, list, overview, print,
+    replay, report, rewrite, sql,
 };
 use anyhow::Result;
 use std::ffi::{OsStr, OsString};
@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 /// The program: runs on the process's own output and prints errors with their hints.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    handles::allow();
     let args: Vec<OsString> = args.into_iter().collect();
     let terminal = io::stdout().is_terminal();
     let error = match run(&args, &mut io::stdout().lock(), &mut io::stderr().lock(), terminal) {

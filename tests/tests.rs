@@ -4,6 +4,7 @@
 //! - `format`: the file, from outside: cut, flipped, read by stock tools.
 //! - `cap`: no allocation of this program is larger than any that a reader has reason for.
 //! - `fresh`: what is committed although it could be made is what would be made.
+//! - `handles`: more files than may be open at first.
 //! - `hostile`: traces that mean to mislead, through every report: what the analyzer's fuzz targets run.
 //! - `progress`: on a terminal, what takes its time shows how far it is.
 //! - `memory`: what the analyzer takes at most, as the kernel counts it.
@@ -13,6 +14,8 @@ mod cap;
 mod container;
 mod format;
 mod fresh;
+#[cfg(feature = "analyze")]
+mod handles;
 #[cfg(feature = "analyze")]
 mod hostile;
 #[cfg(all(feature = "analyze", target_os = "linux"))]
