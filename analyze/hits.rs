@@ -4,9 +4,10 @@
 
 use super::error::Failure;
 use super::input::{Input, Inputs};
-use super::load::Chunk;
+use super::load::{Chunk, Scan};
 use super::named::arguments;
 use super::report::Context;
+use super::room::Row;
 use super::rows::Value;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use anyhow::Result;
@@ -59,6 +60,13 @@ pub(crate) struct Wanted<'a> {
 /// # Errors
 /// When a column that the pattern names does not exist, or the condition cannot be understood.
 pub(crate) fn hits(context: &Context, tables: &[&Arc<TableDef>], wanted: Wanted) -> Result<Vec<Hit>> {
+    let scans = tables.iter().map(|table| context.scan(&table.name)).collect::<Result<Vec<Scan>>>()?;
+    // Few of those that are slow enough may be left; where all have room, that is no matter.
+    context.room(
+        &scans.iter().collect::<Vec<_>>(),
+        Row { numbers: 4, texts: 3 + wanted.extra.len() },
+        true,
+    )?;
     let mut all = Vec::new();
     for table in tables {
         all.extend(hits_of(context, table, wanted)?);

@@ -14,6 +14,7 @@ use super::group::{Group, Merge};
 use super::input::{Input, Inputs, Link, Source};
 use super::load::{Chunk, Scan};
 use super::report::Context;
+use super::room::Row;
 use super::rows::{Rows, Value};
 use super::table::{Builder, Output, TIME};
 use super::trace::Trace;
@@ -73,6 +74,8 @@ pub(crate) struct Listing<'c, 'a> {
     links: Vec<Link>,
     columns: Vec<(&'static Output, From<'c>)>,
     sums: Vec<(&'static Output, Value1<'c, i64>)>,
+    /// Whether each row is of one event, whatever the others are.
+    alone: bool,
 }
 
 /// Values of a column in one frame.
@@ -110,7 +113,8 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
     pub fn new(context: &'c Context<'a>, scan: Scan<'c>, count: &'static str) -> Self {
         let inputs = Inputs::of(context.trace, &scan.def);
         let count = context.output(count);
-        Self { context, scan, inputs, count, links: Vec::new(), columns: Vec::new(), sums: Vec::new() }
+        let (links, columns, sums) = (Vec::new(), Vec::new(), Vec::new());
+        Self { context, scan, inputs, count, links, columns, sums, alone: true }
     }
 
     /// A column that `--where` can name; null where this trace does not have it.
@@ -219,11 +223,29 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         self.int("ip", move |rows, row| version(family.number(rows, row)?))
     }
 
+    /// What a row says depends on others of the span: it cannot be cut into slices.
+    pub fn together(self) -> Self {
+        Self { alone: false, ..self }
+    }
+
+    /// How many columns have text.
+    fn texts(&self) -> usize {
+        let text = |from: &From| match from {
+            From::Row { text, .. } => *text,
+            From::Own(input) => input.text,
+            From::Text(_) => true,
+            From::Int(_) | From::Float(_) => false,
+        };
+        self.columns.iter().filter(|(_, from)| text(from)).count()
+    }
+
     /// The list, or the count where `--by` or `--interval` asks for that.
     pub fn answer(self) -> Result<Answer> {
         if self.context.counts() {
             return totals(self.context, &self.scan, self.count, &self.sums);
         }
+        let row = Row { numbers: self.columns.len() - self.texts(), texts: self.texts() };
+        self.context.room(&[&self.scan], row, self.alone)?;
         let table = self.table().build()?;
         Ok(Answer { table: Some(table), events: true, sort: Some(TIME), ..Answer::default() })
     }

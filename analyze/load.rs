@@ -171,13 +171,26 @@ impl<'a> Scan<'a> {
 
     /// How many rows there can be: what headers know, and a condition where there is one.
     pub fn most_rows(&self) -> u64 {
-        let rows = |frame: &Frame| match &self.mask {
+        self.frames().into_iter().map(|frame| self.rows_in(frame)).sum()
+    }
+
+    /// How many rows of a frame there can be.
+    pub fn rows_in(&self, frame: &Frame) -> u64 {
+        match &self.mask {
             None => frame.header.rows.into(),
             Some(mask) => mask
                 .bits(frame.offset)
                 .map_or(0, |bits| bits.iter().map(|word| u64::from(word.count_ones())).sum()),
-        };
-        self.frames().into_iter().map(rows).sum()
+        }
+    }
+
+    /// How many rows there are: they are decoded for that, as far as conditions and the span ask for it.
+    pub fn count(&self) -> u64 {
+        self.fold(
+            u64::default,
+            |rows, chunk| *rows += chunk.each().count() as u64,
+            |rows, more| *rows += more,
+        )
     }
 
     /// Decodes a frame and gives it to `each`.

@@ -98,7 +98,8 @@ pub(crate) struct Options {
     /// The first page without what would have to be decoded: at once, whatever the size of the file
     #[arg(long)]
     pub quick: bool,
-    /// What values may take before percentiles are worked out from counts, in more passes [default: 2GiB]
+    /// What values and rows may take: beyond it percentiles are worked out from counts, in more passes, lists are
+    /// printed piece by piece, and what has to be held as a whole is refused [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub memory: Option<u64>,
 }
@@ -127,7 +128,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 impl Options {
-    /// What values may take, in bytes.
+    /// What values and rows may take, in bytes.
     pub fn memory(&self) -> u64 {
         self.memory.unwrap_or(2 << 30)
     }

@@ -17,11 +17,16 @@ pub(crate) fn page(page: &Page) -> String {
     if !text.is_empty() && !page.answer.sections.is_empty() {
         text.push('\n');
     }
-    text.push_str(&sections(page.answer, page.clock));
-    if !page.answer.notes.is_empty() {
+    text + &below(page.answer, page.clock)
+}
+
+/// What stands below the table: sections and notes.
+pub(crate) fn below(answer: &Answer, clock: &Clock) -> String {
+    let mut text = sections(answer, clock);
+    if !answer.notes.is_empty() {
         text.push('\n');
     }
-    page.answer.notes.iter().for_each(|note| writeln!(text, "# {}", visible(note)).expect("a String grows"));
+    answer.notes.iter().for_each(|note| writeln!(text, "# {}", visible(note)).expect("a String grows"));
     text
 }
 

@@ -15,7 +15,7 @@ use super::trace::Trace;
 use super::window::Window;
 use super::{
     beside, check, expected, export, files, follow, handles, info, input, json, list, overview, print,
-    replay, report, rewrite, sql,
+    replay, report, rewrite, slices, sql,
 };
 use anyhow::Result;
 use std::ffi::{OsStr, OsString};
@@ -143,7 +143,10 @@ fn answer(
     let context = report.map(|report| Context::new(trace, report, call, window)).transpose()?;
     let all = || trace.tables.iter().map(|table| table.number).collect();
     let (answer, tables): (Answer, Vec<u16>) = match (&context, verb) {
-        (Some(context), _) => (run_report(context)?, context.tables()),
+        (Some(context), _) => {
+            let answered = run_report(context);
+            (answered.or_else(|refused| slices::answer(context, refused, out, terminal))?, context.tables())
+        }
         (None, "info") => (info::answer(trace), all()),
         (None, "check") => (check::answer(trace), all()),
         (None, "list") => (list::answer(trace)?, Vec::new()),
@@ -221,7 +224,7 @@ fn sql(trace: &Trace, window: Window, call: &Call) -> Result<(Answer, Vec<u16>)>
             .hint("analyze TRACE sql \"SELECT …\"; analyze TRACE sql --tables lists tables and columns")
             .into());
     };
-    sql::answer(trace, window, query)
+    sql::answer(trace, window, query, call.options.memory())
 }
 
 /// Runs a report and shapes its result.

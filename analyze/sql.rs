@@ -22,6 +22,7 @@ use super::error::{Failure, nearest};
 use super::input::{Input, Inputs};
 use super::load::Scan;
 use super::report::defined;
+use super::room::{self, Row};
 use super::table::{Heading, Show, TIME, Table};
 use super::trace::Trace;
 use super::window::Window;
@@ -39,13 +40,16 @@ use std::sync::Arc;
 const AT: &str = "at_ns";
 
 /// The answer, and the tables that it read.
-pub(crate) fn answer(trace: &Trace, window: Window, query: &str) -> Result<(Answer, Vec<u16>)> {
+pub(crate) fn answer(trace: &Trace, window: Window, query: &str, memory: u64) -> Result<(Answer, Vec<u16>)> {
     asks(query)?;
     defined(trace, "sql", "")?;
     let defs = tables_of(trace, query)?;
+    let words = Words::of(query);
+    let views: Vec<View> = defs.iter().map(|def| View::new(trace, def, window, &words)).collect();
+    room(&views, memory)?;
     let mut context = SQLContext::new();
-    for def in &defs {
-        context.register(&def.name, view(trace, def, window, &Words::of(query))?.lazy());
+    for view in &views {
+        context.register(&view.scan.def.name, view.read(trace)?.lazy());
     }
     let frame = execute(&mut context, query).map_err(|error| with_nearest(trace, &defs, error))?;
     let table = Table { headings: headings(trace, &defs, &frame), frame };
@@ -110,45 +114,83 @@ fn tables_of<'a>(trace: &'a Trace, query: &str) -> Result<Vec<&'a Arc<TableDef>>
 }
 
 /// A table with identity joined: of its columns those that the query names.
-fn view(trace: &Trace, def: &Arc<TableDef>, window: Window, words: &Words) -> Result<DataFrame> {
-    let named = Inputs::of(trace, def);
-    let inputs: Vec<&Input> = if words.all() {
-        let all = named.iter().filter(|input| input.divisor.is_none());
-        all.filter_map(|input| named.get(&input.name)).collect()
-    } else {
-        let key = def.columns.iter().filter(|column| column.key).map(|column| column.name.as_str());
-        let mentioned: BTreeSet<&str> = words.list.iter().map(|word| word.2.as_str()).chain(key).collect();
-        mentioned.into_iter().filter_map(|word| named.get(word)).collect()
-    };
-    let window = if def.role == Role::Event { window } else { Window { from: 0, to: u64::MAX } };
-    let mut scan = Scan::new(trace, def, window);
-    inputs.iter().flat_map(|input| input.needs(def)).chain(def.time()).for_each(|column| scan.add(column));
-    let read = scan.map(&scan.frames(), |chunk| {
-        let (rows, each) = (chunk.rows(), chunk.each().collect::<Vec<usize>>());
-        let times: Vec<u64> = each.iter().map(|&row| rows.moment(row)).collect();
-        let of = |input: &&Input| cells(trace, input, rows, each.iter().copied());
-        (times, inputs.iter().map(of).collect::<Vec<Cells>>())
-    });
-    let (times, parts): (Vec<Vec<u64>>, Vec<Vec<Cells>>) = read.into_iter().flatten().unzip();
-    let times = times.concat();
-    let column = |name: &str, of: &dyn Fn(u64) -> i64| {
-        let values: Vec<Option<i64>> = times.iter().map(|&time| (time > 0).then(|| of(time))).collect();
-        Series::new(name.into(), values).into_column()
-    };
-    let start = trace.span.from;
-    let mut columns = vec![
-        column(TIME, &|time| trace.clock.wall(time)),
-        column(AT, &|time| time.cast_signed() - start.cast_signed()),
-    ];
-    columns.extend(inputs.iter().enumerate().map(|(at, input)| series(input, &parts, at).into_column()));
-    let frame = DataFrame::new(times.len(), columns)?;
-    Ok(match def.role {
-        // Frames of different processors overlap.
-        Role::Event => frame.sort([AT], stable())?,
-        // Each epoch repeats what it uses.
-        Role::Identity => frame.unique_stable(None, UniqueKeepStrategy::First, None)?,
-        Role::Record => frame,
-    })
+struct View<'a> {
+    inputs: Vec<Input>,
+    scan: Scan<'a>,
+}
+
+impl<'a> View<'a> {
+    fn new(trace: &'a Trace, def: &Arc<TableDef>, window: Window, words: &Words) -> Self {
+        let named = Inputs::of(trace, def);
+        let names: BTreeSet<&str> = if words.all() {
+            let all = named.iter().filter(|input| input.divisor.is_none());
+            all.map(|input| input.name.as_str()).collect()
+        } else {
+            let key = def.columns.iter().filter(|column| column.key).map(|column| column.name.as_str());
+            words.list.iter().map(|word| word.2.as_str()).chain(key).collect()
+        };
+        let inputs: Vec<Input> = names.into_iter().filter_map(|name| named.get(name).cloned()).collect();
+        let window = if def.role == Role::Event { window } else { Window { from: 0, to: u64::MAX } };
+        let mut scan = Scan::new(trace, def, window);
+        inputs
+            .iter()
+            .flat_map(|input| input.needs(def))
+            .chain(def.time())
+            .for_each(|column| scan.add(column));
+        Self { inputs, scan }
+    }
+
+    /// How many rows there can be, and what they take together.
+    fn size(&self) -> (u64, u64) {
+        let texts = self.inputs.iter().filter(|input| input.text).count();
+        // Two more are the time.
+        let row = Row { numbers: self.inputs.len() - texts + 2, texts };
+        let rows = self.scan.most_rows();
+        (rows, rows.saturating_mul(row.queried()))
+    }
+
+    fn read(&self, trace: &Trace) -> Result<DataFrame> {
+        let read = self.scan.map(&self.scan.frames(), |chunk| {
+            let (rows, each) = (chunk.rows(), chunk.each().collect::<Vec<usize>>());
+            let times: Vec<u64> = each.iter().map(|&row| rows.moment(row)).collect();
+            let of = |input: &Input| cells(trace, input, rows, each.iter().copied());
+            (times, self.inputs.iter().map(of).collect::<Vec<Cells>>())
+        });
+        let (times, parts): (Vec<Vec<u64>>, Vec<Vec<Cells>>) = read.into_iter().flatten().unzip();
+        let times = times.concat();
+        let column = |name: &str, of: &dyn Fn(u64) -> i64| {
+            let values: Vec<Option<i64>> = times.iter().map(|&time| (time > 0).then(|| of(time))).collect();
+            Series::new(name.into(), values).into_column()
+        };
+        let start = trace.span.from;
+        let mut columns = vec![
+            column(TIME, &|time| trace.clock.wall(time)),
+            column(AT, &|time| time.cast_signed() - start.cast_signed()),
+        ];
+        columns.extend(
+            self.inputs.iter().enumerate().map(|(at, input)| series(input, &parts, at).into_column()),
+        );
+        let frame = DataFrame::new(times.len(), columns)?;
+        Ok(match self.scan.def.role {
+            // Frames of different processors overlap.
+            Role::Event => frame.sort([AT], stable())?,
+            // Each epoch repeats what it uses.
+            Role::Identity => frame.unique_stable(None, UniqueKeepStrategy::First, None)?,
+            Role::Record => frame,
+        })
+    }
+}
+
+/// Whether `--memory` has room for what a query reads; what it makes of that is not known before.
+fn room(views: &[View], memory: u64) -> Result<(), Failure> {
+    let sizes = || views.iter().map(View::size);
+    let (rows, bytes) =
+        sizes().fold((0u64, 0u64), |sum, size| (sum.0 + size.0, sum.1.saturating_add(size.1)));
+    let names: Vec<&str> = views.iter().map(|view| view.scan.def.name.as_str()).collect();
+    let what = format!("sql: {}", names.join(", "));
+    let hint = "name fewer columns, narrow with --from and --to, or allow more with --memory; reports (analyze --help) add up \
+                without holding rows";
+    room::check(&what, rows, bytes, memory, hint)
 }
 
 fn stable() -> polars::prelude::SortMultipleOptions {

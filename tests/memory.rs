@@ -20,9 +20,9 @@ const WAITING: u64 = 24 << 10;
 /// What decoding on two threads may take beyond a trace of nothing, whatever the trace, in KiB.
 const DECODING: u64 = 48 << 10;
 
-/// Events of fixture `redis`, again and again, one after the other.
-fn repeated(times: u64, to: &Path) -> u64 {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/redis.bin");
+/// Events of a fixture, again and again, one after the other.
+fn repeated(fixture: &str, times: u64, to: &Path) -> u64 {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{fixture}.bin"));
     let reader = TraceReader::open(&fixture).expect("a fixture");
     let file = std::io::BufWriter::new(std::fs::File::create(to).expect("the temporary folder takes a file"));
     let mut writer = TraceWriter::new(file, 1, &reader.host, reader.tables.clone()).expect("a file of ours");
@@ -61,7 +61,7 @@ fn peak(trace: &Path, words: &str) -> u64 {
     let mut command = Command::new("python3");
     command.args(["-c", PEAK, analyze, "--threads", "2"]);
     let Some(words) = words.strip_prefix("- ") else {
-        command.arg(trace).args(words.split(' '));
+        command.arg(trace).args(words.split(' ').map(|word| word.replace('~', " ")));
         return peak_of(command, words);
     };
     let (mut cat, pipe) = piped(trace);
@@ -90,7 +90,11 @@ fn peak_of(mut command: Command, words: &str) -> u64 {
 /// What it prints.
 fn answer(trace: &Path, words: &str) -> String {
     let mut analyze = Command::new(env!("CARGO_BIN_EXE_analyze"));
-    let output = analyze.arg(trace).args(words.split(' ')).output().expect("analyze runs");
+    let output = analyze
+        .arg(trace)
+        .args(words.split(' ').map(|word| word.replace('~', " ")))
+        .output()
+        .expect("analyze runs");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
@@ -103,20 +107,26 @@ impl Drop for Made {
     }
 }
 
-/// Two sizes of the same recording, the second four times the first, with the number of events.
-fn sizes() -> [(Made, u64); 2] {
-    [6, 24].map(|times| {
-        let name = format!("tapedeck-memory-{}-{times}.bin", std::process::id());
-        let made = Made(std::env::temp_dir().join(name));
-        let rows = repeated(times, &made.0);
+impl Made {
+    /// So many times the events of a fixture, and how many those are.
+    fn new(fixture: &str, times: u64) -> (Self, u64) {
+        let name = format!("tapedeck-memory-{}-{fixture}-{times}.bin", std::process::id());
+        let made = Self(std::env::temp_dir().join(name));
+        let rows = repeated(fixture, times, &made.0);
         (made, rows)
-    })
+    }
+}
+
+/// A trace of nothing.
+fn nothing() -> u64 {
+    peak(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1.bin"), "info")
 }
 
 #[test]
 fn memory_does_not_grow_with_events() {
-    let [(small, few), (large, many)] = sizes();
-    let nothing = peak(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1.bin"), "info");
+    // Two sizes of the same recording.
+    let [(small, few), (large, many)] = [6, 24].map(|times| Made::new("redis", times));
+    let nothing = nothing();
     for words in [
         "tcpsend --interval all",
         "tcpsend --interval all --by comm,rport",
@@ -146,5 +156,31 @@ fn memory_does_not_grow_with_events() {
         let rows = |text: &str| text.split("\n#").next().map(str::to_owned);
         assert_eq!(rows(&held), rows(&counted), "{words}");
         assert!(counted.contains("# percentiles are exact, in"), "{words}: {counted}");
+    }
+}
+
+#[test]
+fn lists_and_queries_measure() {
+    let nothing = nothing();
+    for (fixture, times, words) in [
+        ("redis", 24, "events --table sock_send --format csv"),
+        ("redis", 24, "events --table sock_send"),
+        ("redis", 24, "events --table tcp_rx --format csv"),
+        ("redis", 24, "events --table sock_send --format json"),
+        ("redis", 24, "tcplat --each --metric response --format csv"),
+        ("redis", 24, "sql SELECT~*~FROM~sock_send"),
+        ("redis", 24, "sql SELECT~comm,ret~FROM~sock_send~WHERE~ret<0"),
+        ("redis", 24, "sql SELECT~comm,count(*)~FROM~sock_send~GROUP~BY~comm"),
+        ("files", 200, "opensnoop --format csv"),
+        ("files", 200, "opensnoop"),
+        ("files", 200, "opensnoop --extended --format json"),
+        ("files", 200, "fileslower --min 0 --format csv"),
+        ("named", 30, "trace --probe faults --format csv"),
+    ] {
+        let (made, _) = Made::new(fixture, times);
+        let line = format!("{words} --memory 100G");
+        let rows = answer(&made.0, words).lines().count() as u64;
+        let peak = peak(&made.0, &line);
+        eprintln!("{words}: {rows} rows, {} bytes each, {peak} KiB", (peak - nothing) * 1024 / rows);
     }
 }

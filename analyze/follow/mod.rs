@@ -18,7 +18,6 @@
 //! slowest of them.
 
 mod part;
-mod printer;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -31,6 +30,7 @@ use super::clock::{Clock, SECOND};
 use super::error::{Exit, Failure};
 use super::ledger::Losses;
 use super::options::{Align, Format};
+use super::printer::Printer;
 use super::report::{Context, Report};
 use super::run::{report_losses, shape, unshaped};
 use super::trace::Trace;
@@ -39,7 +39,6 @@ use super::{beside, files, meant};
 use crate::schema::Kind;
 use crate::schema::reader::Frame;
 use anyhow::Result;
-use printer::Printer;
 use std::io::Write;
 use std::time::Duration;
 use tail::Tail;

@@ -22,6 +22,7 @@ use crate::analyze::compat::{Line, Lines};
 use crate::analyze::group::{Group, Grouping, Merge};
 use crate::analyze::quantile::us;
 use crate::analyze::requests::{self, Request};
+use crate::analyze::room::Row;
 use crate::analyze::table::{Builder, Output};
 use anyhow::Result;
 use std::io;
@@ -69,6 +70,9 @@ impl Merge for All {
 
 fn run(context: &Context) -> Result<Answer> {
     let scan = context.scan("block_rq")?;
+    if !context.counts() {
+        context.room(&[&scan], Row { numbers: 8, texts: 3 }, false)?;
+    }
     let mut grouping = context.grouping(&scan)?;
     let (mut groups, left) =
         requests::fold(context, &grouping, |all: &mut All, request: &Request| all.0.push(*request))?;

@@ -20,6 +20,7 @@ use crate::analyze::error::Failure;
 use crate::analyze::input::{Input, Inputs};
 use crate::analyze::listing::count;
 use crate::analyze::load::{Chunk, Scan};
+use crate::analyze::room::Row;
 use crate::analyze::rows::Value;
 use crate::analyze::table::{Builder, Output};
 use crate::schema::Role;
@@ -50,10 +51,10 @@ fn run(context: &Context) -> Result<Answer> {
     if context.options.by.is_some() || context.options.interval.is_some() {
         return count(context, &scan, "events");
     }
-    Ok(Answer { events: true, ..Answer::of(list(context, scan).build()?) })
+    Ok(Answer { events: true, ..Answer::of(list(context, scan)?.build()?) })
 }
 
-fn list(context: &Context, mut scan: Scan) -> Builder {
+fn list(context: &Context, mut scan: Scan) -> Result<Builder, Failure> {
     let def = scan.def.clone();
     let inputs = Inputs::of(context.trace, &def);
     let hidden = |name: &str| name == "ts" || (def.role == Role::Identity && name == "ended");
@@ -64,6 +65,9 @@ fn list(context: &Context, mut scan: Scan) -> Builder {
     if let Some(ts) = ts {
         scan.add(ts);
     }
+    let texts = own.iter().filter(|input| input.text).count();
+    // What has no moment cannot be cut by it.
+    context.room(&[&scan], Row { numbers: own.len() - texts, texts }, ts.is_some())?;
     let fold = |lines: &mut Vec<(u64, Vec<Value>)>, chunk: &Chunk| {
         let rows = chunk.rows();
         let values = |row| own.iter().map(|input| input.value(context.trace, rows, row)).collect();
@@ -78,7 +82,7 @@ fn list(context: &Context, mut scan: Scan) -> Builder {
     for (at, input) in own.iter().enumerate() {
         table.key(&input.name, &input.unit, input.text, lines.iter().map(|line| line.1[at].clone()));
     }
-    table
+    Ok(table)
 }
 
 #[cfg(test)]

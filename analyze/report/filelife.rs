@@ -77,6 +77,7 @@ fn run(context: &Context) -> Result<Answer> {
         .process()
         .float("age_s", age)
         .text("path", move |rows, row| Some(known(lives, rows, row)?.0))
+        .together()
         .answer()?;
     Ok(if unseen == 0 {
         answer

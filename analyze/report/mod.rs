@@ -31,6 +31,7 @@ use super::load::Scan;
 use super::mask::Mask;
 use super::options::{Align, Options};
 use super::quantile::Keep;
+use super::room::{self, Row};
 use super::sampled;
 use super::table::{Builder, Output};
 use super::trace::Trace;
@@ -121,6 +122,10 @@ pub(crate) struct Context<'a> {
     zoom: RefCell<Arc<Zoom>>,
     /// How many those are at most.
     counted: Cell<u64>,
+    /// Into what the span can be cut for a list that has no room as a whole.
+    slices: RefCell<Vec<Window>>,
+    /// It is one of those, which has room.
+    is_slice: bool,
 }
 
 impl<'a> Context<'a> {
@@ -140,7 +145,49 @@ impl<'a> Context<'a> {
             scanned: RefCell::default(),
             zoom: RefCell::default(),
             counted: Cell::default(),
+            slices: RefCell::default(),
+            is_slice: false,
         })
+    }
+
+    /// The same question about a slice of the span.
+    pub fn slice(&self, window: Window) -> Self {
+        Self {
+            window,
+            shortcomings: self.shortcomings.clone(),
+            masks: RefCell::default(),
+            also: RefCell::default(),
+            remarks: RefCell::default(),
+            scanned: RefCell::default(),
+            zoom: RefCell::default(),
+            counted: Cell::default(),
+            slices: RefCell::default(),
+            is_slice: true,
+            ..*self
+        }
+    }
+
+    /// The slices of a list that was refused for want of room; none if its rows depend on each other.
+    pub fn slices(&self) -> Vec<Window> {
+        self.slices.borrow().clone()
+    }
+
+    /// Whether `--memory` has room for a list of all rows of some scans. If not, and each row is of one event `alone`, the
+    /// list can be had in slices.
+    pub fn room(&self, scans: &[&Scan], row: Row, alone: bool) -> Result<(), Failure> {
+        let (each, memory) = (row.listed(), self.options.memory());
+        let most: u64 = scans.iter().map(|scan| scan.most_rows()).sum();
+        if self.is_slice || most.saturating_mul(each) <= memory {
+            return Ok(());
+        }
+        // A report's own conditions may leave few of them.
+        let rows: u64 = scans.iter().map(|scan| scan.count()).sum();
+        let hint = if alone { room::IN_SLICES } else { room::AS_A_WHOLE };
+        let checked = room::check(self.report.name, rows, rows.saturating_mul(each), memory, hint);
+        if alone && checked.is_err() {
+            self.slices.replace(room::slices(scans, self.window, memory / each));
+        }
+        checked
     }
 
     /// Value of an option of this report.

@@ -139,6 +139,7 @@ fn list<'c>(context: &'c Context, scan: Scan<'c>, attempts: &Attempts) -> Result
         .ends()
         .text("result", move |rows, row| Some(results.of(rows, row)?.0.name().to_owned()))
         .float("latency_us", move |rows, row| Some(latencies.of(rows, row)?.1 as f64 / 1e3))
+        .together()
         .answer()
 }
 

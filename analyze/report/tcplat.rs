@@ -36,6 +36,7 @@ use crate::analyze::identity::Identity;
 use crate::analyze::latency::{self, Sink};
 use crate::analyze::pairs::{Metric, Pair, Send, Unpaired};
 use crate::analyze::quantile::{Keep, Log2, Samples, us};
+use crate::analyze::room::Row;
 use crate::analyze::rows::{Value, named};
 use crate::analyze::table::{Builder, Output, Table};
 use crate::analyze::trace::Trace;
@@ -90,6 +91,7 @@ fn run(context: &Context) -> Result<Answer> {
     let scan = context.scan("sock_send")?;
     let grouping = context.grouping(&scan)?;
     let mut answer = if context.flag("each").is_some() {
+        context.room(&[&scan], Row { numbers: 8, texts: 4 }, false)?;
         let (found, _) = latency::fold(context, &grouping, &metrics, Lines::default)?;
         let mut histograms = Histograms::default();
         found.iter().flat_map(|lines| &lines.0).for_each(|(_, pair)| histograms.add(pair));

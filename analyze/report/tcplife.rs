@@ -72,6 +72,7 @@ fn run(context: &Context) -> Result<Answer> {
         .sum("rx_bytes", find(|connection| Some(connection.received)))
         .sum("retrans", find(|connection| Some(connection.retrans.into())))
         .float("ms", move |rows, row| Some(ms(rows, row)? as f64 / 1e6))
+        .together()
         .answer()?;
     Ok(match censored.note() {
         Some(note) => answer.note(note),

@@ -1,16 +1,16 @@
 //! Intervals one after the other, under one heading.
 
-use crate::analyze::answer::Answer;
-use crate::analyze::clock::Clock;
-use crate::analyze::export::{self, Text};
-use crate::analyze::options::{Format, Options};
-use crate::analyze::table::Table;
-use crate::analyze::{json, print};
+use super::answer::Answer;
+use super::clock::Clock;
+use super::export::{self, Text};
+use super::options::{Format, Options};
+use super::table::Table;
+use super::{json, print};
 use anyhow::Result;
 use std::io::Write;
 
 /// What was printed so far decides how the next rows stand.
-pub(super) struct Printer {
+pub(crate) struct Printer {
     format: Format,
     text: Text,
     widths: Vec<usize>,
@@ -35,7 +35,8 @@ impl Printer {
         Ok(out.flush()?)
     }
 
-    fn rows(&mut self, table: &Table, clock: &Clock) -> String {
+    /// More rows; the first ones have their heading above.
+    pub fn rows(&mut self, table: &Table, clock: &Clock) -> String {
         let first = std::mem::replace(&mut self.first, false);
         match self.format {
             Format::Ndjson => json::rows(table, clock).map(|row| json::text(&row, false)).collect(),

@@ -1,0 +1,141 @@
+//! Lists that `--memory` has no room for as a whole: one slice of the span after the other.
+//!
+//! Each row is of one event, and rows stand in the order of time, so a slice of the span is a slice of the list. It is
+//! printed and forgotten; with `--top` the first rows of what came before and of the slice are kept. Another order of
+//! all rows, and formats that have an end to be written after them, take them together.
+
+use super::answer::Answer;
+use super::options::{Format, Options};
+use super::printer::Printer;
+use super::report::Context;
+use super::run::{run_report, shape};
+use super::table::Table;
+use super::{print, window::Window};
+use anyhow::Result;
+use std::io::Write;
+
+/// What a list says that was `refused` for want of room.
+pub(crate) fn answer(
+    context: &Context,
+    refused: anyhow::Error,
+    out: &mut dyn Write,
+    terminal: bool,
+) -> Result<Answer> {
+    let slices = context.slices();
+    match context.options.top {
+        _ if slices.len() < 2 => Err(refused),
+        Some(_) => first(context, &slices),
+        None if streams(context.options) => stream(context, &slices, out, terminal),
+        None => Err(refused),
+    }
+}
+
+fn streams(options: &Options) -> bool {
+    let lines = matches!(options.format(), Format::Table | Format::Csv | Format::Ndjson);
+    lines && options.sort.is_none() && !options.compat && options.check.is_none()
+}
+
+/// The first rows in any order.
+fn first(context: &Context, slices: &[Window]) -> Result<Answer> {
+    let mut all = Answer::default();
+    for &window in slices {
+        let mut answer = run_report(&context.slice(window))?;
+        if let (Some(before), Some(table)) = (all.table, answer.table.as_mut()) {
+            table.frame = before.frame.vstack(&table.frame)?;
+        }
+        shape(context.report, context.options, &mut answer)?;
+        answer.notes = together(all.notes, answer.notes);
+        all = answer;
+        // What is later comes behind those.
+        if context.options.sort.is_none() && all.table.as_ref().map(Table::height) == context.options.top {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// Prints rows as they come; what is left to be printed below.
+fn stream(context: &Context, slices: &[Window], out: &mut dyn Write, terminal: bool) -> Result<Answer> {
+    let (clock, mut below) = (&context.trace.clock, Answer::default());
+    let mut printer = Printer::new(context.options, terminal);
+    for &window in slices {
+        let answer = run_report(&context.slice(window))?;
+        if let Some(table) = &answer.table {
+            out.write_all(printer.rows(table, clock).as_bytes())?;
+        }
+        below.notes = together(below.notes, answer.notes);
+    }
+    let page = context.options.format() == Format::Table;
+    below.plain = Some(if page { print::below(&below, clock) } else { String::new() });
+    Ok(below)
+}
+
+/// Each note once.
+fn together(mut notes: Vec<String>, more: Vec<String>) -> Vec<String> {
+    for note in more {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::{Folder, Tape};
+
+    /// Ten seconds of opens, in frames of twenty.
+    fn folder() -> Folder {
+        let mut tape = Tape::new();
+        tape.files().task(0, 7, 70, "cc1").rows_per_frame(20);
+        for at in 0..500u64 {
+            // Frames overlap, as those of two processors do.
+            let at_ns = at * 20_000_000 + if at % 2 == 0 { 70_000_000 } else { 0 };
+            tape.open_call(at_ns, 7, 0, 0, if at % 50 == 0 { -13 } else { 3 }, &format!("/src/{at}.c"));
+        }
+        let folder = Folder::new();
+        folder.put("a.bin", &tape.bytes());
+        folder
+    }
+
+    #[test]
+    fn a_list_in_slices_is_the_list() {
+        let folder = folder();
+        for words in [
+            "opensnoop --format csv",
+            "opensnoop --format ndjson --having fd=3",
+            "opensnoop",
+            "opensnoop --format csv --top 3",
+            "opensnoop --format json --top 30 --sort path:desc",
+            "opensnoop --failed --format csv",
+            "opensnoop --format csv --from 2s --to 7s",
+            "events --table file_open --format csv",
+        ] {
+            let (whole, slices) =
+                (folder.run(&format!("a.bin {words}")), folder.run(&format!("a.bin {words} --memory 40K")));
+            assert_eq!((whole.0, &whole.2), (0, &String::new()));
+            assert!(whole.1.lines().count() > 3, "{}", whole.1);
+            assert_eq!(slices, whole, "{words}");
+        }
+    }
+
+    #[test]
+    fn what_needs_all_rows_is_refused_with_the_next_step() {
+        let folder = folder();
+        for words in
+            ["opensnoop --sort path", "opensnoop --format json", "events --table file_open --sort ret"]
+        {
+            let (exit, out, messages) = folder.run(&format!("a.bin {words} --memory 40K"));
+            assert_eq!((exit, out.as_str()), (2, ""), "{words}: {messages}");
+            let said =
+                messages.contains(": 500 rows take about ") && messages.contains("--memory allows 40 KiB");
+            assert!(said, "{messages}");
+        }
+        // What it counts has room, and so have few rows.
+        for words in
+            ["opensnoop --by comm", "opensnoop --sort path --failed", "opensnoop --sort path --to 500ms"]
+        {
+            assert_eq!(folder.run(&format!("a.bin {words} --memory 40K")).0, 0, "{words}");
+        }
+    }
+}
