@@ -182,7 +182,43 @@ fn next(trace: &Trace) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::analyze::testkit::Tape;
+    use crate::analyze::run::run;
+    use crate::analyze::testkit::{Folder, Tape};
+
+    /// What had been written at each flush.
+    #[derive(Default)]
+    struct Screen {
+        text: String,
+        flushed: Vec<String>,
+    }
+
+    impl std::io::Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.text.push_str(std::str::from_utf8(bytes).expect("UTF-8"));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.flushed.push(self.text.clone());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_known_at_once_is_on_the_screen_before_events_are_paired() {
+        let folder = Folder::new();
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/redis.bin");
+        folder.put("a.bin", &std::fs::read(fixture).expect("a fixture"));
+        let mut screen = Screen::default();
+        let line = ["analyze".to_owned(), folder.path().join("a.bin").display().to_string()];
+        run(&line, &mut screen, &mut std::io::sink(), true).expect("a page");
+        let (first, last) = (&screen.flushed[0], screen.flushed.last().expect("two"));
+        assert!(
+            first.contains("Events") && first.contains("Busiest") && !first.contains("response latency"),
+            "{first}"
+        );
+        assert!(last.starts_with(first.as_str()) && last.contains("TCP response latency"), "{last}");
+    }
 
     #[test]
     fn the_page_of_a_whole_recording_decodes_no_event_but_for_latency() {

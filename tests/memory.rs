@@ -1,6 +1,6 @@
 //! Peak memory of `analyze`, as the kernel counts it: that of reports that add up does not grow with the events, nor
-//! does that of percentiles under `--memory`, which are exact all the same, nor that of a pipe. And it has a bound: what
-//! the program takes for a trace of nothing, and twice `--memory`.
+//! does that of percentiles under `--memory`, which are exact all the same, nor that of lists, nor that of a pipe. What has
+//! no room is refused. And it has a bound: what the program takes for a trace of nothing, and twice `--memory`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -55,13 +55,18 @@ fn repeated(fixture: &str, times: u64, to: &Path) -> u64 {
     rows
 }
 
+/// Words of a command line; `~` is a space.
+fn split(words: &str) -> impl Iterator<Item = String> {
+    words.split(' ').map(|word| word.replace('~', " "))
+}
+
 /// KiB. `- ` before the words: from standard input.
 fn peak(trace: &Path, words: &str) -> u64 {
     let analyze = env!("CARGO_BIN_EXE_analyze");
     let mut command = Command::new("python3");
     command.args(["-c", PEAK, analyze, "--threads", "2"]);
     let Some(words) = words.strip_prefix("- ") else {
-        command.arg(trace).args(words.split(' ').map(|word| word.replace('~', " ")));
+        command.arg(trace).args(split(words));
         return peak_of(command, words);
     };
     let (mut cat, pipe) = piped(trace);
@@ -90,11 +95,7 @@ fn peak_of(mut command: Command, words: &str) -> u64 {
 /// What it prints.
 fn answer(trace: &Path, words: &str) -> String {
     let mut analyze = Command::new(env!("CARGO_BIN_EXE_analyze"));
-    let output = analyze
-        .arg(trace)
-        .args(words.split(' ').map(|word| word.replace('~', " ")))
-        .output()
-        .expect("analyze runs");
+    let output = analyze.arg(trace).args(split(words)).output().expect("analyze runs");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
@@ -159,28 +160,31 @@ fn memory_does_not_grow_with_events() {
     }
 }
 
+/// How a run ends that is refused, and what it says.
+fn refused(trace: &Path, words: &str) -> (Option<i32>, String) {
+    let mut analyze = Command::new(env!("CARGO_BIN_EXE_analyze"));
+    let output = analyze.arg(trace).args(split(words)).output().expect("analyze runs");
+    assert!(output.stdout.is_empty(), "{words}");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Rows that are held as they are: 50 MiB as CSV, 140 MiB as a table, and more than that for a query.
 #[test]
-fn lists_and_queries_measure() {
-    let nothing = nothing();
-    for (fixture, times, words) in [
-        ("redis", 24, "events --table sock_send --format csv"),
-        ("redis", 24, "events --table sock_send"),
-        ("redis", 24, "events --table tcp_rx --format csv"),
-        ("redis", 24, "events --table sock_send --format json"),
-        ("redis", 24, "tcplat --each --metric response --format csv"),
-        ("redis", 24, "sql SELECT~*~FROM~sock_send"),
-        ("redis", 24, "sql SELECT~comm,ret~FROM~sock_send~WHERE~ret<0"),
-        ("redis", 24, "sql SELECT~comm,count(*)~FROM~sock_send~GROUP~BY~comm"),
-        ("files", 200, "opensnoop --format csv"),
-        ("files", 200, "opensnoop"),
-        ("files", 200, "opensnoop --extended --format json"),
-        ("files", 200, "fileslower --min 0 --format csv"),
-        ("named", 30, "trace --probe faults --format csv"),
-    ] {
-        let (made, _) = Made::new(fixture, times);
-        let line = format!("{words} --memory 100G");
-        let rows = answer(&made.0, words).lines().count() as u64;
+fn lists_stay_within_what_memory_allows() {
+    let ((made, _), nothing) = (Made::new("redis", 12), nothing());
+    let list = "events --table sock_send";
+    for words in ["--format csv", "", "--format json --top 5", "--sort latency --top 5"] {
+        let line = format!("{list} {words} --memory 8M").replace("  ", " ");
         let peak = peak(&made.0, &line);
-        eprintln!("{words}: {rows} rows, {} bytes each, {peak} KiB", (peak - nothing) * 1024 / rows);
+        eprintln!("{line}: {peak} KiB, {nothing} for nothing");
+        assert!(peak < nothing + DECODING + (16 << 10), "{line}: {peak} KiB, {nothing} for nothing");
+    }
+    for words in
+        [&format!("{list} --format json"), &format!("{list} --sort ret"), "sql SELECT~*~FROM~sock_send"]
+    {
+        let (status, said) = refused(&made.0, &format!("{words} --memory 8M"));
+        assert_eq!(status, Some(2), "{words}: {said}");
+        assert!(said.contains("288048 rows take about") && said.contains("--memory allows 8 MiB"), "{said}");
+        assert!(said.contains("hint: ") && said.contains("--from"), "{said}");
     }
 }

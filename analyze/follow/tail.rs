@@ -31,7 +31,7 @@ pub(super) struct Tail {
 
 /// What comes behind a file that has ended.
 enum Next {
-    Begun(Part),
+    Begun(Box<Part>),
     /// A file that says nothing yet.
     Awaited,
     Nothing,
@@ -49,7 +49,9 @@ impl Tail {
                 None => tails.push(Self::new(path.display().to_string(), part)),
             }
         }
-        tails.iter_mut().for_each(|tail| tail.parts.sort_by_key(Part::number));
+        for tail in &mut tails {
+            tail.parts.sort_by_key(Part::number);
+        }
         Ok(tails)
     }
 
@@ -63,7 +65,7 @@ impl Tail {
         self.parts.iter_mut().try_for_each(Part::refresh)?;
         while self.last().ended && !self.ended {
             match self.next()? {
-                Next::Begun(part) => self.parts.push(part),
+                Next::Begun(part) => self.parts.push(*part),
                 Next::Awaited => break,
                 Next::Nothing => {
                     self.parts.iter_mut().try_for_each(Part::end)?;
@@ -86,7 +88,7 @@ impl Tail {
         let later = files.into_iter().filter(|(number, _)| *number > last.number());
         for part in later.filter_map(|(_, path)| Part::found(path)) {
             if part.reader.is_of_the_recording_of(&last.reader) {
-                return Ok(Next::Begun(part));
+                return Ok(Next::Begun(Box::new(part)));
             }
             // A name alone may be somebody else's: it is worth waiting for only where another file was promised.
             if !part.has_begun() && last.goes_on() {
