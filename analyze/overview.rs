@@ -214,7 +214,7 @@ mod tests {
         run(&line, &mut screen, &mut std::io::sink(), true).expect("a page");
         let (first, last) = (&screen.flushed[0], screen.flushed.last().expect("two"));
         assert!(
-            first.contains("Events") && first.contains("Busiest") && !first.contains("response latency"),
+            first.contains("Events") && first.contains("Latency over") && !first.contains("response latency"),
             "{first}"
         );
         assert!(last.starts_with(first.as_str()) && last.contains("TCP response latency"), "{last}");
