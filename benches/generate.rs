@@ -2,16 +2,17 @@
 //! ring to the file, and says what that cost.
 //!
 //! ```text
-//! cargo bench --bench generate -- FILE EVENTS [FLOWS]
+//! cargo bench --bench generate -- FILE EVENTS [FLOWS|work]
 //! ```
 //!
 //! The events are request/response turns over many connections, seeded: a send, the segment at the
-//! peer, its receive, and the ACK, with log-normal latencies. Without FILE it writes nowhere.
+//! peer, its receive, and the ACK, with log-normal latencies; or, with `work`, what a machine does beside its
+//! network. Without FILE it writes nowhere.
 
-#[path = "generator.rs"]
+#[path = "generator/mod.rs"]
 mod generator;
 
-use generator::{Made, make};
+use generator::{Made, make, turns::Turns, work::Work};
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -24,9 +25,12 @@ fn main() -> anyhow::Result<()> {
         Some(path) => Box::new(File::create(path)?),
         None => Box::new(io::sink()),
     };
-    let Made { bytes, wall, cpu } = make(sink, events, flows)?;
+    let work = words.get(2).is_some_and(|word| word == "work");
+    let made =
+        if work { make(sink, events, Work::default()) } else { make(sink, events, Turns::over(flows)) };
+    let Made { bytes, wall, cpu } = made?;
     let per_event = bytes as f64 / events as f64;
-    println!("{events} events, {flows} flows: {bytes} bytes, {per_event:.2} per event");
+    println!("{events} events: {bytes} bytes, {per_event:.2} per event");
     println!(
         "{:.2} M events/s of wall time, {:.0} ns CPU per event, the generator included",
         events as f64 / wall / 1e6,

@@ -18,15 +18,18 @@
 //! Before anybody is timed, figures of all answers to a question are compared, so that a wrong one is not a fast one.
 //! The last table holds the targets against what was measured. On a busy machine only the ratios of CPU time hold.
 
-#[path = "../generator.rs"]
+#[path = "../generator/mod.rs"]
 mod generator;
 
 mod answers;
 mod folds;
 mod peers;
+mod questions;
 mod run;
 mod targets;
 
+use generator::{Made, turns::Turns, work::Work};
+use questions::{Question, Trace, questions};
 use run::{Usage, measure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,9 +48,8 @@ fn main() -> anyhow::Result<()> {
         |at: usize, default: u64| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(default);
     let (events, flows) = (number(0, 10_000_000), number(1, 20_000) as u32);
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("analyze-{events}-{flows}"));
-    let trace = folder.join("trace.bin");
     if words.last().is_some_and(|word| word == "--prepare") {
-        return prepare(&trace, &folder, events, flows);
+        return prepare(&folder, events, flows);
     }
     std::fs::create_dir_all(&folder)?;
     // A process of its own: the kernel counts what a parent has in memory as its children's peak.
@@ -57,91 +59,35 @@ fn main() -> anyhow::Result<()> {
     let peers = peers::interpreter();
     let mut results = Results::default();
     for question in questions() {
-        results.add(question.name, contest(&question, &trace, &folder, events, peers.as_deref())?);
+        results.add(question.name, contest(&question, &folder, events, peers.as_deref())?);
     }
     results.print(events, &folder);
     Ok(())
 }
 
-/// Makes the trace, and the same rows for others.
-fn prepare(trace: &Path, folder: &Path, events: u64, flows: u32) -> anyhow::Result<()> {
-    let made = generator::make(std::fs::File::create(trace)?, events, flows)?;
+/// Makes the traces, and the rows of connections for others.
+fn prepare(folder: &Path, events: u64, flows: u32) -> anyhow::Result<()> {
+    let file = |trace: Trace| std::fs::File::create(trace.file(folder));
+    made("connections", events, &generator::make(file(Trace::Turns)?, events, Turns::over(flows))?);
+    made("other work", events, &generator::make(file(Trace::Work)?, events, Work::default())?);
+    peers::prepare(&Trace::Turns.file(folder), folder)
+}
+
+fn made(what: &str, events: u64, made: &Made) {
+    let each = made.bytes as f64 / events as f64;
     println!(
-        "{events} events, {flows} flows: {:.2} bytes per event, made in {:.1} s, {:.1} s of CPU",
-        made.bytes as f64 / events as f64,
-        made.wall,
-        made.cpu
+        "{what}: {events} events, {each:.2} bytes each, made in {:.1} s, {:.1} s of CPU",
+        made.wall, made.cpu
     );
-    peers::prepare(trace, folder)
-}
-
-/// Something to ask of a trace.
-struct Question {
-    name: &'static str,
-    /// Verb and options; empty: there is no report of it.
-    report: &'static [&'static str],
-    /// Names in [`folds`].
-    folds: &'static [&'static str],
-    /// What `peers.py` calls it, if it knows it.
-    peers: Option<&'static str>,
-    /// Columns of the result whose sums all others must find, in the order of their figures.
-    figures: &'static [&'static str],
-}
-
-fn questions() -> Vec<Question> {
-    let question = |name, report, folds, peers, figures| Question { name, report, folds, peers, figures };
-    vec![
-        question("decode all columns", &["check"], &["zstd", "zstd-1", "decode", "decode-1"], None, &[]),
-        question("sends per second", &["tcpsend"], &["sends"], None, &["calls"]),
-        question(
-            "bytes by task",
-            &["tcptop", "--interval", "all", "--by", "task"],
-            &["tasks"],
-            None,
-            &["bytes"],
-        ),
-        question(
-            "bytes by socket",
-            &["tcptop", "--interval", "all", "--by", "sock"],
-            &["bytes", "bytes-1"],
-            Some("bytes by socket"),
-            &["bytes"],
-        ),
-        question(
-            "flow table",
-            &["flows", "--by", "sock", "--top", "10"],
-            &["flows"],
-            Some("flow table"),
-            &["bytes", "send_p50_us", "send_p90_us", "send_p99_us", "send_p99_9_us", "send_max_us"],
-        ),
-        question(
-            "flow table, from histograms",
-            // Too little memory for a closer look.
-            &["flows", "--by", "sock", "--top", "10", "--memory", "100"],
-            &[],
-            Some("flow table"),
-            &["bytes"],
-        ),
-        question(
-            "one port, one second",
-            &["tcpsend", "--interval", "all", "--from", "5s", "--to", "6s", "--where", "lport = 10005"],
-            &[],
-            Some("one port, one second"),
-            &["calls", "bytes"],
-        ),
-        question("latencies", &["tcplat"], &[], None, &[]),
-        question("first page", &[], &[], None, &[]),
-        question("first page, --quick", &["--quick"], &[], None, &[]),
-    ]
 }
 
 fn contest(
     question: &Question,
-    trace: &Path,
     folder: &Path,
     events: u64,
     peers: Option<&Path>,
 ) -> anyhow::Result<Vec<(String, Usage)>> {
+    let trace = &question.trace.file(folder);
     let mut contestants: Vec<(String, Command)> =
         vec![("analyze".into(), analyze(trace, question.report, 2))];
     contestants.push(("analyze, 1 thread".into(), analyze(trace, question.report, 1)));

@@ -44,14 +44,10 @@ impl Results {
     /// Prints a line for each target; what was not measured is said to be so.
     pub fn print(&self, events: u64, folder: &Path) {
         println!("\n{:<44} {:>8} {:>9}  met", "target", "", "measured");
-        for question in ["sends per second", "bytes by task", "bytes by socket", "flow table"] {
-            let Some(fold) = self.0.iter().find(|found| found.0 == question).and_then(|found| {
-                found.1.iter().find(|(name, _)| ["sends", "tasks", "bytes", "flows"].contains(&&**name))
-            }) else {
-                continue;
-            };
-            let measured = self.times(question, &fold.0, |usage| usage.cpu);
-            line(&format!("{question}, CPU of the fold"), &Bound::AtLeast(0.9), measured);
+        for question in super::questions::questions() {
+            let Some(fold) = question.fold() else { continue };
+            let measured = self.times(question.name, fold, |usage| usage.cpu);
+            line(&format!("{}, CPU of the fold", question.name), &Bound::AtLeast(0.9), measured);
         }
         let counts = if events < 100_000_000 { 1.3 } else { 1.2 };
         let duckdb = [
