@@ -6,6 +6,7 @@
 use super::answer::Answer;
 use super::error::Failure;
 use super::escape::visible;
+use super::functions::Functions;
 use super::group::{Group, Grouping, Merge};
 use super::hash::FastMap;
 use super::report::{Context, Flag};
@@ -13,7 +14,7 @@ use super::rows::Value;
 use super::stacks::{Function, Naming, Stacks, plain};
 use super::table::Output;
 use anyhow::{Context as _, Result};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -76,9 +77,14 @@ impl Weights {
         *self.0.entry(pair).or_default() += weight;
     }
 
+    /// In no order.
+    pub fn each(&self) -> impl Iterator<Item = (Pair, u64)> {
+        self.0.iter().map(|(&pair, &weight)| (pair, weight))
+    }
+
     /// In the order of stacks.
     pub fn sorted(&self) -> BTreeMap<Pair, u64> {
-        self.0.iter().map(|(&pair, &weight)| (pair, weight)).collect()
+        self.each().collect()
     }
 
     fn sum(&self) -> u64 {
@@ -90,6 +96,12 @@ impl Merge for Weights {
     fn merge(&mut self, later: Self) {
         later.0.into_iter().for_each(|(pair, weight)| self.add(pair, weight));
     }
+}
+
+/// The pair of what a row has in the columns of its stacks.
+pub(crate) fn pair(kernel: Option<i64>, user: Option<i64>) -> Pair {
+    let stack = |column: Option<i64>| column.unwrap_or(0) as u32;
+    (stack(kernel), stack(user))
 }
 
 /// What a report about stacks is about.
@@ -159,20 +171,25 @@ impl<'a> Flame<'a> {
 
     /// The functions of a pair of stacks that are shown, innermost first.
     pub fn functions(&self, pair: Pair) -> impl Iterator<Item = &Arc<Function>> {
-        let kernel = self.stacks.functions(pair.0).filter(|_| self.shown.1);
-        kernel.chain(self.stacks.functions(pair.1).filter(|_| self.shown.0))
+        let (kernel, user) = self.seen(pair);
+        self.stacks.functions(kernel).chain(self.stacks.functions(user))
+    }
+
+    /// What of a pair of stacks is shown.
+    fn seen(&self, (kernel, user): Pair) -> Pair {
+        (if self.shown.1 { kernel } else { 0 }, if self.shown.0 { user } else { 0 })
     }
 
     fn top(&self, grouping: &Grouping, subject: &Subject) -> Result<Answer> {
         let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
         let mut rows: Vec<Group<()>> = Vec::new();
         let mut found: Vec<(Arc<Function>, u64, u64)> = Vec::new();
+        let mut functions = Functions::of(&self.stacks);
         for group in self.groups {
             *sums.entry(group.bin).or_default() += group.state.sum();
-            for (function, (own, total)) in self.by_function(&group.state) {
-                rows.push(Group { bin: group.bin, keys: group.keys.clone(), state: () });
-                found.push((function, own, total));
-            }
+            let seen = group.state.each().map(|(pair, weight)| (self.seen(pair), weight));
+            found.extend(functions.sums(seen));
+            rows.resize(found.len(), Group { bin: group.bin, keys: group.keys.clone(), state: () });
         }
         let context = self.context;
         let mut table = context.keys(grouping, &rows);
@@ -193,21 +210,6 @@ impl<'a> Flame<'a> {
         table.key("binary", "", true, found.iter().map(|row| Value::Text(Arc::clone(&row.0.binary))));
         table.key("function", "", true, found.iter().map(|row| Value::Text(row.0.shown().into())));
         Ok(Answer::of(table.build()?))
-    }
-
-    /// Weights of each function by itself and with what it called.
-    fn by_function(&self, weights: &Weights) -> BTreeMap<Arc<Function>, (u64, u64)> {
-        let mut sums: HashMap<Arc<Function>, (u64, u64)> = HashMap::new();
-        for (pair, weight) in weights.sorted() {
-            let mut seen = BTreeSet::new();
-            for (depth, function) in self.functions(pair).enumerate() {
-                let function = Arc::new(Function { inlined: false, ..Function::clone(function) });
-                let sum = sums.entry(Arc::clone(&function)).or_default();
-                sum.0 += if depth == 0 { weight } else { 0 };
-                sum.1 += if seen.insert(function) { weight } else { 0 };
-            }
-        }
-        sums.into_iter().collect()
     }
 
     /// Lines as flame graph tools read them, in order.
@@ -265,16 +267,17 @@ impl<'a> Flame<'a> {
 
     /// What is missing from stacks, so that nobody takes the end of one for its beginning.
     fn remarks(&self, unit: &str) -> Vec<String> {
-        let mut pairs: BTreeMap<Pair, u64> = BTreeMap::new();
-        for (pair, weight) in self.groups.iter().flat_map(|group| group.state.sorted()) {
-            *pairs.entry(pair).or_default() += weight;
-        }
-        let sum = |wanted: &dyn Fn(Pair) -> bool| -> u64 {
-            pairs.iter().filter(|(pair, _)| wanted(**pair)).map(|(_, weight)| weight).sum()
+        let mut known: FastMap<u32, (bool, bool)> = FastMap::default();
+        let mut look = |stack| {
+            *known.entry(stack).or_insert_with(|| (self.stacks.is_whole(stack), self.stacks.is_cut(stack)))
         };
-        let user = sum(&|pair| pair.1 != 0);
-        let incomplete = sum(&|pair| pair.1 != 0 && !self.stacks.is_whole(pair.1));
-        let cut = sum(&|pair| self.stacks.is_cut(pair.0) || self.stacks.is_cut(pair.1));
+        let (mut user, mut incomplete, mut cut) = (0, 0, 0);
+        for (pair, weight) in self.groups.iter().flat_map(|group| group.state.each()) {
+            let [(_, cut_kernel), (whole, cut_user)] = [pair.0, pair.1].map(&mut look);
+            user += if pair.1 != 0 { weight } else { 0 };
+            incomplete += if pair.1 != 0 && !whole { weight } else { 0 };
+            cut += if cut_kernel || cut_user { weight } else { 0 };
+        }
         let mut remarks = Vec::new();
         if incomplete > 0 && self.shown.0 {
             remarks.push(format!(

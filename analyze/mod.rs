@@ -50,6 +50,7 @@ mod flame;
 mod flights;
 mod flow;
 mod follow;
+mod functions;
 mod group;
 mod handles;
 mod hash;

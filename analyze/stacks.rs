@@ -206,21 +206,20 @@ impl Frames {
         let columns = ["mapping", "offset", "kernel"].map(|name| frames.column(name));
         let [Some(mapping), Some(offset), Some(kernel)] = columns else { return None };
         let number = |column, row| frames.get(column, row).map_or(0, i64::cast_unsigned);
-        let (mut list, mut build_ids) = (BTreeMap::new(), HashMap::new());
+        let look = |mapping: u64| {
+            let path = text(mapping, "path");
+            let file = path.as_deref().map_or("[unknown]", |path| path.rsplit('/').next().unwrap_or(path));
+            (file.into(), text(mapping, "build_id").unwrap_or_default().to_string())
+        };
+        let (mut list, mut files) = (BTreeMap::new(), FastMap::<u64, (Arc<str>, String)>::default());
+        let in_kernel: Arc<str> = "[kernel]".into();
         for &row in frames.all() {
             let (mapping, kernel) = (number(mapping, row), number(kernel, row) == 1);
-            let path = text(mapping, "path");
-            let file = path.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path).to_owned());
-            let binary = match (kernel, file) {
-                (true, _) => "[kernel]".into(),
-                (false, Some(file)) => file.into(),
-                (false, None) => "[unknown]".into(),
-            };
-            build_ids
-                .entry(mapping)
-                .or_insert_with(|| text(mapping, "build_id").unwrap_or_default().to_string());
+            let file = &files.entry(mapping).or_insert_with(|| look(mapping)).0;
+            let binary = Arc::clone(if kernel { &in_kernel } else { file });
             list.insert(frames.key(row), Frame { mapping, offset: number(offset, row), binary, kernel });
         }
+        let build_ids = files.into_iter().map(|(mapping, file)| (mapping, file.1)).collect();
         Some(Self { list, build_ids })
     }
 

@@ -18,7 +18,7 @@
 
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
-use crate::analyze::flame::{self, Flame, Subject, Weights};
+use crate::analyze::flame::{self, Flame, Subject, Weights, pair};
 use crate::analyze::group::{Group, Grouping};
 use crate::analyze::threshold;
 use anyhow::Result;
@@ -44,7 +44,7 @@ fn run(context: &Context) -> Result<Answer> {
     let default = if flame::wants_lines(context) { "comm" } else { "none" };
     let (grouping, groups) = gather(context, default)?;
     let answer = Flame::new(context, &groups)?.answer(&grouping, &SUBJECT)?;
-    let bare = groups.iter().flat_map(|group| group.state.sorted()).any(|(pair, _)| pair == (0, 0));
+    let bare = groups.iter().flat_map(|group| group.state.each()).any(|(pair, _)| pair == (0, 0));
     Ok(if bare {
         answer.note("some waits have no stack: it could not be read, or was given up to keep within a bound")
     } else {
@@ -58,9 +58,9 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
     let (kernel, user) = (scan.column("kstack")?, scan.column("ustack")?);
     let scan = scan.only([state, off], |[state, off]| state != Some(0) && off.is_some());
     let grouping = context.grouping_by(&scan, default)?;
-    let groups = grouping.fold(&scan, |weights: &mut Weights, rows, row| {
-        let pair = (rows.raw(kernel, row) as u32, rows.raw(user, row) as u32);
-        weights.add(pair, rows.raw(off, row) / 1000);
+    let columns = [kernel, user, off];
+    let groups = grouping.sum(&scan, columns, |weights: &mut Weights, [kernel, user, off]| {
+        weights.add(pair(kernel, user), off.unwrap_or(0).cast_unsigned() / 1000);
     });
     Ok((grouping, groups))
 }

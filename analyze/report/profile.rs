@@ -27,7 +27,7 @@
 
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
-use crate::analyze::flame::{self, Flame, Subject, Weights};
+use crate::analyze::flame::{self, Flame, Subject, Weights, pair};
 use crate::analyze::group::{Group, Grouping};
 use anyhow::Result;
 use std::io;
@@ -57,8 +57,8 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
     let mut scan = context.scan("cpu_sample")?;
     let (kernel, user) = (scan.column("kstack")?, scan.column("ustack")?);
     let grouping = context.grouping_by(&scan, default)?;
-    let groups = grouping.fold(&scan, |weights: &mut Weights, rows, row| {
-        weights.add((rows.raw(kernel, row) as u32, rows.raw(user, row) as u32), 1);
+    let groups = grouping.sum(&scan, [kernel, user], |weights: &mut Weights, [kernel, user]| {
+        weights.add(pair(kernel, user), 1);
     });
     Ok((grouping, groups))
 }

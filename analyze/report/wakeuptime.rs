@@ -17,7 +17,7 @@
 
 use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
-use crate::analyze::flame::{self, Flame, Subject, Weights};
+use crate::analyze::flame::{self, Flame, Subject, Weights, pair};
 use crate::analyze::group::{Group, Grouping, Merge as _};
 use crate::analyze::rows::Value;
 use crate::analyze::threshold;
@@ -66,9 +66,9 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
         by.push_str(CONTEXT);
     }
     let mut grouping = context.grouping_on(&scan, &by)?;
-    let groups = grouping.fold(&scan, |weights: &mut Weights, rows, row| {
-        let pair = (rows.raw(kernel, row) as u32, rows.raw(user, row) as u32);
-        weights.add(pair, rows.raw(blocked, row) / 1000);
+    let columns = [kernel, user, blocked];
+    let groups = grouping.sum(&scan, columns, |weights: &mut Weights, [kernel, user, blocked]| {
+        weights.add(pair(kernel, user), blocked.unwrap_or(0).cast_unsigned() / 1000);
     });
     if !named {
         return Ok((grouping, groups, true));
