@@ -164,13 +164,18 @@ impl Samples {
         Some((*self.values[begin..].select_nth_unstable(rank - begin).1).into())
     }
 
-    /// Several in microseconds, from the lowest on; `None` where n says no more than the maximum does.
-    pub fn all_us<const N: usize>(&mut self, all: [f64; N]) -> [Option<f64>; N] {
+    /// Several, from the lowest on; `None` where n says no more than the maximum does.
+    pub fn all<const N: usize>(&mut self, all: [f64; N]) -> [Option<u64>; N] {
         let mut from = 0;
         all.map(|q| {
             let known = q <= 0.5 || supported(self.len(), q);
-            if known { self.select(q, &mut from).map(us) } else { None }
+            if known { self.select(q, &mut from) } else { None }
         })
+    }
+
+    /// The same in microseconds.
+    pub fn all_us<const N: usize>(&mut self, all: [f64; N]) -> [Option<f64>; N] {
+        self.all(all).map(|value| value.map(us))
     }
 
     /// One of them.

@@ -4,7 +4,7 @@ use super::answer::{Answer, Body};
 use super::coarse::{Coarse, NOTE, Place};
 use super::group::{Group, Grouping, Merge};
 use super::load::Scan;
-use super::quantile::{Keep, Log2, Samples, USUAL, supported, us};
+use super::quantile::{Keep, Log2, Samples, USUAL, us};
 use super::report::{Context, Flag};
 use super::rows::Value;
 use super::table::{Builder, Output};
@@ -108,13 +108,12 @@ impl Spread {
         self.values.max().max(self.coarse.max())
     }
 
-    /// A quantile, above the median where n says more than the maximum does.
-    pub fn quantile(&mut self, q: f64) -> Option<f64> {
+    /// Several quantiles, from the lowest on; above the median where n says more than the maximum does.
+    pub fn quantiles<const N: usize>(&mut self, all: [f64; N]) -> [Option<f64>; N] {
         if self.coarse.len() > 0 {
-            return self.coarse.quantile(&self.values, q);
+            return all.map(|q| self.coarse.quantile(&self.values, q));
         }
-        let known = q <= 0.5 || supported(self.values.len(), q);
-        self.values.quantile(q).filter(|_| known).map(|value| value as f64)
+        self.values.all(all).map(|value| value.map(|value| value as f64))
     }
 }
 
@@ -193,9 +192,10 @@ fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -
     table.ints(context.output("n"), groups.iter().map(|group| Some(count(group))));
     let mean = |group: &Group<Spread>| group.state.mean().map(|mean| mean / 1e3);
     table.floats(context.output("avg_us"), groups.iter().map(mean));
-    for (name, quantile) in USUAL {
-        let column = context.output(&format!("{name}_us"));
-        table.floats(column, groups.iter_mut().map(|group| group.state.values.us(quantile)));
+    let quantiles: Vec<_> =
+        groups.iter_mut().map(|group| group.state.values.all_us(USUAL.map(|usual| usual.1))).collect();
+    for (at, (name, _)) in USUAL.iter().enumerate() {
+        table.floats(context.output(&format!("{name}_us")), quantiles.iter().map(|of| of[at]));
     }
     table.floats(context.output("max_us"), groups.iter().map(|group| group.state.values.max().map(us)));
     table

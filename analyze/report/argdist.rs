@@ -157,9 +157,11 @@ fn answer(
     table.ints(context.output("hits"), spreads().map(|spread| Some(spread.count())));
     table.floats(context.output("avg"), spreads().map(Spread::mean));
     let most: Vec<Option<u64>> = spreads().map(Spread::max).collect();
-    for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-        let of = |spread: &mut Spread| spread.quantile(quantile).map(|value| value.round() as u64);
-        table.ints(context.output(name), groups.iter_mut().map(|group| of(&mut group.state.spread)));
+    let quantiles: Vec<_> =
+        groups.iter_mut().map(|group| group.state.spread.quantiles([0.5, 0.9, 0.99])).collect();
+    for (at, name) in ["p50", "p90", "p99"].into_iter().enumerate() {
+        let rounded = quantiles.iter().map(|of| of[at].map(|value| value.round() as u64));
+        table.ints(context.output(name), rounded);
     }
     table.ints(context.output("max"), most.into_iter());
     let mut answer = spread::remark(Answer::of(table.build()?), groups.iter().map(|group| &group.state.spread));

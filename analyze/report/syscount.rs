@@ -31,7 +31,6 @@ use crate::analyze::compat::{Line, Lines};
 use crate::analyze::group::{Group, Grouping, Merge, join};
 use crate::analyze::load::Scan;
 use crate::analyze::quantile::Keep;
-use crate::analyze::rows::Rows;
 use crate::analyze::spread::{self, Pictures, Spread};
 use crate::analyze::table::{Output, TIME};
 use anyhow::Result;
@@ -86,9 +85,6 @@ impl Merge for Calls {
     }
 }
 
-/// Adds rows of one of the tables.
-type Add = Box<dyn Fn(&mut Calls, &Rows, usize) + Send + Sync>;
-
 fn run(context: &Context) -> Result<Answer> {
     let mut tables = Vec::new();
     let mut parts = Vec::new();
@@ -112,46 +108,45 @@ fn run(context: &Context) -> Result<Answer> {
 fn fold<'a>(context: &Context<'a>, table: &str) -> Result<(Grouping<'a>, Vec<Group<Calls>>)> {
     let mut scan = context.scan(table)?;
     let keep = context.keep(&[&scan]);
-    let add = if table == "syscall" { each(&mut scan, keep)? } else { sums(&mut scan)? };
     if context.flag("failed").is_some() {
         let errno = scan.column("errno")?;
         scan = scan.only([errno], |[errno]| errno != Some(0));
     }
     let by = if context.flag("process").is_some() { "task" } else { context.report.defaults.by };
     let grouping = context.grouping_by(&scan, by)?;
-    let groups = grouping.fold(&scan, add);
+    let groups =
+        if table == "syscall" { each(&grouping, scan, &keep) } else { added_up(&grouping, scan) }?;
     Ok((grouping, groups))
 }
 
-fn each(scan: &mut Scan, keep: Keep) -> Result<Add> {
-    let [errno, open, latency] = scan.columns(["errno", "open", "latency"])?;
-    Ok(Box::new(move |calls, rows, row| {
-        if rows.raw(open, row) == 1 {
+fn each(grouping: &Grouping, mut scan: Scan, keep: &Keep) -> Result<Vec<Group<Calls>>> {
+    let columns = scan.columns(["errno", "open", "latency"])?;
+    Ok(grouping.sum(&scan, columns, |calls: &mut Calls, [errno, open, latency]| {
+        if open == Some(1) {
             calls.open += 1;
             return;
         }
         calls.count += 1;
-        calls.errors = calls.errors.saturating_add(u64::from(rows.raw(errno, row) != 0));
-        if let Some(latency) = rows.get(latency, row).map(i64::cast_unsigned) {
-            calls.latency.add(latency, latency, &keep);
+        calls.errors += u64::from(errno.unwrap_or(0) != 0);
+        if let Some(latency) = latency.map(i64::cast_unsigned) {
+            calls.latency.add(latency, latency, keep);
         }
     }))
 }
 
-fn sums(scan: &mut Scan) -> Result<Add> {
-    let [errno, open, slot] = scan.columns(["errno", "open", "slot"])?;
-    let [count, total, longest] = scan.columns(["calls", "total", "longest"])?;
-    Ok(Box::new(move |calls, rows, row| {
-        let number = rows.raw(count, row);
-        if rows.raw(open, row) == 1 {
+fn added_up(grouping: &Grouping, mut scan: Scan) -> Result<Vec<Group<Calls>>> {
+    let columns = scan.columns(["calls", "errno", "open", "slot", "total", "longest"])?;
+    Ok(grouping.sum(&scan, columns, |calls: &mut Calls, [count, errno, open, slot, total, longest]| {
+        let [number, total, longest] = [count, total, longest].map(|sum| sum.unwrap_or(0).cast_unsigned());
+        if open == Some(1) {
             calls.open = calls.open.saturating_add(number);
             return;
         }
         calls.count = calls.count.saturating_add(number);
-        calls.errors = calls.errors.saturating_add(if rows.raw(errno, row) == 0 { 0 } else { number });
-        if let Some(slot) = rows.get(slot, row) {
-            let sums = (rows.raw(total, row), rows.raw(longest, row));
-            calls.latency.add_up(Place::Slot(slot.cast_unsigned()), number, sums);
+        let failed = errno.unwrap_or(0) != 0;
+        calls.errors = calls.errors.saturating_add(if failed { number } else { 0 });
+        if let Some(slot) = slot {
+            calls.latency.add_up(Place::Slot(slot.cast_unsigned()), number, (total, longest));
         }
     }))
 }
@@ -159,7 +154,7 @@ fn sums(scan: &mut Scan) -> Result<Add> {
 fn fill(context: &Context, grouping: &Grouping, mut groups: Vec<Group<Calls>>) -> Result<Answer> {
     let us = |ns: f64| ns / 1e3;
     let quantiles: Vec<[Option<f64>; 2]> =
-        groups.iter_mut().map(|group| [0.5, 0.99].map(|q| group.state.latency.quantile(q).map(us))).collect();
+        groups.iter_mut().map(|group| group.state.latency.quantiles([0.5, 0.99]).map(|q| q.map(us))).collect();
     let calls = || groups.iter().map(|group| &group.state);
     let latencies = || calls().map(|calls| &calls.latency);
     let mut table = context.keys(grouping, &groups);
