@@ -2,7 +2,7 @@
 
 use super::group::Merge;
 use super::hash::Mixer;
-use super::ids::Key;
+use super::ids::{Key, UNKNOWN};
 use hashbrown::HashTable;
 use std::hash::{Hash, Hasher};
 
@@ -25,12 +25,42 @@ pub(crate) struct States<A> {
     only: Option<Only>,
     /// Positions in `list`, by the only part of the key.
     numbers: Vec<u32>,
-    /// Positions of all other keys: those are in `keys`, so they need not be here too.
-    index: HashTable<u32>,
+    /// Positions of keys that are short, with the keys: what is looked up lies in one place.
+    short: HashTable<(Short, u32)>,
+    /// Positions of all other keys, which are in `keys`.
+    long: HashTable<u32>,
     keys: Vec<Key>,
     /// Apart from their keys, so that more of them fit the processor's caches.
     pub list: Vec<A>,
-    last: u32,
+    last: (Short, u32),
+}
+
+/// Interval and two ids in few bytes: most keys are so, and with many groups each byte is one that is not in the cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Short([u32; 3]);
+
+impl Short {
+    /// What no key is: there are not so many intervals.
+    const NO: Self = Self([u32::MAX; 3]);
+
+    #[inline]
+    fn of(key: &Key) -> Option<Self> {
+        let [first, second, 0, 0] = key.ids else { return None };
+        let id = |id: u64| match id {
+            UNKNOWN => Some(u32::MAX),
+            _ => u32::try_from(id).ok().filter(|&id| id < u32::MAX),
+        };
+        Some(Self([key.bin, id(first)?, id(second)?]))
+    }
+
+    #[inline]
+    fn hash(self) -> u64 {
+        let Self([bin, first, second]) = self;
+        let mut mixer = Mixer::default();
+        mixer.write_u64(u64::from(second) << 32 | u64::from(first));
+        mixer.write_u32(bin);
+        mixer.finish()
+    }
 }
 
 fn hash(key: &Key) -> u64 {
@@ -42,8 +72,8 @@ fn hash(key: &Key) -> u64 {
 impl<A: Default> States<A> {
     /// None so far; `only` is promised to say everything of a key.
     pub fn new(only: Option<Only>) -> Self {
-        let index = HashTable::new();
-        Self { only, numbers: Vec::new(), index, keys: Vec::new(), list: Vec::new(), last: 0 }
+        let (short, long, last) = (HashTable::new(), HashTable::new(), (Short::NO, NONE));
+        Self { only, numbers: Vec::new(), short, long, keys: Vec::new(), list: Vec::new(), last }
     }
 
     /// The only part in which keys differ.
@@ -82,19 +112,35 @@ impl<A: Default> States<A> {
         self.numbers[number]
     }
 
+    #[inline]
     fn find_key(&mut self, key: Key) -> u32 {
+        let Some(short) = Short::of(&key) else { return self.find_long(key) };
         // Neighbours are often of one group.
-        if self.keys.get(self.last as usize).is_none_or(|last| *last != key) {
-            let keys = &self.keys;
-            let same = |&at: &u32| keys[at as usize] == key;
-            let of = |&at: &u32| hash(&keys[at as usize]);
-            let next = keys.len() as u32;
-            self.last = *self.index.entry(hash(&key), same, of).or_insert(next).get();
-            if self.last == next {
-                self.add(key);
-            }
+        if self.last.0 != short {
+            let hash = short.hash();
+            let known = self.short.find(hash, |other| other.0 == short).copied();
+            self.last = known.unwrap_or_else(|| self.meet_short(short, hash, key));
         }
-        self.last
+        self.last.1
+    }
+
+    #[cold]
+    fn meet_short(&mut self, short: Short, hash: u64, key: Key) -> (Short, u32) {
+        let met = (short, self.add(key));
+        self.short.insert_unique(hash, met, |other| other.0.hash());
+        met
+    }
+
+    fn find_long(&mut self, key: Key) -> u32 {
+        let keys = &self.keys;
+        let same = |&at: &u32| keys[at as usize] == key;
+        let of = |&at: &u32| hash(&keys[at as usize]);
+        let next = keys.len() as u32;
+        let at = *self.long.entry(hash(&key), same, of).or_insert(next).get();
+        if at == next {
+            self.add(key);
+        }
+        at
     }
 
     fn add(&mut self, key: Key) -> u32 {
@@ -127,7 +173,6 @@ impl<A: Merge> States<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::ids::UNKNOWN;
 
     #[derive(Default)]
     struct Sum(u64);
@@ -153,5 +198,20 @@ mod tests {
                 keys.iter().zip(states).map(|(key, state)| (key.ids[0], state.0)).collect();
             assert_eq!(found, [(7, 13), (DENSE - 1, 1), (DENSE, 2), (UNKNOWN, 2), (0, 1), (8, 10)]);
         }
+    }
+
+    #[test]
+    fn keys_of_two_ids_are_told_apart_at_the_ends_of_what_is_short() {
+        let most = u64::from(u32::MAX);
+        let ends = [0, 1, most - 1, most, most + 1, UNKNOWN];
+        let keys = || {
+            let pairs = ends.iter().flat_map(|&a| ends.map(|b| [a, b, 0, 0]));
+            pairs.flat_map(|ids| [0, 1].map(|bin| Key { bin, ids }))
+        };
+        let mut states: States<Sum> = States::new(None);
+        (0..2).for_each(|_| states.add_all(keys().map(|key| (key, Sum(1)))));
+        let (found, sums) = states.into_parts();
+        assert!(found.into_iter().eq(keys()));
+        assert!(sums.iter().all(|sum| sum.0 == 2));
     }
 }
