@@ -15,7 +15,9 @@
 //! An identity table is read when one of its columns is first named: most questions name none or one.
 
 use super::error::{Failure, nearest};
+use super::hash::FastSet;
 use super::identity::Identity;
+use super::load::Scan;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
@@ -126,8 +128,19 @@ impl Link {
 
     /// Whether the id alone says which row it is, at any moment.
     pub fn is_fixed(&self) -> bool {
-        let first = self.through.as_ref().map_or(&self.identity, |through| &through.between);
-        !first.by_moment()
+        !self.first().by_moment()
+    }
+
+    /// The table that has the id.
+    fn first(&self) -> &Identity {
+        self.through.as_ref().map_or(&self.identity, |through| &through.between)
+    }
+
+    /// The ids whose rows have a number in a column, where that depends on no moment.
+    fn ids_with(&self, column: usize, number: i64) -> FastSet<i64> {
+        let has =
+            |&id: &u64| self.find_id(id, 0).is_some_and(|row| self.identity.get(column, row) == Some(number));
+        self.first().keys().filter(has).map(u64::cast_signed).collect()
     }
 
     /// Whether both always find the same row.
@@ -403,6 +416,21 @@ impl Input {
     /// Whether the event itself holds bytes, and not a number.
     pub fn is_bytes(&self) -> bool {
         matches!(self.source, Source::Own(_)) && !matches!(self.def.kind, ColumnType::Number { .. })
+    }
+
+    /// Only the rows of a scan that have a number here; where an id alone says it, each is looked up once.
+    pub fn only(self, scan: Scan<'_>, number: i64) -> Scan<'_> {
+        match &self.source {
+            Source::Own(column) => scan.only([*column], move |[found]| found == Some(number)),
+            Source::Via { link, column } if link.is_fixed() => {
+                let ids = link.ids_with(*column, number);
+                scan.only([link.key], move |[id]| id.is_some_and(|id| ids.contains(&id)))
+            }
+            _ => {
+                let needs = self.needs(&scan.def);
+                scan.with(needs).keeping(move |rows, row| self.number(rows, row) == Some(number))
+            }
+        }
     }
 
     /// The number in an event; `None` where it is not known.

@@ -115,8 +115,13 @@ impl Selection {
         }
         let mut list = Vec::new();
         for strip in self.strips() {
-            let kept = numbers.read(rows, columns, &strip).enumerate().filter(|(_, values)| keep(*values));
-            list.extend(kept.map(|(at, _)| strip.row(at) as u32));
+            // Which rows are kept no processor predicts: each is written, and the next in its place if it is not.
+            let (mut kept, mut count) = ([0; STRIP], 0);
+            for (at, values) in numbers.read(rows, columns, &strip).enumerate() {
+                kept[count] = strip.row(at) as u32;
+                count += usize::from(keep(values));
+            }
+            list.extend_from_slice(&kept[..count]);
         }
         self.list = Some(list);
     }

@@ -83,11 +83,11 @@ fn run(context: &Context) -> Result<Answer> {
     let writes = context.trace.number("io_op", "write");
     let scan = if context.flag("all").is_some() { scan } else { regular(context, scan)? };
     let grouping = context.grouping(&scan)?;
-    let groups = grouping.fold(&scan, |sum: &mut Sum, rows, row| {
-        let at = usize::from(rows.get(op, row) == writes);
-        let bytes = asked.and_then(|asked| rows.get(asked, row)).or_else(|| rows.get(ret, row));
+    let columns = [op, asked.unwrap_or(ret), ret];
+    let groups = grouping.sum(&scan, columns, |sum: &mut Sum, [op, asked, ret]| {
+        let at = usize::from(op == writes);
         sum.calls[at] += 1;
-        let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+        let bytes = asked.or(ret).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
         sum.bytes[at] = sum.bytes[at].saturating_add(bytes);
     });
     let mut table = context.keys(&grouping, &groups);
@@ -102,13 +102,12 @@ fn run(context: &Context) -> Result<Answer> {
 }
 
 /// Only calls on regular files.
-pub(crate) fn regular<'a>(context: &Context<'a>, mut scan: Scan<'a>) -> Result<Scan<'a>> {
+pub(crate) fn regular<'a>(context: &Context<'a>, scan: Scan<'a>) -> Result<Scan<'a>> {
     let trace = context.trace;
     let missing = || Failure::cannot("this trace does not know what kind of file was read").hint("use --all");
     let kind = Inputs::of(trace, &scan.def).get("type").cloned().ok_or_else(missing)?;
-    kind.needs(&scan.def).into_iter().for_each(|column| scan.add(column));
-    let file = trace.number("file_type", "file");
-    Ok(scan.keeping(move |rows, row| kind.number(rows, row) == file))
+    let file = trace.number("file_type", "file").ok_or_else(missing)?;
+    Ok(kind.only(scan, file))
 }
 
 /// As bcc's filetop prints it: a screen for each interval.
