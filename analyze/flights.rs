@@ -6,6 +6,7 @@
 
 use super::hash::FastMap;
 use super::order::Gaps;
+use std::collections::hash_map::Entry;
 
 /// A request that is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,8 +64,8 @@ pub(super) struct Part {
     pub rq: u64,
     pub what: What,
     pub sector: Option<u64>,
-    pub bytes: u64,
-    pub left: u64,
+    pub bytes: u32,
+    pub left: u32,
     pub error: i32,
 }
 
@@ -109,20 +110,20 @@ impl Flights {
             What::Insert => flight.requeued || flight.request.issued.is_none(),
             _ => true,
         };
-        let known = self.0.get(&part.rq).is_some_and(goes_on);
-        if !known && !begins {
-            return (Step::Headless, None);
-        }
-        let mut broken = None;
-        if !known {
-            let request = Request { begin: part.ts, ..Request::default() };
-            let before = self.0.insert(part.rq, Flight { key, requeued: false, request });
-            broken = before.and_then(|flight| flight.key);
-        }
-        let Some(flight) = self.0.get_mut(&part.rq) else { return (Step::Headless, broken) };
-        let step = flight.advance(part);
+        let new =
+            || Flight { key, requeued: false, request: Request { begin: part.ts, ..Request::default() } };
+        let (mut flight, broken) = match self.0.entry(part.rq) {
+            Entry::Occupied(known) if goes_on(known.get()) => (known, None),
+            _ if !begins => return (Step::Headless, None),
+            Entry::Occupied(mut known) => {
+                let before = known.insert(new());
+                (known, before.key)
+            }
+            Entry::Vacant(free) => (free.insert_entry(new()), None),
+        };
+        let step = flight.get_mut().advance(part);
         if step != Step::On {
-            self.0.remove(&part.rq);
+            flight.remove();
         }
         (step, broken)
     }
@@ -133,7 +134,7 @@ impl Flight {
         let request = &mut self.request;
         match part.what {
             What::Start | What::Insert | What::Issue => {
-                (request.sector, request.size) = (part.sector, part.bytes);
+                (request.sector, request.size) = (part.sector, part.bytes.into());
                 if part.what == What::Issue {
                     request.issued = Some(part.ts);
                     self.requeued = false;
@@ -145,7 +146,7 @@ impl Flight {
             }
             What::Merge => return Step::Merged(self.key),
             What::Complete => {
-                request.done = request.done.saturating_add(part.bytes);
+                request.done = request.done.saturating_add(part.bytes.into());
                 request.end = part.ts;
                 if request.error == 0 {
                     request.error = part.error;
@@ -163,8 +164,8 @@ impl Flight {
 /// same sectors, since the end of one and the begin of the next may be what is missing.
 pub(super) fn is_whole(request: &Request, last: &Part, gaps: &Gaps) -> bool {
     let end = |sector: Option<u64>, bytes: u64| sector.map(|sector| sector.saturating_add(bytes / 512));
-    let same =
-        request.done == request.size && end(request.sector, request.done) == end(last.sector, last.bytes);
+    let same = request.done == request.size
+        && end(request.sector, request.done) == end(last.sector, last.bytes.into());
     same || !gaps.touch(request.begin, request.end)
 }
 
@@ -172,7 +173,7 @@ pub(super) fn is_whole(request: &Request, last: &Part, gaps: &Gaps) -> bool {
 mod tests {
     use super::*;
 
-    fn part(ts: u64, what: What, bytes: u64, left: u64) -> Part {
+    fn part(ts: u64, what: What, bytes: u32, left: u32) -> Part {
         Part { ts, rq: 7, what, sector: Some(100), bytes, left, error: 0 }
     }
 

@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// So many groups are named and sorted before a thread is awake.
 const FEW: usize = 1000;
 
+/// Number of no group.
+pub(crate) const NONE: u32 = u32::MAX;
+
 /// Something that can be added up. Merging must be associative.
 pub(crate) trait Merge: Default + Send {
     /// Adds what came later.
@@ -151,11 +154,7 @@ impl<'a> Grouping<'a> {
         self.fold_chunks(scan, |states, chunk| {
             self.ids.walk(states, chunk, |states, slots, strip| {
                 for at in 0..strip.len() {
-                    let slot = match slots {
-                        Slots::One(slot) => *slot,
-                        Slots::Each(slots) => slots[at],
-                    };
-                    each(&mut states[slot as usize], chunk.rows(), strip.row(at));
+                    each(&mut states[slots.of(at) as usize], chunk.rows(), strip.row(at));
                 }
             });
         })
@@ -194,6 +193,17 @@ impl<'a> Grouping<'a> {
     /// The group that a row belongs to; its scan must come from [`Grouping::with_keys`].
     pub fn key(&self, rows: &Rows, row: usize) -> Key {
         self.ids.key(rows, row)
+    }
+
+    /// The groups of a chunk's rows, numbered as they are met, and for each row of its frame the number, or [`NONE`]
+    /// where the row is not asked for; its scan must come from [`Grouping::with_keys`].
+    pub fn numbered(&self, chunk: &Chunk) -> (Vec<Key>, Vec<u32>) {
+        let mut states: States<()> = States::new(self.ids.only());
+        let mut numbers = vec![NONE; chunk.rows().len()];
+        self.ids.walk(&mut states, chunk, |_, slots, strip| {
+            (0..strip.len()).for_each(|at| numbers[strip.row(at)] = slots.of(at));
+        });
+        (states.into_parts().0, numbers)
     }
 
     /// Groups by name, in the order of interval and names.

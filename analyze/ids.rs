@@ -77,6 +77,17 @@ pub(crate) enum Slots<'a> {
     Each(&'a [u32]),
 }
 
+impl Slots<'_> {
+    /// That of a row of the strip.
+    #[inline]
+    pub fn of(&self, at: usize) -> u32 {
+        match self {
+            Self::One(slot) => *slot,
+            Self::Each(slots) => slots[at],
+        }
+    }
+}
+
 impl Ids {
     /// For intervals and columns.
     pub fn new(bins: &Bins, by: &[Input]) -> Result<Self, Failure> {
@@ -133,7 +144,7 @@ impl Ids {
     ) {
         let rows = chunk.rows();
         let timed = self.bins.len() > 1 && rows.has_moments();
-        let whole = self.bins.of(chunk.first);
+        let whole = self.bins.of(chunk.frame.header.min_time);
         let (mut run, mut slots) = (Run::default(), [0; STRIP]);
         let (mut moments, mut ids) = ([0; STRIP], vec![[0; STRIP]; self.list.len()]);
         for strip in chunk.strips() {

@@ -14,6 +14,7 @@ use super::load::{Chunk, Scan};
 use super::order::{Gaps, Numbers, SHARES, before, columns, gaps, waves};
 use super::pairs::{Metric, Pair, Receive, Send, Socket, Unpaired, Waiting};
 use super::report::Context;
+use super::strip;
 use super::window::Window;
 use crate::schema::reader::Frame;
 use anyhow::Result;
@@ -67,7 +68,7 @@ fn share_of(sock: u32) -> usize {
 #[derive(Default)]
 struct Part {
     shares: [ShareOfSends; SHARES],
-    keys: Numbers,
+    keys: Vec<Key>,
     /// Per group of this part, its number.
     numbers: Vec<u32>,
 }
@@ -83,27 +84,25 @@ struct ShareOfSends {
 struct Sends<'s, 'g> {
     scan: Scan<'s>,
     grouping: &'g Grouping<'s>,
-    columns: [usize; 5],
-    requested: usize,
-    latency: usize,
+    columns: [usize; 7],
 }
 
 impl<'s, 'g> Sends<'s, 'g> {
     fn new(context: &Context<'s>, grouping: &'g Grouping<'s>) -> Result<Self> {
         let mut scan = grouping.with_keys(&context.scan("sock_send")?);
-        let columns = columns(&mut scan, ["sock", "ret", "seq", "tid", "ts"])?;
+        let [sock, ret, seq, tid, ts] = columns(&mut scan, ["sock", "ret", "seq", "tid", "ts"])?;
         let (requested, latency) = (scan.column_or_null("requested")?, scan.column_or_null("latency")?);
-        Ok(Self { scan, grouping, columns, requested, latency })
+        Ok(Self { scan, grouping, columns: [sock, ret, seq, tid, ts, requested, latency] })
     }
 
     /// The frames by the earliest entry in each.
     fn begins(&self) -> Vec<(u64, bool, &'s Frame)> {
-        let [.., ts] = self.columns;
-        let times = self.scan.bare().with([ts, self.latency]);
+        let [.., ts, _, latency] = self.columns;
+        let times = self.scan.bare().with([ts, latency]);
         let frames = self.scan.frames();
         let begin = |chunk: &Chunk| {
             let rows = chunk.rows();
-            (0..rows.len()).map(|row| rows.raw(ts, row).saturating_sub(rows.raw(self.latency, row))).min()
+            (0..rows.len()).map(|row| rows.raw(ts, row).saturating_sub(rows.raw(latency, row))).min()
         };
         let begins = times.map(&frames, begin);
         let read = frames.into_iter().zip(begins);
@@ -111,29 +110,38 @@ impl<'s, 'g> Sends<'s, 'g> {
     }
 
     fn read(&self, chunk: &Chunk, peers: &FastMap<u32, u32>) -> Part {
-        let mut part = Part::default();
-        let rows = chunk.rows();
-        let [sock, ret, seq, tid, ts] = self.columns;
-        for row in chunk.each() {
-            let sent = rows.get(ret, row).and_then(|ret| u32::try_from(ret).ok()).filter(|&sent| sent > 0);
-            let Some(sent) = sent else { continue }; // refused, or empty: nothing that could be acknowledged
-            let returned = rows.raw(ts, row);
-            let send = Send {
-                entry: returned - rows.get(self.latency, row).map_or(0, i64::cast_unsigned).min(returned),
-                returned,
-                end: (rows.raw(seq, row) as u32).wrapping_add(sent),
-                sent,
-                requested: rows.get(self.requested, row).map(|size| size as u32),
-                tid: rows.raw(tid, row) as u32,
-                key: part.keys.of(self.grouping.key(rows, row)),
-            };
-            let sock = rows.raw(sock, row) as u32;
-            part.shares[share_of(sock)].sends.push((sock, send));
-            if let Some(&peer) = peers.get(&sock) {
-                part.shares[share_of(peer)].arrivals.push((peer, sock, send));
+        let (keys, groups) = self.grouping.numbered(chunk);
+        let mut part = Part { keys, ..Part::default() };
+        let mut numbers = strip::Numbers::new();
+        for strip in chunk.strips() {
+            for (at, values) in numbers.read(chunk.rows(), self.columns, &strip).enumerate() {
+                part.take(values, groups[strip.row(at)], peers);
             }
         }
         part
+    }
+}
+
+impl Part {
+    fn take(&mut self, values: [Option<i64>; 7], key: u32, peers: &FastMap<u32, u32>) {
+        let [sock, ret, seq, tid, ts, requested, latency] = values;
+        let sent = ret.and_then(|ret| u32::try_from(ret).ok()).filter(|&sent| sent > 0);
+        let Some(sent) = sent else { return }; // refused, or empty: nothing that could be acknowledged
+        let [sock, seq, tid] = [sock, seq, tid].map(|number| number.unwrap_or(0) as u32);
+        let returned = ts.unwrap_or(0).cast_unsigned();
+        let send = Send {
+            entry: returned - latency.map_or(0, i64::cast_unsigned).min(returned),
+            returned,
+            end: seq.wrapping_add(sent),
+            sent,
+            requested: requested.map(|size| size as u32),
+            tid,
+            key,
+        };
+        self.shares[share_of(sock)].sends.push((sock, send));
+        if let Some(&peer) = peers.get(&sock) {
+            self.shares[share_of(peer)].arrivals.push((peer, sock, send));
+        }
     }
 }
 
@@ -150,17 +158,13 @@ impl<'s> Receives<'s> {
 
     fn read(&self, chunk: &Chunk) -> [Vec<(u32, Receive)>; SHARES] {
         let mut shares: [Vec<(u32, Receive)>; SHARES] = Default::default();
-        let rows = chunk.rows();
-        let [sock, ts, seq, ack, len] = self.1;
-        for row in chunk.each() {
-            let number = |column| rows.raw(column, row) as u32;
-            let receive = Receive {
-                ts: rows.raw(ts, row),
-                ack: number(ack),
-                end: number(seq).wrapping_add(number(len)),
-                len: number(len),
-            };
-            shares[share_of(number(sock))].push((number(sock), receive));
+        let mut numbers = strip::Numbers::new();
+        for strip in chunk.strips() {
+            for values in numbers.read(chunk.rows(), self.1, &strip) {
+                let [sock, ts, seq, ack, len] = values.map(|number| number.unwrap_or(0).cast_unsigned());
+                let [sock, seq, ack, len] = [sock, seq, ack, len].map(|number| number as u32);
+                shares[share_of(sock)].push((sock, Receive { ts, ack, end: seq.wrapping_add(len), len }));
+            }
         }
         shares
     }

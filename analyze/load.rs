@@ -42,8 +42,8 @@ pub(crate) struct Scan<'a> {
 pub(crate) struct Chunk<'a> {
     rows: &'a Rows,
     wanted: Selection,
-    /// The first moment of the frame, by its header.
-    pub first: u64,
+    /// Where they are from.
+    pub frame: &'a Frame,
 }
 
 impl Chunk<'_> {
@@ -60,6 +60,11 @@ impl Chunk<'_> {
     /// The same, to be worked on column by column.
     pub fn strips(&self) -> impl Iterator<Item = Strip<'_>> {
         self.wanted.strips()
+    }
+
+    /// The rows that another scan asks for, whose columns must have been decoded too.
+    pub fn asked_by(&self, scan: &Scan) -> Chunk<'_> {
+        Chunk { rows: self.rows, wanted: scan.wanted(self.frame, self.rows), frame: self.frame }
     }
 }
 
@@ -195,28 +200,43 @@ impl<'a> Scan<'a> {
 
     /// Decodes a frame and gives it to `each`.
     pub fn visit(&self, frame: &Frame, scratch: &mut Scratch, each: impl FnOnce(&Chunk)) {
+        // Where nothing is wanted, nothing more is decoded.
+        if self.masked_rows(frame).is_some_and(|bits| bits.iter().all(|&word| word == 0)) {
+            return;
+        }
         let (first, last) = (frame.header.min_time, frame.header.max_time);
-        let mask = match self.mask.as_ref().map(|mask| mask.bits(frame.offset)) {
-            None => None,
-            // Nothing is wanted here, so nothing more is decoded.
-            Some(Some(bits)) if bits.iter().all(|&word| word == 0) => return,
-            Some(Some(bits)) => Some(bits),
-            // The condition could not be evaluated here, because the frame is damaged.
-            Some(None) => return,
-        };
-        let time = self.def.time();
-        let outside = time.filter(|_| !self.window.covers(first, last));
-        let edges = time.filter(|_| self.bins.as_ref().is_some_and(|bins| bins.of(first) != bins.of(last)));
-        let columns: Vec<usize> = self.columns.iter().copied().chain(outside).chain(edges).collect();
+        let edges = self.bins.as_ref().is_some_and(|bins| bins.of(first) != bins.of(last));
+        let time = self.def.time().filter(|_| edges || !self.window.covers(first, last));
+        let columns: Vec<usize> = self.columns.iter().copied().chain(time).collect();
         let Some(rows) = self.trace.read(frame, Some(&columns), scratch) else { return };
-        let mut wanted =
-            mask.map_or_else(|| Selection::all(rows.len()), |bits| Selection::of_bits(rows.len(), bits));
-        if outside.is_some() {
+        let wanted = self.wanted(frame, &rows);
+        each(&Chunk { rows: &rows, wanted, frame });
+        scratch.reuse(rows.into_batch());
+    }
+
+    /// The rows of a frame that a condition left; none where it could not be evaluated because the frame is damaged.
+    fn masked_rows(&self, frame: &Frame) -> Option<&[u64]> {
+        self.mask.as_ref().map(|mask| mask.bits(frame.offset).unwrap_or(&[]))
+    }
+
+    fn wanted(&self, frame: &Frame, rows: &Rows) -> Selection {
+        let mut wanted = match self.masked_rows(frame) {
+            None => Selection::all(rows.len()),
+            Some([]) => Selection::all(0),
+            Some(bits) => Selection::of_bits(rows.len(), bits),
+        };
+        let covered = self.window.covers(frame.header.min_time, frame.header.max_time);
+        if self.def.time().is_some() && !covered {
             wanted.retain(|row| self.window.contains(rows.moment(row)));
         }
-        self.conditions.iter().for_each(|condition| condition(&rows, &mut wanted));
-        each(&Chunk { rows: &rows, wanted, first });
-        scratch.reuse(rows.into_batch());
+        self.conditions.iter().for_each(|condition| condition(rows, &mut wanted));
+        wanted
+    }
+
+    /// With the columns of another scan of the same table.
+    #[must_use]
+    pub fn beside(self, other: &Self) -> Self {
+        self.with(other.columns.iter().copied())
     }
 
     /// Folds all rows; `merge` adds a later state to an earlier one and must be associative.

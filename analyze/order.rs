@@ -47,26 +47,19 @@ pub(crate) struct Numbers {
     by_key: FastMap<Key, u32>,
     /// By number.
     pub keys: Vec<Key>,
-    last: u32,
 }
 
 impl Numbers {
-    /// The number of a group.
-    pub fn of(&mut self, key: Key) -> u32 {
-        // Neighbours are often of one group.
-        if self.keys.get(self.last as usize) != Some(&key) {
-            let next = self.keys.len() as u32;
-            self.last = *self.by_key.entry(key).or_insert(next);
-            if self.last == next {
-                self.keys.push(key);
-            }
-        }
-        self.last
+    /// For groups that were numbered apart from these, by that number the number here.
+    pub fn adopt(&mut self, others: &[Key]) -> Vec<u32> {
+        others.iter().map(|&key| self.of(key)).collect()
     }
 
-    /// For groups that were numbered apart from these, by that number the number here.
-    pub fn adopt(&mut self, others: &Self) -> Vec<u32> {
-        others.keys.iter().map(|&key| self.of(key)).collect()
+    fn of(&mut self, key: Key) -> u32 {
+        let next = self.keys.len() as u32;
+        let number = *self.by_key.entry(key).or_insert(next);
+        self.keys.extend((number == next).then_some(key));
+        number
     }
 }
 

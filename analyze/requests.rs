@@ -10,12 +10,14 @@
 
 pub(crate) use super::flights::Request;
 use super::flights::{Flights, Part, Step, What, is_whole};
-use super::group::{Group, Grouping, Merge};
+use super::group::{Group, Grouping, Merge, NONE};
 use super::hash::FastMap;
+use super::ids::Key;
 use super::load::{Chunk, Scan};
 use super::order::{Gaps, Numbers, SHARES, before, columns, gaps, waves};
 use super::report::Context;
 use super::rows::Value;
+use super::strip;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::reader::Frame;
@@ -67,22 +69,21 @@ pub(crate) fn fold<A: Merge + Send>(
     grouping: &Grouping,
     each: impl Fn(&mut A, &Request) + Sync,
 ) -> Result<(Vec<Group<A>>, Left)> {
-    let (begins, parts) = (Begins::new(context, grouping)?, Parts::new(context)?);
+    let parts = Parts::new(context, grouping)?;
     let gaps = gaps(context);
     let mut numbers = Numbers::default();
     let mut shares: Vec<Share<A>> = (0..SHARES).map(|_| Share::default()).collect();
     let frames = parts.scan.frames().into_iter().map(|frame| (frame.header.min_time, (), frame));
     waves(frames.collect(), |wave, until| {
         let frames: Vec<&Frame> = wave.iter().map(|frame| frame.2).collect();
-        let asked = begins.scan.map(&frames, |chunk| begins.read(chunk));
-        let asked: Vec<(Vec<u32>, [Vec<Begin>; SHARES])> =
-            asked.into_iter().flatten().map(|(keys, shares)| (numbers.adopt(&keys), shares)).collect();
         let read = parts.scan.map(&frames, |chunk| parts.read(chunk));
+        let read: Vec<(Vec<u32>, [Vec<Begun>; SHARES])> =
+            read.into_iter().flatten().map(|(keys, shares)| (numbers.adopt(&keys), shares)).collect();
         let run = |(at, share): (usize, &mut Share<A>)| {
-            for (numbers, shares) in &asked {
-                share.begins.extend(shares[at].iter().map(|&(ts, rq, key)| (ts, rq, numbers[key as usize])));
+            for (numbers, shares) in &read {
+                let number = |key: u32| numbers.get(key as usize).copied().unwrap_or(NONE);
+                share.parts.extend(shares[at].iter().map(|&(part, key)| (part, number(key))));
             }
-            read.iter().flatten().for_each(|shares| share.parts.extend_from_slice(&shares[at]));
             share.run(until, &gaps, &each);
         };
         context.trace.install(|| shares.par_iter_mut().enumerate().for_each(run));
@@ -104,50 +105,27 @@ fn share_of(rq: u64) -> usize {
     (rq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SHARES
 }
 
-/// When a request began, its address, and the number of its group.
-type Begin = (u64, u64, u32);
-
-/// What requests can begin with, as far as it is asked for.
-struct Begins<'s, 'g> {
-    scan: Scan<'s>,
-    grouping: &'g Grouping<'s>,
-    columns: [usize; 2],
-}
-
-impl<'s, 'g> Begins<'s, 'g> {
-    fn new(context: &Context<'s>, grouping: &'g Grouping<'s>) -> Result<Self> {
-        let mut scan = grouping.with_keys(&context.scan("block_rq")?);
-        let columns = columns(&mut scan, ["ts", "rq"])?;
-        let part = scan.column("part")?;
-        let begins = ["start", "insert", "issue"].map(|name| context.trace.number("block_part", name));
-        let scan = scan.keeping(move |rows, row| begins.contains(&rows.get(part, row)));
-        Ok(Self { scan, grouping, columns })
-    }
-
-    fn read(&self, chunk: &Chunk) -> (Numbers, [Vec<Begin>; SHARES]) {
-        let (mut numbers, mut shares): (Numbers, [Vec<Begin>; SHARES]) = Default::default();
-        let rows = chunk.rows();
-        let [ts, rq] = self.columns;
-        for row in chunk.each() {
-            let key = numbers.of(self.grouping.key(rows, row));
-            let rq = rows.raw(rq, row);
-            shares[share_of(rq)].push((rows.raw(ts, row), rq, key));
-        }
-        (numbers, shares)
-    }
-}
+/// A part, and the number of its request's group, should it be the first; [`NONE`] where that is not asked for.
+type Begun = (Part, u32);
 
 /// All parts from the begin of the span on: a request may end after the span.
-struct Parts<'s> {
+struct Parts<'s, 'g> {
     scan: Scan<'s>,
     columns: [usize; 7],
     whats: Vec<(Option<i64>, What)>,
+    /// What requests can begin with, as far as it is asked for.
+    begins: Scan<'s>,
+    grouping: &'g Grouping<'s>,
 }
 
-impl<'s> Parts<'s> {
-    fn new(context: &Context<'s>) -> Result<Self> {
+impl<'s, 'g> Parts<'s, 'g> {
+    fn new(context: &Context<'s>, grouping: &'g Grouping<'s>) -> Result<Self> {
+        let mut begins = grouping.with_keys(&context.scan("block_rq")?);
+        let part = begins.column("part")?;
+        let first = ["start", "insert", "issue"].map(|name| context.trace.number("block_part", name));
+        let begins = begins.only([part], move |[part]| first.contains(&part));
         let window = Window { from: context.window.from, to: context.trace.span.to };
-        let mut scan = Scan::new(context.trace, context.table("block_rq")?, window);
+        let mut scan = Scan::new(context.trace, context.table("block_rq")?, window).beside(&begins);
         let columns = columns(&mut scan, ["ts", "rq", "part", "sector", "bytes", "left", "error"])?;
         let whats = [
             ("start", What::Start),
@@ -158,36 +136,38 @@ impl<'s> Parts<'s> {
             ("merge", What::Merge),
         ];
         let number = |(name, what)| (context.trace.number("block_part", name), what);
-        Ok(Self { scan, columns, whats: whats.into_iter().map(number).collect() })
+        let whats = whats.into_iter().map(number).collect();
+        Ok(Self { scan, columns, whats, begins, grouping })
     }
 
-    fn read(&self, chunk: &Chunk) -> [Vec<Part>; SHARES] {
-        let mut shares: [Vec<Part>; SHARES] = Default::default();
-        let rows = chunk.rows();
-        let [ts, rq, part, sector, bytes, left, error] = self.columns;
-        for row in chunk.each() {
-            let number = rows.get(part, row);
-            let Some(&(_, what)) = self.whats.iter().find(|known| known.0 == number) else { continue };
-            let rq = rows.raw(rq, row);
-            shares[share_of(rq)].push(Part {
-                ts: rows.raw(ts, row),
-                rq,
-                what,
-                sector: rows.get(sector, row).map(i64::cast_unsigned),
-                bytes: rows.raw(bytes, row),
-                left: rows.raw(left, row),
-                error: rows.get(error, row).unwrap_or(0) as i32,
-            });
+    fn read(&self, chunk: &Chunk) -> (Vec<Key>, [Vec<Begun>; SHARES]) {
+        let (groups, keys) = self.grouping.numbered(&chunk.asked_by(&self.begins));
+        let mut shares: [Vec<Begun>; SHARES] = Default::default();
+        let mut numbers = strip::Numbers::new();
+        for strip in chunk.strips() {
+            for (at, values) in numbers.read(chunk.rows(), self.columns, &strip).enumerate() {
+                if let Some(part) = self.part(values) {
+                    shares[share_of(part.rq)].push((part, keys[strip.row(at)]));
+                }
+            }
         }
-        shares
+        (groups, shares)
+    }
+
+    fn part(&self, values: [Option<i64>; 7]) -> Option<Part> {
+        let &(_, what) = self.whats.iter().find(|known| known.0 == values[2])?;
+        let [ts, rq, _, sector, bytes, left, error] = values;
+        let [ts, rq] = [ts, rq].map(|number| number.unwrap_or(0).cast_unsigned());
+        let [bytes, left] = [bytes, left].map(|number| number.unwrap_or(0) as u32);
+        let (sector, error) = (sector.map(i64::cast_unsigned), error.unwrap_or(0) as i32);
+        Some(Part { ts, rq, what, sector, bytes, left, error })
     }
 }
 
 /// Some of the requests: what has been read and lies ahead, what is on its way, what was added up.
 #[derive(Default)]
 struct Share<A> {
-    begins: Vec<Begin>,
-    parts: Vec<Part>,
+    parts: Vec<Begun>,
     flights: Flights,
     sums: FastMap<u32, A>,
     left: Left,
@@ -196,12 +176,8 @@ struct Share<A> {
 impl<A: Merge> Share<A> {
     /// Goes through everything before a moment.
     fn run(&mut self, until: u64, gaps: &Gaps, each: &impl Fn(&mut A, &Request)) {
-        let begins: FastMap<(u64, u64), u32> = before(&mut self.begins, until, |begin| begin.0)
-            .into_iter()
-            .map(|(ts, rq, key)| ((ts, rq), key))
-            .collect();
-        for part in before(&mut self.parts, until, |part| part.ts) {
-            let (step, broken) = self.flights.take(&part, begins.get(&(part.ts, part.rq)).copied());
+        for (part, key) in before(&mut self.parts, until, |part| part.0.ts) {
+            let (step, broken) = self.flights.take(&part, Some(key).filter(|&key| key != NONE));
             self.left.lost += u64::from(broken.is_some());
             match step {
                 Step::Done(Some(key), request) if is_whole(&request, &part, gaps) => {
