@@ -102,10 +102,11 @@ fn work() -> Vec<Question> {
         of("system calls", &["syscount"])
             .like(&["calls"], &["calls", "errors", "p50_us", "p99_us", "max_us"]),
         of("waits for a processor", &["runqlat"]).like(&["queued"], TIMES),
-        of("sleeps by function", &["offcputime", "--top", "100000"]).like(&["sleeps"], &["self_us"]),
+        of("sleeps by function", &["offcputime", "--top", "100000"])
+            .like(&["sleeps"], &["self_us", "total_us"]),
         of("files", &["filetop", WHOLE[0], WHOLE[1]]).like(&["files"], &["all"]),
         of("requests to disks", &["biolatency"]).like(&["requests"], TIMES),
-        of("samples by function", &["profile", "--top", "100000"]).like(&["samples"], &["self"]),
+        of("samples by function", &["profile", "--top", "100000"]).like(&["samples"], &["self", "total"]),
         of("opens by program", &["opensnoop", "--by", "comm"]),
     ]
 }

@@ -85,11 +85,11 @@ pub fn make(
 
 /// Names of functions, of which each has a few places: no file knows made-up addresses.
 fn symbols(places: &Places) -> Vec<Vec<u8>> {
-    let row = |frame: u32| {
-        let name = format!("function_{}", frame / 3);
+    let row = |frame: u32, kernel: bool| {
+        let name = format!("{}_{}", if kernel { "kernel" } else { "user" }, frame / 3);
         Row::new().u64(0).u32(frame).u32(0).u64(0).text(&name).text("").bytes()
     };
-    (1..).zip(&places.frames).map(|(frame, _)| row(frame)).collect()
+    (1..).zip(&places.frames).map(|(frame, place)| row(frame, place.kernel)).collect()
 }
 
 fn cpu_time() -> f64 {

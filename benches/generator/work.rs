@@ -79,7 +79,9 @@ impl Story for Work {
         self.turns += 1;
         let tid = FIRST + maker.random.skewed(THREADS);
         (0..2).for_each(|_| self.wait(maker, tid, take));
-        CALLS.iter().for_each(|&number| call(maker, tid, number, take));
+        for number in CALLS {
+            call(maker, tid, number, take);
+        }
         for op in [1, 2] {
             transfer(maker, tid, op, take);
         }

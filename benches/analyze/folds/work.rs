@@ -116,39 +116,73 @@ pub fn queued(reader: &TraceReader) -> anyhow::Result<Vec<u64>> {
 type Weights<K> = HashMap<K, u64, Map>;
 
 fn merge_weights<K: std::hash::Hash + Eq>(all: &mut Weights<K>, later: Weights<K>) {
-    later.into_iter().for_each(|(key, weight)| *all.entry(key).or_default() += weight);
+    for (key, weight) in later {
+        *all.entry(key).or_default() += weight;
+    }
 }
 
-/// The frames of stacks, innermost first, by their numbers.
-fn frames(reader: &TraceReader) -> anyhow::Result<Vec<Vec<u32>>> {
-    let def = reader.table("stack").context("no table stack")?;
-    let columns = ["stack", "frames"].map(|name| def.column(name).expect("the table has it"));
-    let (mut all, mut scratch) = (Vec::new(), Scratch::new());
+/// Goes through some columns of a table that is small, one batch after the other.
+fn go_through<const N: usize>(
+    reader: &TraceReader,
+    table: &str,
+    columns: [&str; N],
+    mut each: impl FnMut([&Column; N]),
+) -> anyhow::Result<()> {
+    let def = reader.table(table).with_context(|| format!("no table {table}"))?;
+    let columns = columns.map(|name| def.column(name).expect("the table has it"));
+    let mut scratch = Scratch::new();
     for frame in reader.frames_of(def.number) {
         let batch = reader.read(frame, Some(&columns), &mut scratch)?;
-        let Column::Text(text) = &batch.columns[columns[1]] else { continue };
-        let mut bytes = &text.bytes[..];
-        for (&stack, &length) in batch.columns[columns[0]].u32s().iter().zip(&text.lengths) {
-            let (list, rest) = bytes.split_at(length as usize);
-            bytes = rest;
-            all.resize(all.len().max(stack as usize + 1), Vec::new());
-            let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
-            all[stack as usize] = list.chunks_exact(4).map(word).collect();
-        }
+        each(columns.map(|column| &batch.columns[column]));
+        scratch.reuse(batch);
     }
-    Ok(all)
+    Ok(())
 }
 
-/// Weights of each frame: as the innermost, and wherever in a stack it is.
-fn by_frame(reader: &TraceReader, weights: &Weights<(u32, u32)>) -> anyhow::Result<Vec<u64>> {
-    let stacks = frames(reader)?;
-    let none = Vec::new();
+/// Texts of a column, one by one.
+fn texts(column: &Column) -> impl Iterator<Item = &[u8]> {
+    let (lengths, mut rest) = match column {
+        Column::Text(text) => (&text.lengths[..], &text.bytes[..]),
+        _ => (&[][..], &[][..]),
+    };
+    lengths.iter().map(move |&length| {
+        let (text, later) = rest.split_at(length as usize);
+        rest = later;
+        text
+    })
+}
+
+/// The functions of stacks, innermost first, by numbers that stand for their names.
+fn functions(reader: &TraceReader) -> anyhow::Result<Vec<Vec<u32>>> {
+    let (mut names, mut of_frame) = (HashMap::new(), Vec::new());
+    go_through(reader, "symbol", ["frame", "function"], |[frames, functions]| {
+        for (&frame, name) in frames.u32s().iter().zip(texts(functions)) {
+            of_frame.resize(of_frame.len().max(frame as usize + 1), 0);
+            let next = names.len() as u32;
+            of_frame[frame as usize] = *names.entry(name.to_vec()).or_insert(next);
+        }
+    })?;
+    let mut stacks = Vec::new();
+    let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+    go_through(reader, "stack", ["stack", "frames"], |[ids, frames]| {
+        for (&stack, frames) in ids.u32s().iter().zip(texts(frames)) {
+            stacks.resize(stacks.len().max(stack as usize + 1), Vec::new());
+            stacks[stack as usize] =
+                frames.chunks_exact(4).map(|frame| of_frame[word(frame) as usize]).collect();
+        }
+    })?;
+    Ok(stacks)
+}
+
+/// Weights of each function: as the innermost, and wherever in a stack it is.
+fn by_function(reader: &TraceReader, weights: &Weights<(u32, u32)>) -> anyhow::Result<Vec<u64>> {
+    let (stacks, none) = (functions(reader)?, Vec::new());
     let of = |stack: u32| stacks.get(stack as usize).unwrap_or(&none).iter();
     let mut sums: Vec<(u64, u64, u64)> = Vec::new();
     for (at, (&(kernel, user), weight)) in (1..).zip(weights) {
-        for (depth, &frame) in of(kernel).chain(of(user)).enumerate() {
-            sums.resize(sums.len().max(frame as usize + 1), (0, 0, 0));
-            let (own, total, last) = &mut sums[frame as usize];
+        for (depth, &function) in of(kernel).chain(of(user)).enumerate() {
+            sums.resize(sums.len().max(function as usize + 1), (0, 0, 0));
+            let (own, total, last) = &mut sums[function as usize];
             *own += if depth == 0 { *weight } else { 0 };
             *total += if std::mem::replace(last, at) == at { 0 } else { *weight };
         }
@@ -156,7 +190,7 @@ fn by_frame(reader: &TraceReader, weights: &Weights<(u32, u32)>) -> anyhow::Resu
     Ok(vec![sums.iter().map(|sum| sum.0).sum(), sums.iter().map(|sum| sum.1).sum()])
 }
 
-/// How long tasks slept, by frame.
+/// How long tasks slept, by function.
 pub fn sleeps(reader: &TraceReader) -> anyhow::Result<Vec<u64>> {
     let add = |all: &mut Weights<(u32, u32)>, columns: &[&Column], rows: usize| {
         let (off, state) = (columns[0].u64s(), columns[1].u32s());
@@ -166,35 +200,31 @@ pub fn sleeps(reader: &TraceReader) -> anyhow::Result<Vec<u64>> {
         }
     };
     let columns = ["off", "state", "kstack", "ustack"];
-    by_frame(reader, &fold(reader, "sched_wait", &columns, add, merge_weights)?)
+    let found = by_function(reader, &fold(reader, "sched_wait", &columns, add, merge_weights)?)?;
+    Ok(found.into_iter().map(|us| us * 1000).collect())
 }
 
-/// Samples by frame.
+/// Samples by function.
 pub fn samples(reader: &TraceReader) -> anyhow::Result<Vec<u64>> {
     let add = |all: &mut Weights<(u32, u32)>, columns: &[&Column], _: usize| {
         for (&kernel, &user) in columns[0].u32s().iter().zip(columns[1].u32s()) {
             *all.entry((kernel, user)).or_default() += 1;
         }
     };
-    by_frame(reader, &fold(reader, "cpu_sample", &["kstack", "ustack"], add, merge_weights)?)
+    by_function(reader, &fold(reader, "cpu_sample", &["kstack", "ustack"], add, merge_weights)?)
 }
 
 /// Calls and bytes, read and written, by thread and file.
 pub fn files(reader: &TraceReader) -> anyhow::Result<Vec<u64>> {
     type Sums = HashMap<(u32, u32), [u64; 4], Map>;
-    let def = reader.table("file").context("no table file")?;
     let mut regular = Vec::new();
-    let mut scratch = Scratch::new();
-    for frame in reader.frames_of(def.number) {
-        let columns = ["file", "type"].map(|name| def.column(name).expect("the table has it"));
-        let batch = reader.read(frame, Some(&columns), &mut scratch)?;
-        let [file, kind] = columns.map(|column| batch.columns[column].u32s());
-        for (&file, &kind) in file.iter().zip(kind) {
+    go_through(reader, "file", ["file", "type"], |[files, kinds]| {
+        for (&file, &kind) in files.u32s().iter().zip(kinds.u32s()) {
             let file = file as usize;
             regular.resize(regular.len().max(file + 1), false);
             regular[file] = kind == REGULAR;
         }
-    }
+    })?;
     let add = |all: &mut Sums, columns: &[&Column], rows: usize| {
         let [tid, file, op, ret] = [0, 1, 2, 3].map(|at| columns[at].u32s());
         for row in (0..rows).filter(|&row| regular.get(file[row] as usize).is_some_and(|&regular| regular)) {
