@@ -4,14 +4,14 @@
 //! replaced since has another build id and is left alone: `analyze --symbols DIR` can name its frames.
 
 use super::host::now;
+use super::kallsyms;
 use super::mappings::Mapping;
 use super::record::Row;
 use super::stacks::Places;
 use crate::symbols::{Name, Symbols, build_id};
-use blazesym::MaybeDefault;
-use blazesym::symbolize::Input;
-use blazesym::symbolize::source::{Kernel, Source};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,10 +44,14 @@ fn row(frame: u32, level: u32, name: &Name) -> Vec<u8> {
     row.text(&name.function).text(&name.file).bytes()
 }
 
-/// As /proc/kallsyms names them, which knows modules and BPF programs too.
 fn kernel(addresses: &[u64]) -> Vec<Vec<Name>> {
-    let kernel = Kernel { vmlinux: MaybeDefault::None, ..Kernel::default() };
-    Symbols::default().of(&Source::Kernel(kernel), Input::AbsAddr(addresses))
+    let Ok(symbols) = File::open("/proc/kallsyms") else { return Vec::new() };
+    let names = kallsyms::names(BufReader::new(symbols), addresses).into_iter();
+    names.map(|name| name.map(named).into_iter().collect()).collect()
+}
+
+fn named(function: String) -> Name {
+    Name { function, ..Name::default() }
 }
 
 fn user((mapping, id): &(Arc<Mapping>, String), offsets: &[u64]) -> Vec<Vec<Name>> {
@@ -68,7 +72,7 @@ fn perf_map(mapping: &Mapping, addresses: &[u64]) -> Vec<Vec<Name>> {
     let find = |address: u64| {
         let at = functions.partition_point(|function| function.0 <= address).checked_sub(1)?;
         let (start, size, name) = functions[at];
-        (address - start < size).then(|| vec![Name { function: name.to_owned(), ..Name::default() }])
+        (address - start < size).then(|| vec![named(name.to_owned())])
     };
     addresses.iter().map(|&address| find(address).unwrap_or_default()).collect()
 }

@@ -5,7 +5,7 @@
 //! into columns; [`recorder`] gives them, and the [`identity`] of what they refer to, to
 //! [`crate::schema::TraceWriter`]. [`session`] starts and ends all this; [`plan`], [`probes`] and
 //! [`family`] decide what is attached and how; [`ledger`] closes the books. [`stacks`] numbers the stacks of records, with what [`mappings`] knows of address spaces;
-//! [`function_names`] names them at the end, [`naming`] for a dump before that.
+//! [`function_names`] names them at the end, those of the kernel as [`kallsyms`] finds them, [`naming`] for a dump before that.
 
 pub mod aggregate;
 pub mod args;
@@ -31,6 +31,7 @@ pub mod groups;
 pub mod hidden;
 pub mod host;
 pub mod identity;
+pub mod kallsyms;
 pub mod knobs;
 pub mod kretprobe;
 pub mod layout;

@@ -29,20 +29,14 @@ impl Symbols {
     /// has the code last; none where it is not known.
     #[must_use]
     pub fn of_file(&self, path: &Path, offsets: &[u64]) -> Vec<Vec<Name>> {
-        self.of(&Source::Elf(Elf::new(path)), Input::FileOffset(offsets))
-    }
-
-    /// The functions at addresses of any source.
-    #[must_use]
-    pub fn of(&self, source: &Source, addresses: Input<&[u64]>) -> Vec<Vec<Name>> {
-        let count = addresses.as_inner_ref().len();
-        // A source that cannot be read at all names nothing: the frames stay as build id and offset.
-        let found = self.0.symbolize(source, addresses).unwrap_or_default();
+        let source = Source::Elf(Elf::new(path));
+        // A file that cannot be read at all names nothing: the frames stay as build id and offset.
+        let found = self.0.symbolize(&source, Input::FileOffset(offsets)).unwrap_or_default();
         let names = found.iter().map(|symbol| match symbol {
             Symbolized::Sym(sym) => names(sym),
             Symbolized::Unknown(_) => Vec::new(),
         });
-        names.chain(std::iter::repeat(Vec::new())).take(count).collect()
+        names.chain(std::iter::repeat(Vec::new())).take(offsets.len()).collect()
     }
 }
 
