@@ -11,6 +11,7 @@ use super::plan::{FamilyPlan, Plan, forced_kinds};
 use super::probes::{Choice, Outcome};
 use super::record::Row;
 use super::rings::Rings;
+use super::spare;
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{MapCore as _, MapFlags};
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub(super) fn all(
         families.push(load(family, filter, rings, maps, choice)?);
     }
     families.extend(own);
+    spare::objects();
     let outcomes: Vec<&Outcome> = families.iter().flat_map(|family| &family.outcomes).collect();
     check_forced(&outcomes, &forced)?;
     Ok(families)

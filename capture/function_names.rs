@@ -7,6 +7,7 @@ use super::host::now;
 use super::kallsyms;
 use super::mappings::Mapping;
 use super::record::Row;
+use super::spare;
 use super::stacks::Places;
 use crate::symbols::{Name, Symbols, build_id};
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub fn rows(places: &Places) -> Vec<Vec<u8>> {
             by_mapping.entry(frame.mapping).or_default().push((number, frame.offset));
         }
     }
+    spare::heap();
     let mut rows = Vec::new();
     for (mapping, frames) in by_mapping {
         let offsets: Vec<u64> = frames.iter().map(|frame| frame.1).collect();

@@ -64,6 +64,7 @@ pub mod set;
 pub mod signals;
 pub mod snapshot;
 pub mod source;
+pub mod spare;
 pub mod stacks;
 pub mod summary;
 pub mod system;
