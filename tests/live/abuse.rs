@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tapedeck::schema::reader::{Frame, Scratch};
-use tapedeck::schema::{FormatError, Kind, TraceReader};
+use tapedeck::schema::{Kind, TraceReader};
 
 const STORM: [&str; 5] = ["sends", "--count", "1000000000", "--size", "50"];
 
@@ -30,41 +30,6 @@ fn recorder(path: &Path, options: &[&str], script: &str) -> Child {
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut ready).expect("a line");
     assert_eq!(ready, "ready\n");
     child
-}
-
-#[test]
-fn a_hundred_kills_leave_a_hundred_files_that_open() {
-    if !live() {
-        return;
-    }
-    let port = free_port().to_string();
-    let storm = workload(truth(), &[&STORM[..], &["--port", &port]].concat()).stdout(Stdio::null()).spawn();
-    let mut storm = storm.expect("the workload runs");
-    let directory = scratch("abuse-kills");
-    let (mut random, mut opened, mut empty) = (0x9e37_79b9_7f4a_7c15_u64, 0, 0);
-    for round in 0..100 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let path = directory.join(format!("{round}.bin"));
-        let mut capture = Command::new(CAPTURE);
-        capture.arg("-o").arg(&path).args(["-q", "-g", "net", "--port", &port]).stderr(Stdio::null());
-        let mut capture = capture.spawn().expect("capture runs");
-        // From before the first byte to some frames.
-        std::thread::sleep(Duration::from_micros((random >> 33) % 1_600_000));
-        capture.kill().expect("our own child");
-        capture.wait().expect("our own child");
-        match TraceReader::open(&path) {
-            Ok(trace) => {
-                assert!(trace.missing().is_empty(), "{:?}", trace.missing());
-                assert!(trace.damage.iter().all(|damage| damage.offset + damage.length == trace.length()));
-                opened += 1;
-            }
-            Err(FormatError::NotATrace { length: 0 } | FormatError::Io { .. }) => empty += 1,
-            Err(error) => panic!("round {round}: {error}"),
-        }
-    }
-    storm.kill().expect("our own child");
-    storm.wait().expect("our own child");
-    assert!(opened >= 20 && opened + empty == 100, "{opened} opened, {empty} had not begun");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod follow;
 mod governor;
 mod hotplug;
 mod kernel_functions;
+mod kills;
 mod ledger;
 mod made_up;
 mod named;
