@@ -2,6 +2,7 @@
 
 use super::error::{Exit, Failure};
 use super::report::{ANY, Need, Report};
+use super::threshold;
 use super::trace::Trace;
 use crate::schema::{Role, TableDef};
 use std::sync::Arc;
@@ -18,7 +19,9 @@ pub(crate) fn fit(trace: &Trace, report: &Report) -> Result<Vec<String>, Failure
             _ => drop(recorded(trace, report, need)?),
         }
     }
-    report.fit.map_or(Ok(Vec::new()), |fit| fit(trace))
+    let mut remarks = report.fit.map_or(Ok(Vec::new()), |fit| fit(trace))?;
+    remarks.extend(threshold::of_calls(trace, report.needs));
+    Ok(remarks)
 }
 
 /// Whether a table was recorded; if not, why.

@@ -11,6 +11,7 @@
 //! Rows are carried where one file of a set ends and the next begins: the programs counted them before
 //! the border, and they were still in a ring.
 
+use super::threshold;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::Role;
@@ -263,7 +264,8 @@ impl Ledger {
     }
 
     fn moments(&self, trace: &Trace, tables: &[u16], lost: fn(Counts) -> u64) -> Vec<Window> {
-        if missed_by_filters(trace, tables) > 0 || tables.iter().any(|&table| missed(trace, table) > 0) {
+        let everywhere = missed_by_filters(trace, tables) > 0 || threshold::cuts(trace, tables);
+        if everywhere || tables.iter().any(|&table| missed(trace, table) > 0) {
             return vec![trace.span];
         }
         let entries =

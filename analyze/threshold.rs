@@ -1,8 +1,11 @@
-//! `capture --min-wait`: what a recording answers that has of the scheduler's events only those that lasted long.
+//! `capture --min-wait` and `--min-latency`: what a recording answers that has of the scheduler's events, or of a group's
+//! calls, only those that lasted long.
 
 use super::error::Failure;
+use super::report::Need;
 use super::trace::Trace;
 use super::window::duration;
+use crate::schema::TableDef;
 
 /// What was asked for.
 fn word(trace: &Trace) -> Option<&str> {
@@ -35,5 +38,60 @@ pub(crate) fn without(trace: &Trace) -> Result<Vec<String>, Failure> {
         None => Ok(Vec::new()),
         Some(_) => Err(Failure::cannot("a recording with --min-wait has only what takes time: no moves")
             .hint("record them: capture -g sched … without --min-wait")),
+    }
+}
+
+/// How long a call had to take to be in a table: those of its group, if it knows how long they took.
+fn least<'a>(trace: &'a Trace, def: &TableDef) -> Option<&'a str> {
+    let measured = def.column("latency").is_some_and(|latency| def.columns[latency].absent.is_empty());
+    let words = trace.reader.host.filters.iter().filter(|_| measured);
+    let mut groups = words.filter_map(|word| word.strip_prefix("min-latency ")?.split_once('='));
+    groups.find(|(group, _)| *group == def.group).map(|(_, least)| least)
+}
+
+/// Whether some of the tables have long calls only, so that counts of them are lower bounds.
+pub(crate) fn cuts(trace: &Trace, tables: &[u16]) -> bool {
+    let defs = tables.iter().filter_map(|&table| trace.tables.get(usize::from(table)));
+    defs.into_iter().any(|def| least(trace, def).is_some())
+}
+
+/// What is missing of the tables that a report needs.
+pub(crate) fn of_calls(trace: &Trace, needs: &[Need]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for def in needs.iter().filter_map(|need| trace.table(need.table)) {
+        let Some(least) = least(trace, def) else { continue };
+        let remark = format!(
+            "of group {} only calls of at least {least} were recorded: shorter ones are in no figure, and counts are \
+             lower bounds",
+            def.group
+        );
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::testkit::Tape;
+
+    fn told(words: &[&str]) -> (String, String) {
+        let mut tape = Tape::new();
+        tape.task(0, 7, 70, "redis-server").sock(0, 1, 2, 4711, 6379).send(100, 7, 1, 10, 10);
+        tape.host(|host| host.filters.extend(words.iter().map(|&word| word.to_owned())));
+        let (exit, out, messages) = tape.run(&["tcpsend", "--interval", "all"]);
+        assert_eq!(exit, 0, "{messages}");
+        (out, messages)
+    }
+
+    #[test]
+    fn counts_of_calls_above_a_threshold_are_lower_bounds() {
+        let (out, messages) = told(&["min-latency file=1ms", "min-latency net=5ms"]);
+        let said = format!("{out}{messages}");
+        assert!(said.contains("of group net only calls of at least 5ms were recorded"), "{said}");
+        assert!(!said.contains("group file") && out.contains("≥1 "), "{said}");
+        let (out, messages) = told(&["min-latency file=1ms", "min-wait 1ms"]);
+        assert!(!out.contains('≥') && !messages.contains("of at least"), "{out}{messages}");
     }
 }

@@ -15,6 +15,7 @@
 #include "file.bpf.h"
 #include "sample.bpf.h"
 #include "thread.bpf.h"
+#include "threshold.bpf.h"
 
 #define FMODE_CREATED 0x100000
 #define TEXT_SPACE    1024 /* a power of two; longer paths are cut */
@@ -64,6 +65,17 @@ static __always_inline __u64 latency(__u64 now)
 	since = now - call->began;
 	call->began = 0;
 	return since;
+}
+
+/* Whether it took less than is to be recorded; its paths and files are then left alone. */
+static __always_inline bool was_short(__u32 tid)
+{
+	struct file_call *call = min_latency ? FIND_THREAD(file_calls, tid) : 0;
+
+	if (!call || !too_short(call->began, bpf_ktime_get_ns()))
+		return false;
+	call->began = 0;
+	return true;
 }
 
 /* ---- paths ---- */
@@ -292,6 +304,8 @@ int BPF_PROG(call__exit, struct pt_regs *regs, long ret)
 		count_filtered(table_of(call->table));
 	else if (left_out(who >> 32))
 		count_left_out(table_of(call->table));
+	else if (was_short(who))
+		count_filtered(table_of(call->table));
 	else if (call->table == OPEN)
 		open_end(call, regs, ret);
 	else if (call->table == IO)

@@ -5,6 +5,7 @@
 
 #include "pending.bpf.h"
 #include "sock.bpf.h"
+#include "threshold.bpf.h"
 #include "turn.bpf.h"
 
 /* Notes a call that is to become a row of `table` when it returns; null when there is no space for the note. */

@@ -10,13 +10,18 @@ const volatile __u32 params_of_tcp_recvmsg = 0;
 
 static __always_inline int recv_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p)
 {
-	__u64 who = running_ids();
+	__u64 who = running_ids(), now;
 	struct sock_recv *e;
 
 	WANTED_SOCK(entry, sock_recv, sk, who);
 	if (!entry)
 		return 0;
-	e = RESERVE(sock_recv);
+	now = bpf_ktime_get_ns();
+	if (p && too_short(p->ts, now)) {
+		FILTERED(sock_recv);
+		return 0;
+	}
+	e = RESERVE_AT(sock_recv, now);
 	if (!e)
 		return 0;
 	e->tid = who;

@@ -45,7 +45,7 @@ static __always_inline void fill_send(struct sock_send *e, const struct sock *sk
 static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags, struct pending_call *p,
 				    bool noted)
 {
-	__u64 who = running_ids();
+	__u64 who = running_ids(), now;
 	struct sock_send *e;
 
 	WANTED_SOCK(entry, sock_send, sk, who);
@@ -54,7 +54,12 @@ static __always_inline int send_end(const struct sock *sk, int ret, __u32 flags,
 	if (noted)
 		p = end_call_of(who, sk);
 	turn_has_sent(sk, who, p ? p->ts : 0, ret);
-	e = RESERVE(sock_send);
+	now = bpf_ktime_get_ns();
+	if (p && too_short(p->ts, now)) {
+		FILTERED(sock_send);
+		return 0;
+	}
+	e = RESERVE_AT(sock_send, now);
 	if (!e)
 		return 0;
 	e->tid = who;

@@ -13,6 +13,7 @@
 #include "running.bpf.h"
 #include "sample.bpf.h"
 #include "thread.bpf.h"
+#include "threshold.bpf.h"
 
 #define TABLE32 0x8000
 
@@ -44,8 +45,14 @@ static __always_inline __u16 errno_of(__s64 ret)
 
 static __always_inline void record_call(const struct outcome *call)
 {
-	struct syscall *e = RESERVE(syscall);
+	__u64 now = bpf_ktime_get_ns();
+	struct syscall *e;
 
+	if (too_short(call->start, now)) {
+		FILTERED(syscall);
+		return;
+	}
+	e = RESERVE_AT(syscall, now);
 	if (!e)
 		return;
 	e->tid = call->tid;

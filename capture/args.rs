@@ -5,6 +5,7 @@ use super::groups::{expand, words};
 use super::limit::{Limit, parse_duration, parse_interval, parse_limit, parse_size};
 use super::place::CpuList;
 use super::sampling;
+use super::threshold;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -147,6 +148,11 @@ pub struct Args {
     /// Record only runs, sleeps and waits of at least this time, and these with stacks (group sched)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub min_wait: Option<Duration>,
+
+    /// Record only calls that took at least this time (file=1ms, net=5ms, syscalls=100us): shorter ones are counted as
+    /// filtered. Sends and receives, calls about files, and system calls with `--syscalls each`
+    #[arg(long, value_name = "GROUP=TIME", value_delimiter = ',', value_parser = threshold::parse)]
+    pub min_latency: Vec<(String, Duration)>,
 
     /// Do not look up names of functions at the end: `analyze --symbols` can do so later
     #[arg(long)]

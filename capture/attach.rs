@@ -12,6 +12,7 @@ use super::probes::{Choice, Outcome};
 use super::record::Row;
 use super::rings::Rings;
 use super::spare;
+use super::threshold;
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{MapCore as _, MapFlags};
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub(super) fn all(
     maps: &mut SharedMaps,
 ) -> Result<Vec<Family>> {
     let forced = forced_kinds(plan, named, &args.attach)?;
+    threshold::check(filter, plan)?;
     // First, so that they see the end of a process before `proc` forgets that it was wanted.
     let mut own = Vec::new();
     let mut tgids: Vec<u32> = filter.tgids.iter().copied().collect();
@@ -74,6 +76,8 @@ fn load(
     let mut knobs = common_knobs(filter, rings, family.samples());
     knobs.insert("table_number", family.table_number.clone());
     knobs.insert("group_enabled", vec![family.enabled.into()]);
+    let least = filter.least.get(family.group).copied().unwrap_or(0);
+    knobs.insert(threshold::KNOB, least.to_ne_bytes().to_vec());
     Family::load(family.group, family.object, &knobs, rings.total(), maps, choice)
 }
 

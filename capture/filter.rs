@@ -4,7 +4,7 @@ use super::args::{Args, Syscalls};
 use super::knobs::{Knobs, STATE_LIMIT};
 use super::sampling;
 use anyhow::{Context as _, Result, bail};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub struct Filter {
     pub tgids: HashSet<u32>,
     /// Of these the one that has yet to execute COMMAND.
     pub command: Option<u32>,
+    /// Per group, how long a call must take to be recorded, ns.
+    pub least: BTreeMap<String, u64>,
     /// As the trace states them.
     pub words: Vec<String>,
 }
@@ -58,6 +60,7 @@ impl Filter {
             filter.knobs.insert("min_wait", ns.to_ne_bytes().to_vec());
             filter.words.push(format!("min-wait {least:?}"));
         }
+        super::threshold::set(&mut filter, &args.min_latency)?;
         for (knob, limit) in super::trigger::limits(&args.trigger)? {
             filter.knobs.insert(knob, limit.to_ne_bytes().to_vec());
         }

@@ -69,6 +69,7 @@ pub mod stacks;
 pub mod summary;
 pub mod system;
 pub mod target;
+pub mod threshold;
 pub mod topology;
 pub mod tracefs;
 pub mod trigger;

@@ -47,5 +47,6 @@ mod support;
 mod syscalls;
 mod sysstat;
 mod terminal;
+mod thresholds;
 mod trace;
 mod triggers;
