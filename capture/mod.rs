@@ -10,6 +10,7 @@
 pub mod aggregate;
 pub mod args;
 pub mod attach;
+pub mod bare;
 pub mod batch;
 pub mod books;
 pub mod budget;

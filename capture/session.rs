@@ -481,7 +481,7 @@ fn control(args: &Args, recorder: &Recorder) -> Result<Option<Control>> {
     path.map(|path| Control::listen(path, recorder.to.clone())).transpose()
 }
 
-fn host_of(args: &Args, filter: &Filter) -> Host {
+pub(super) fn host_of(args: &Args, filter: &Filter) -> Host {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let left_out = if args.no_args { args.command.len().saturating_sub(1) } else { 0 };
     let command = words.take(std::env::args_os().len() - left_out).collect();

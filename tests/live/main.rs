@@ -10,6 +10,7 @@ mod cli;
 mod clocks;
 mod cost;
 mod crash;
+mod dry_run;
 mod exec;
 mod files;
 mod filters;
