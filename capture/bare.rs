@@ -27,7 +27,9 @@ pub fn size(args: &Args, plan: &Plan, filter: &Filter, outcomes: &[Outcome]) -> 
         let rows: Vec<Vec<u8>> = rows;
         let Some(table) = layouts.iter().position(|layout| layout.def.name == own.name()) else { continue };
         let mut builder = Builder::new(Arc::clone(&layouts), table, RECORDER);
-        rows.iter().for_each(|row| _ = builder.push(row));
+        for row in &rows {
+            builder.push(row);
+        }
         preface.keep(Kind::Stats, &builder.seal());
     }
     let (_, bytes) = preface.open(std::io::sink(), 0, None)?.finish("the duration is over").map_err(plain)?;
