@@ -278,7 +278,7 @@ fn so_it_does_where_the_recording_was_over_before_the_disk_said_so() {
         let mut capture = Command::new(CAPTURE);
         capture.arg("-o").arg(&path).args(["-g", "net", "--min-free", "0B", "--level", "-7"]).args(options);
         let words =
-            ["--rings", "65536", "--", "sh", "-c", "$TRUTH sends --count 120000 --size 50 >/dev/null"];
+            ["--rings", "65536", "--", "sh", "-c", "$TRUTH sends --count 240000 --size 50 >/dev/null"];
         let output = capture.args(words).env("TRUTH", truth()).output().expect("capture runs");
         let stderr = text(&output);
         assert_eq!(output.status.code(), Some(125), "{stderr}");

@@ -138,7 +138,10 @@ impl Installed {
 
     pub fn add(&self, program: &Path, name: &str) -> PathBuf {
         let path = self.0.join(name);
-        std::fs::copy(program, &path).expect("a copy of a program");
+        // By another process: what some other test starts meanwhile could hold a file of ours open for writing, and
+        // then nobody could execute it.
+        let copied = Command::new("cp").arg(program).arg(&path).status();
+        assert!(copied.is_ok_and(|status| status.success()), "a copy of {}", program.display());
         open_to_all(&path);
         path
     }
