@@ -1,9 +1,9 @@
 //! Decoded rows as columns of polars: for conditions, and for SQL.
 
-use super::hash::FastMap;
 use super::input::{Input, Source};
 use super::rows::{Rows, Value};
 use super::trace::Trace;
+use crate::schema::hash::FastMap;
 use polars::prelude::{NamedFrom, PlSmallStr, Series};
 use std::sync::Arc;
 

@@ -3,10 +3,10 @@
 //! Each epoch repeats what it uses, so most rows of a long trace are there many times. Key and moment
 //! tell repetitions apart: only these two are decoded everywhere, and the rest where a row is new.
 
-use super::hash::FastSet;
 use super::progress::Pass;
 use super::rows::Rows;
 use super::trace::Trace;
+use crate::schema::hash::FastSet;
 use crate::schema::reader::{Frame, Scratch};
 use crate::schema::{Batch, TableDef};
 use rayon::prelude::*;

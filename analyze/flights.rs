@@ -4,8 +4,8 @@
 //! issued several times (the driver gave it back) and complete in pieces: the last issue and the last piece count, and
 //! all bytes.
 
-use super::hash::FastMap;
 use super::order::Gaps;
+use crate::schema::hash::FastMap;
 use std::collections::hash_map::Entry;
 
 /// A request that is complete.

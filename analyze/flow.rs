@@ -1,8 +1,8 @@
 //! What is added up for a connection: bytes and calls each way, counters, latencies.
 
 use super::group::Merge;
-use super::hash::FastMap;
 use super::quantile::{Samples, inverse_cdf};
+use crate::schema::hash::FastMap;
 
 /// What one direction moved.
 #[derive(Default)]

@@ -4,8 +4,8 @@
 //! is in: then a pair of stacks is two lists of numbers.
 
 use super::flame::Pair;
-use super::hash::FastMap;
 use super::stacks::{Function, Stacks};
+use crate::schema::hash::FastMap;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;

@@ -4,10 +4,10 @@
 //! latest row up to it, else the earliest. Other ids are used once: their latest row knows most.
 
 use super::distinct;
-use super::hash::FastMap;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
 use crate::schema::ColumnType;
+use crate::schema::hash::FastMap;
 use rayon::prelude::*;
 
 /// One identity table.

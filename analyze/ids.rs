@@ -2,12 +2,12 @@
 
 use super::bins::{Bins, Run};
 use super::error::Failure;
-use super::hash::FastMap;
 use super::input::{Input, Link, Source};
 use super::load::{Chunk, Scan};
 use super::rows::Rows;
 use super::states::{Only, States};
 use super::strip::{STRIP, Strip};
+use crate::schema::hash::FastMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{PoisonError, RwLock};
 

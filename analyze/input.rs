@@ -15,11 +15,11 @@
 //! An identity table is read when one of its columns is first named: most questions name none or one.
 
 use super::error::{Failure, nearest};
-use super::hash::FastSet;
 use super::identity::Identity;
 use super::load::Scan;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
+use crate::schema::hash::FastSet;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};

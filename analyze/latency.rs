@@ -7,7 +7,6 @@
 //! overlaps the next one, and what still waits on each socket.
 
 use super::group::Grouping;
-use super::hash::FastMap;
 use super::identity::Identity;
 use super::ids::Key;
 use super::load::{Chunk, Scan};
@@ -16,6 +15,7 @@ use super::pairs::{Metric, Pair, Receive, Send, Socket, Unpaired, Waiting};
 use super::report::Context;
 use super::strip;
 use super::window::Window;
+use crate::schema::hash::FastMap;
 use crate::schema::reader::Frame;
 use anyhow::Result;
 use rayon::prelude::*;

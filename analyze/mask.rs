@@ -7,7 +7,6 @@
 use super::columns::{Cells, cells, series};
 use super::condition::Condition;
 use super::error::Failure;
-use super::hash::FastMap;
 use super::input::{Input, Inputs};
 use super::load::Scan;
 use super::progress::Pass;
@@ -15,6 +14,7 @@ use super::rows::Rows;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::TableDef;
+use crate::schema::hash::FastMap;
 use anyhow::Result;
 use polars::prelude::{DataFrame, DataType, Expr, IntoColumn, IntoLazy, NamedFrom, Series};
 use std::collections::BTreeSet;

@@ -53,7 +53,6 @@ mod follow;
 mod functions;
 mod group;
 mod handles;
-mod hash;
 mod hits;
 #[cfg(test)]
 mod hostile;

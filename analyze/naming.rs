@@ -1,8 +1,8 @@
 //! From ids to names: each id is named once, and names are compared by their ranks.
 
-use super::hash::FastMap;
 use super::ids::Key;
 use super::rows::Value;
+use crate::schema::hash::FastMap;
 use rayon::prelude::*;
 
 /// The values that an id takes in keys.

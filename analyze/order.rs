@@ -5,11 +5,11 @@
 //! frames that are still to come is complete, and can be joined. Sockets or requests fall into fixed shares
 //! that are joined side by side.
 
-use super::hash::FastMap;
 use super::ids::Key;
 use super::load::Scan;
 use super::progress::Pass;
 use super::report::Context;
+use crate::schema::hash::FastMap;
 use crate::schema::reader::Frame;
 use anyhow::Result;
 

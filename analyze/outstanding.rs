@@ -5,13 +5,13 @@
 //! and no `size` is of a release.
 
 use super::group::{Group, Grouping, Merge, join};
-use super::hash::FastMap;
 use super::ids::Key;
 use super::input::{Input, Inputs};
 use super::load::{Chunk, Scan};
 use super::named::STACKS;
 use super::report::Context;
 use super::rows::Rows;
+use crate::schema::hash::FastMap;
 use crate::schema::{ColumnType, TableDef};
 use anyhow::Result;
 use std::collections::BTreeMap;

@@ -11,7 +11,6 @@
 pub(crate) use super::flights::Request;
 use super::flights::{Flights, Part, Step, What, is_whole};
 use super::group::{Group, Grouping, Merge, NONE};
-use super::hash::FastMap;
 use super::ids::Key;
 use super::load::{Chunk, Scan};
 use super::order::{Gaps, Numbers, SHARES, before, columns, gaps, waves};
@@ -20,6 +19,7 @@ use super::rows::Value;
 use super::strip;
 use super::trace::Trace;
 use super::window::Window;
+use crate::schema::hash::FastMap;
 use crate::schema::reader::Frame;
 use anyhow::Result;
 use rayon::prelude::*;

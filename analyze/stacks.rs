@@ -6,11 +6,11 @@
 //! place in the source behind it, where that is known: `parse main.c:42`.
 
 use super::error::Failure;
-use super::hash::FastMap;
 use super::identity::Identity;
 use super::report::Context;
 use super::rows::Value;
 use super::trace::Trace;
+use crate::schema::hash::FastMap;
 use crate::symbols::{Name, Symbols, build_id};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

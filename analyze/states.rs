@@ -1,8 +1,8 @@
 //! States by key, in the order in which keys were met: flat tables, since folds meet a key in every row.
 
 use super::group::Merge;
-use super::hash::Mixer;
 use super::ids::{Key, UNKNOWN};
+use crate::schema::hash::Mixer;
 use hashbrown::HashTable;
 use std::hash::{Hash, Hasher};
 

@@ -17,6 +17,7 @@ pub mod column;
 mod dictionary;
 pub mod error;
 pub mod frame;
+pub mod hash;
 pub mod histogram;
 pub mod host;
 mod index;

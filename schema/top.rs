@@ -6,9 +6,10 @@
 //! too large, and never too small by more than [`Top::error`]. With few ids nothing is dropped and the counts are exact.
 
 use super::column::{Batch, Column};
+use super::hash::FastMap;
 use super::table::{ColumnDef, TableDef};
 use super::transform::Span;
-use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 /// Ids that stay when there are too many, which is from twice as many on.
 const KEPT: usize = 4096;
@@ -30,7 +31,7 @@ pub struct Total {
 /// Totals by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Top {
-    totals: HashMap<u32, Total>,
+    totals: FastMap<u32, Total>,
     /// No weight is too small by more than this, and no id that is not here has more.
     pub error: u64,
 }
@@ -39,7 +40,10 @@ impl Top {
     /// Nothing yet, with room for so many ids, and with the error that what will be added has already.
     #[must_use]
     pub fn new(error: u64, ids: usize) -> Self {
-        Self { totals: HashMap::with_capacity(ids.min(2 * KEPT)), error }
+        Self {
+            totals: FastMap::with_capacity_and_hasher(ids.min(2 * KEPT), BuildHasherDefault::default()),
+            error,
+        }
     }
 
     /// Adds what rows with an id come to.
@@ -106,7 +110,7 @@ fn positive(def: &ColumnDef, column: &Column) -> Vec<u64> {
 /// Weight and rows of each id. Ids are dense, so a table with a place for each is short, and fast.
 fn by_id(ids: &[u32], rows: impl Iterator<Item = (u32, u64)>) -> Vec<(u32, u64, u64)> {
     let Some(span) = Span::of(ids) else {
-        let mut totals: HashMap<u32, (u64, u64)> = HashMap::new();
+        let mut totals: FastMap<u32, (u64, u64)> = FastMap::default();
         for (id, weight) in rows {
             let total = totals.entry(id).or_default();
             *total = (total.0.saturating_add(weight), total.1 + 1);
@@ -125,6 +129,7 @@ fn by_id(ids: &[u32], rows: impl Iterator<Item = (u32, u64)>) -> Vec<(u32, u64, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
 
     fn one(weight: u64) -> Total {
         Total { weight, rows: 1, epoch: 0 }

@@ -20,7 +20,7 @@
 use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
-use crate::analyze::hash::FastMap;
+use crate::schema::hash::FastMap;
 use crate::analyze::input::{Input, Inputs};
 use crate::analyze::listing::Listing;
 use crate::analyze::load::{Chunk, Scan};

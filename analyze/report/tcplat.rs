@@ -31,7 +31,7 @@ use crate::analyze::answer::{Answer, Body};
 use crate::analyze::error::Failure;
 use crate::analyze::group::{Group, Merge};
 use crate::analyze::ids::Key;
-use crate::analyze::hash::FastMap;
+use crate::schema::hash::FastMap;
 use crate::analyze::identity::Identity;
 use crate::analyze::latency::{self, Sink};
 use crate::analyze::pairs::{Metric, Pair, Send, Unpaired};

@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map keyed by ids.
-pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
+pub type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
 
 /// A set of ids.
-pub(crate) type FastSet<K> = HashSet<K, BuildHasherDefault<Mixer>>;
+pub type FastSet<K> = HashSet<K, BuildHasherDefault<Mixer>>;
 
 /// Multiply and fold, one word at a time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Mixer(u64);
+pub struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn write(&mut self, bytes: &[u8]) {
