@@ -9,7 +9,7 @@
 use super::error::Result;
 use super::frame::{self, FrameHeader, Kind};
 use super::reader::{Frame, Scratch, TraceReader};
-use super::singles::{IndexPart, read_checkpoint, read_footer};
+use super::singles::{read_checkpoint, read_last_checkpoint};
 use super::walk::Order;
 
 impl TraceReader {
@@ -32,8 +32,10 @@ impl TraceReader {
     fn indexed(&self) -> Result<Option<Vec<Frame>>> {
         let mut scratch = Scratch::new();
         let Some(footer) = self.footer_frame()? else { return Ok(None) };
-        let Some(part) = self.single_at(&mut scratch, &footer, read_footer)? else { return Ok(None) };
-        let (mut at, mut before) = (part.checkpoint, footer.offset);
+        let Some(mut at) = self.single_at(&mut scratch, &footer, read_last_checkpoint)? else {
+            return Ok(None);
+        };
+        let mut before = footer.offset;
         let mut frames = vec![footer];
         while at > 0 {
             // Each stands before the one that names it, so this ends.
@@ -46,7 +48,7 @@ impl TraceReader {
             if frames.len() == 1 {
                 frames.push(checkpoint); // the others are in the index after them
             }
-            let Some(listed) = headers(part.frames) else { return Ok(None) };
+            let Some(listed) = part.frames else { return Ok(None) };
             frames.extend(listed.into_iter().rev());
             (before, at) = (at, part.previous);
         }
@@ -94,14 +96,6 @@ impl TraceReader {
             Err(what) => Err(damaged(what)),
         }
     }
-}
-
-fn headers(listed: Vec<IndexPart>) -> Option<Vec<Frame>> {
-    let frame = |part: IndexPart| {
-        let header = FrameHeader::parse(&part.header, part.offset).ok()?;
-        (header.length() == part.length).then_some(Frame { offset: part.offset, header })
-    };
-    listed.into_iter().map(frame).collect()
 }
 
 /// Files of a set go on counting where the one before ended, so those numbers differ there.

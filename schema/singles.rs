@@ -1,9 +1,10 @@
 //! The messages that a trace has once: host, table definitions, footer.
 
 use super::error::{FormatError, Result};
-use super::frame;
+use super::frame::{self, FrameHeader};
 use super::histogram::Histogram;
 use super::host::Host;
+use super::reader::Frame;
 use super::table::TableDef;
 use super::top::{Top, Total};
 use super::trace_capnp::{footer, frame as root, frame_info};
@@ -30,14 +31,15 @@ pub struct Footer {
 /// What a checkpoint says: the frames since the one before, whose offset is `previous`.
 pub(super) struct Checkpoint {
     pub previous: u64,
-    pub frames: Vec<IndexPart>,
+    /// `None`: one of the headers is not what it should be, or there is none, as in files of the first recorders.
+    pub frames: Option<Vec<Frame>>,
 }
 
-/// A frame as an index lists it.
+/// A frame as the writer lists it.
 pub(super) struct IndexPart {
     pub offset: u64,
     pub length: u64,
-    /// The bytes of its header; none in files of the first recorders.
+    /// The bytes of its header.
     pub header: Vec<u8>,
 }
 
@@ -77,11 +79,22 @@ pub(super) fn read_checkpoint(from: root::Reader) -> Result<Checkpoint> {
     };
     let from = from?;
     let part = |info: frame_info::Reader| {
-        let header = info.get_header()?.to_vec();
-        Ok(IndexPart { offset: info.get_offset(), length: info.get_length(), header })
+        let offset = info.get_offset();
+        let header = FrameHeader::parse(info.get_header()?, offset).ok();
+        Ok(header
+            .filter(|header| header.length() == info.get_length())
+            .map(|header| Frame { offset, header }))
     };
     let frames = from.get_frames()?.iter().map(part).collect::<Result<_>>()?;
     Ok(Checkpoint { previous: from.get_previous(), frames })
+}
+
+/// Where a footer says that the last checkpoint is. Its totals are of no use to who looks for frames, and much longer.
+pub(super) fn read_last_checkpoint(from: root::Reader) -> Result<u64> {
+    match from.which()? {
+        root::Footer(footer) => Ok(footer?.get_checkpoint()),
+        _ => Err(FormatError::Batch("expected a footer".into())),
+    }
 }
 
 /// Lists that are larger in memory than in the file have a bound of their own.
