@@ -48,12 +48,17 @@ struct Store {
 
 #[derive(Default)]
 struct Entry {
-    /// Records, oldest first; only the last is valid now.
-    versions: Vec<Box<[u8]>>,
+    /// Records by their time; only the last is valid now.
+    versions: Vec<Version>,
     /// How many of them this epoch has.
     written: usize,
     epoch: u32,
     ended: Option<u64>,
+}
+
+struct Version {
+    ts: u64,
+    record: Box<[u8]>,
 }
 
 impl Identity {
@@ -96,11 +101,11 @@ impl Identity {
         let Some(store) = self.stores.get_mut(&table) else { return };
         self.newest = self.newest.max(ts);
         let entry = store.entries.entry(key).or_default();
-        entry.ended = ends.filter(|&ends| ends != 0).map(|_| ts);
-        if entry.ended.is_some() {
-            return; // only says so: the kernel has begun to take the object apart
+        if ends.is_some_and(|ends| ends != 0) {
+            entry.end(ts); // only says so: the kernel has begun to take the object apart
+            return;
         }
-        entry.versions.push(record.into());
+        entry.add(ts, record);
         if is_used(&store.used, key) {
             store.pending.push(key);
         }
@@ -156,9 +161,7 @@ impl Identity {
     pub fn next_epoch(&mut self) -> u32 {
         let horizon = self.newest.saturating_sub(LAG);
         for (&table, store) in &mut self.stores {
-            let layout = &self.layouts[table];
-            let ts = layout.find(|column| column.name == "ts").map_or(0, |field| field.offset);
-            store.forget(horizon, ts, layout.renewed);
+            store.forget(horizon, self.layouts[table].renewed);
         }
         self.epoch += 1;
         self.epoch
@@ -168,6 +171,32 @@ impl Identity {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+}
+
+/// Rows of one id come from several rings (a task is forked on one processor and executes on another), and
+/// rings are emptied one after the other: the order of arrival is not that of time.
+impl Entry {
+    fn add(&mut self, ts: u64, record: &[u8]) {
+        let at = self.versions.partition_point(|version| version.ts <= ts);
+        self.versions.insert(at, Version { ts, record: record.into() });
+        // What comes after it is written once more, which readers know how to take.
+        self.written = self.written.min(at);
+        self.ended = self.ended.filter(|&ended| ended >= ts);
+    }
+
+    fn end(&mut self, ts: u64) {
+        if self.versions.last().is_none_or(|last| last.ts <= ts) {
+            self.ended = Some(ts);
+        }
+    }
+
+    /// Drops what no row after the horizon can mean: the last version from before it still counts for those.
+    fn forget(&mut self, horizon: u64) {
+        let old = self.versions.partition_point(|version| version.ts <= horizon);
+        self.versions.drain(..old.saturating_sub(1));
+        self.written = 0;
+        self.epoch = u32::MAX;
     }
 }
 
@@ -197,28 +226,21 @@ impl Store {
                 entry.epoch = epoch;
                 entry.written = 0;
             }
-            entry.versions[entry.written..].iter().for_each(|record| to(record));
+            entry.versions[entry.written..].iter().for_each(|version| to(&version.record));
             entry.written = entry.versions.len();
         }
         self.pending = unknown;
     }
 
     /// Drops what no row can refer to any more, and the marks of the epoch.
-    fn forget(&mut self, horizon: u64, ts: usize, renewed: bool) {
+    fn forget(&mut self, horizon: u64, renewed: bool) {
         let stale = |entry: &Entry| {
-            let last = entry.versions.last().and_then(|record| number(record, ts, FieldKind::Number(8)));
-            renewed && last.unwrap_or(0) <= horizon.saturating_sub(RENEWAL)
+            let last = entry.versions.last().map_or(0, |version| version.ts);
+            renewed && last <= horizon.saturating_sub(RENEWAL)
         };
         let ended = |entry: &Entry| entry.ended.is_some_and(|ended| ended <= horizon);
         self.entries.retain(|_, entry| !ended(entry) && !stale(entry));
-        for entry in self.entries.values_mut() {
-            let time = |record: &[u8]| number(record, ts, FieldKind::Number(8)).unwrap_or(0);
-            // The last version from before the horizon still counts for rows after it.
-            let old = entry.versions.iter().take_while(|record| time(record) <= horizon).count();
-            entry.versions.drain(..old.saturating_sub(1));
-            entry.written = 0;
-            entry.epoch = u32::MAX;
-        }
+        self.entries.values_mut().for_each(|entry| entry.forget(horizon));
         self.used.fill(0);
         self.pending.retain(|id| !self.entries.contains_key(id));
     }
@@ -233,4 +255,97 @@ fn number(record: &[u8], offset: usize, kind: FieldKind) -> Option<u64> {
     let mut bytes = [0; 8];
     bytes[..width].copy_from_slice(record.get(offset..offset + width)?);
     Some(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Plan;
+    use super::*;
+    use crate::schema::Column;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Thread 7 and what is said of it.
+    struct Tasks {
+        identity: Identity,
+        layouts: Arc<Vec<Layout>>,
+        table: usize,
+    }
+
+    impl Tasks {
+        fn new() -> Self {
+            let layouts = Arc::new(Plan::new(&["proc".into()]).expect("a group").layouts);
+            let table = layouts.iter().position(|layout| layout.def.name == "task").expect("a table");
+            Self { identity: Identity::new(&layouts), layouts, table }
+        }
+
+        fn says(&mut self, ts: u64, comm: &str) {
+            let layout = &self.layouts[self.table];
+            let mut record = vec![0; layout.size];
+            let mut set = |name: &str, value: &[u8]| {
+                let field = layout.find(|column| column.name == name).expect("a column");
+                record[field.offset..field.offset + value.len()].copy_from_slice(value);
+            };
+            set("ts", &ts.to_le_bytes());
+            set("tid", &7u32.to_le_bytes());
+            set("comm", comm.as_bytes());
+            set("ended", &[u8::from(comm.is_empty())]);
+            self.identity.define(self.table, &record);
+        }
+
+        /// What is written where rows refer to the thread.
+        fn written(&mut self) -> Vec<String> {
+            let layouts = Arc::clone(&self.layouts);
+            let fork = layouts.iter().position(|layout| layout.def.name == "process_exit").expect("a table");
+            let column = |def: &crate::schema::ColumnDef| match def.name.as_str() {
+                "tid" => Column::U32(vec![7]),
+                _ => Column::U32(vec![0]),
+            };
+            let columns = layouts[fork].def.columns.iter().map(column).collect();
+            let batch = Batch { table: fork as u16, rows: 1, columns, ..Batch::default() };
+            self.identity.mark(&batch);
+            let comm = layouts[self.table].find(|column| column.name == "comm").expect("a column").offset;
+            let mut found = Vec::new();
+            self.identity.take_pending(|_, record| {
+                let name = record[comm..comm + 16].split(|&byte| byte == 0).next().unwrap_or(&[]);
+                found.push(String::from_utf8_lossy(name).into_owned());
+            });
+            found.sort(); // readers go by the rows' times
+            found
+        }
+    }
+
+    #[test]
+    fn a_fork_that_arrives_after_the_exec_does_not_replace_it() {
+        let mut tasks = Tasks::new();
+        tasks.says(SECOND + 200, "sleep");
+        assert_eq!(tasks.written(), ["sleep"]);
+        tasks.says(SECOND, "bash");
+        assert_eq!(tasks.written(), ["bash", "sleep"], "and once more what comes after it");
+        tasks.says(20 * SECOND, "sleeper");
+        tasks.identity.next_epoch();
+        assert_eq!(tasks.written(), ["sleep", "sleeper"], "bash was over before any row that may still come");
+        for _ in 0..3 {
+            tasks.identity.next_epoch();
+        }
+        tasks.identity.newest = 40 * SECOND;
+        tasks.identity.next_epoch();
+        assert_eq!(tasks.written(), ["sleeper"]);
+    }
+
+    #[test]
+    fn an_end_that_arrives_late_is_the_end_of_the_one_before() {
+        let mut tasks = Tasks::new();
+        tasks.says(SECOND, "first");
+        tasks.says(3 * SECOND, "second");
+        tasks.says(2 * SECOND, "");
+        tasks.identity.newest = 40 * SECOND;
+        tasks.identity.next_epoch();
+        assert_eq!(tasks.written(), ["second"]);
+        tasks.says(41 * SECOND, "");
+        tasks.says(39 * SECOND, "renamed");
+        tasks.identity.newest = 80 * SECOND;
+        tasks.identity.next_epoch();
+        assert!(tasks.written().is_empty(), "what was said before the end does not undo it");
+    }
 }
