@@ -169,6 +169,15 @@ impl<'a> Grouping<'a> {
         self.named(self.ids.scan(scan).fold(none, each, States::merge))
     }
 
+    /// Something of each group's state that takes long, such as quantiles: all threads work on it.
+    pub fn of_each<A: Send, R: Send>(
+        &self,
+        groups: &mut [Group<A>],
+        of: impl Fn(&mut A) -> R + Sync + Send,
+    ) -> Vec<R> {
+        self.trace.install(|| groups.par_iter_mut().map(|group| of(&mut group.state)).collect())
+    }
+
     /// When an interval begins, for people; `None`: the whole span is one.
     pub fn time(&self, bin: u32) -> Option<String> {
         let clock = &self.trace.clock;

@@ -85,6 +85,7 @@ mod printer;
 mod probes;
 mod progress;
 mod quantile;
+mod ranks;
 mod replay;
 mod report;
 mod requests;

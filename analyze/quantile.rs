@@ -8,6 +8,7 @@
 
 use super::buckets::Buckets;
 use super::group::Merge;
+use super::ranks::{self, MANY};
 use super::zoom::Zoom;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -107,11 +108,18 @@ impl Samples {
         self.more.as_ref()?.buckets.as_deref()
     }
 
+    /// The values below 2^32.
+    fn parts(&self) -> impl Iterator<Item = &[u32]> {
+        let more = self.more.iter().flat_map(|more| &more.parts);
+        std::iter::once(&self.values).chain(more).map(Vec::as_slice)
+    }
+
+    fn large(&self) -> &[u64] {
+        self.more.as_ref().map_or(&[], |more| &more.large)
+    }
+
     fn values(&self) -> impl Iterator<Item = u64> {
-        let more = || self.more.iter();
-        let parts = more().flat_map(|more| more.parts.iter().flatten());
-        let small = self.values.iter().chain(parts).map(|&value| value.into());
-        small.chain(more().flat_map(|more| more.large.iter().copied()))
+        self.parts().flatten().map(|&value| value.into()).chain(self.large().iter().copied())
     }
 
     /// How many.
@@ -133,12 +141,16 @@ impl Samples {
 
     /// The smallest.
     pub fn min(&self) -> Option<u64> {
-        self.values().chain(self.buckets().map(|buckets| buckets.least)).min()
+        let parts = self.parts().filter_map(|part| part.iter().min().map(|&value| value.into()));
+        let large = self.large().iter().copied().min();
+        parts.chain(large).chain(self.buckets().map(|buckets| buckets.least)).min()
     }
 
     /// The largest.
     pub fn max(&self) -> Option<u64> {
-        self.values().chain(self.buckets().map(|buckets| buckets.most)).max()
+        let parts = self.parts().filter_map(|part| part.iter().max().map(|&value| value.into()));
+        let large = self.large().iter().copied().max();
+        parts.chain(large).chain(self.buckets().map(|buckets| buckets.most)).max()
     }
 
     /// The value of rank ceil(q × n), or the lower end of its range, at most 1/32 below it: then the report should run
@@ -158,18 +170,37 @@ impl Samples {
         }
         let begin = std::mem::replace(from, rank);
         if let Some(above) = rank.checked_sub(self.values.len()) {
-            let large = &mut self.more.as_mut()?.large;
-            return Some(*large.select_nth_unstable(above).1);
+            return self.large_at(above);
         }
         Some((*self.values[begin..].select_nth_unstable(rank - begin).1).into())
     }
 
+    fn large_at(&mut self, rank: usize) -> Option<u64> {
+        let large = &mut self.more.as_mut()?.large;
+        Some(*large.select_nth_unstable(rank).1)
+    }
+
     /// Several, from the lowest on; `None` where n says no more than the maximum does.
     pub fn all<const N: usize>(&mut self, all: [f64; N]) -> [Option<u64>; N] {
+        let n = self.len();
+        let known = all.map(|q| q <= 0.5 || supported(n, q));
+        let small: usize = self.parts().map(<[u32]>::len).sum();
+        // Only where the caller runs on threads of a trace: others would be woken for it.
+        if small >= MANY && rayon::current_thread_index().is_some() {
+            return self.count_all(std::array::from_fn(|at| known[at].then(|| rank(n, all[at]))), small);
+        }
         let mut from = 0;
-        all.map(|q| {
-            let known = q <= 0.5 || supported(self.len(), q);
-            if known { self.select(q, &mut from) } else { None }
+        std::array::from_fn(|at| known[at].then(|| self.select(all[at], &mut from)).flatten())
+    }
+
+    /// The values at ranks, of which so many are below 2^32.
+    fn count_all<const N: usize>(&mut self, wanted: [Option<usize>; N], small: usize) -> [Option<u64>; N] {
+        let parts: Vec<&[u32]> = self.parts().collect();
+        let among: Vec<usize> = wanted.into_iter().flatten().filter(|&rank| rank < small).collect();
+        let mut found = ranks::at(&parts, &among).into_iter();
+        wanted.map(|rank| match rank?.checked_sub(small) {
+            Some(above) => self.large_at(above),
+            None => found.next().map(u64::from),
         })
     }
 

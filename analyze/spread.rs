@@ -193,7 +193,7 @@ fn table(context: &Context, grouping: &Grouping, groups: &mut [Group<Spread>]) -
     let mean = |group: &Group<Spread>| group.state.mean().map(|mean| mean / 1e3);
     table.floats(context.output("avg_us"), groups.iter().map(mean));
     let quantiles: Vec<_> =
-        groups.iter_mut().map(|group| group.state.values.all_us(USUAL.map(|usual| usual.1))).collect();
+        grouping.of_each(groups, |spread| spread.values.all_us(USUAL.map(|usual| usual.1)));
     for (at, (name, _)) in USUAL.iter().enumerate() {
         table.floats(context.output(&format!("{name}_us")), quantiles.iter().map(|of| of[at]));
     }

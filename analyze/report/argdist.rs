@@ -158,7 +158,7 @@ fn answer(
     table.floats(context.output("avg"), spreads().map(Spread::mean));
     let most: Vec<Option<u64>> = spreads().map(Spread::max).collect();
     let quantiles: Vec<_> =
-        groups.iter_mut().map(|group| group.state.spread.quantiles([0.5, 0.9, 0.99])).collect();
+        grouping.of_each(&mut groups, |numbers| numbers.spread.quantiles([0.5, 0.9, 0.99]));
     for (at, name) in ["p50", "p90", "p99"].into_iter().enumerate() {
         let rounded = quantiles.iter().map(|of| of[at].map(|value| value.round() as u64));
         table.ints(context.output(name), rounded);

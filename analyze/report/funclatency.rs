@@ -81,7 +81,7 @@ fn run(context: &Context) -> Result<Answer> {
     let (grouping, mut groups) = gather(context)?;
     let us = |ns: f64| ns / 1e3;
     let quantiles: Vec<[Option<f64>; 3]> =
-        groups.iter_mut().map(|group| group.state.quantiles([0.5, 0.9, 0.99]).map(|q| q.map(us))).collect();
+        grouping.of_each(&mut groups, |calls| calls.quantiles([0.5, 0.9, 0.99]).map(|q| q.map(us)));
     let calls = || groups.iter().map(|group| &group.state);
     let mut table = context.keys(&grouping, &groups);
     table

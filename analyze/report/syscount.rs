@@ -154,7 +154,7 @@ fn added_up(grouping: &Grouping, mut scan: Scan) -> Result<Vec<Group<Calls>>> {
 fn fill(context: &Context, grouping: &Grouping, mut groups: Vec<Group<Calls>>) -> Result<Answer> {
     let us = |ns: f64| ns / 1e3;
     let quantiles: Vec<[Option<f64>; 2]> =
-        groups.iter_mut().map(|group| group.state.latency.quantiles([0.5, 0.99]).map(|q| q.map(us))).collect();
+        grouping.of_each(&mut groups, |calls| calls.latency.quantiles([0.5, 0.99]).map(|q| q.map(us)));
     let calls = || groups.iter().map(|group| &group.state);
     let latencies = || calls().map(|calls| &calls.latency);
     let mut table = context.keys(grouping, &groups);
