@@ -147,14 +147,20 @@ impl Ids {
         let whole = self.bins.of(chunk.frame.header.min_time);
         let (mut run, mut slots) = (Run::default(), [0; STRIP]);
         let (mut moments, mut ids) = ([0; STRIP], vec![[0; STRIP]; self.list.len()]);
+        let mut in_bins = [whole; STRIP];
         for strip in chunk.strips() {
             for (id, values) in self.list.iter().zip(&mut ids) {
                 self.read(id, rows, &strip, values);
             }
             if timed {
                 rows.moments(&strip, &mut moments);
+                let moments = moments[..strip.len()].iter();
+                in_bins.iter_mut().zip(moments).for_each(|(bin, &moment)| *bin = run.bin(&self.bins, moment));
             }
-            let mut bin = |at: usize| if timed { run.bin(&self.bins, moments[at]) } else { whole };
+            let key = |at: usize| {
+                let id = |id: usize| ids.get(id).map_or(0, |values| values[at]);
+                Key { bin: in_bins[at], ids: std::array::from_fn(id) }
+            };
             let part = &mut slots[..strip.len()];
             match (&ids[..], states.only()) {
                 ([], _) if !timed => {
@@ -165,11 +171,8 @@ impl Ids {
                 ([ids], Some(Only::Id)) => part.iter_mut().zip(ids).for_each(|(slot, &id)| {
                     *slot = states.find_number(id, || Key { bin: 0, ids: [id, 0, 0, 0] });
                 }),
-                _ => part.iter_mut().enumerate().for_each(|(at, slot)| {
-                    let mut key = Key { bin: bin(at), ids: [0; MOST] };
-                    key.ids.iter_mut().zip(&ids).for_each(|(id, values)| *id = values[at]);
-                    *slot = states.find(key);
-                }),
+                (_, None) => states.find_all(key, part),
+                _ => part.iter_mut().enumerate().for_each(|(at, slot)| *slot = states.find(key(at))),
             }
             each(&mut states.list, &Slots::Each(part), &strip);
         }

@@ -5,6 +5,7 @@ use super::ids::{Key, UNKNOWN};
 use crate::schema::hash::Mixer;
 use hashbrown::HashTable;
 use std::hash::{Hash, Hasher};
+use std::hint::select_unpredictable;
 
 /// Numbers below this find their state in a list; ids are given out one by one, so most are.
 const DENSE: u64 = 1 << 20;
@@ -25,14 +26,13 @@ pub(crate) struct States<A> {
     only: Option<Only>,
     /// Positions in `list`, by the only part of the key.
     numbers: Vec<u32>,
-    /// Positions of keys that are short, with the keys: what is looked up lies in one place.
-    short: HashTable<(Short, u32)>,
+    /// Positions of keys that are short.
+    short: Shorts,
     /// Positions of all other keys, which are in `keys`.
     long: HashTable<u32>,
     keys: Vec<Key>,
     /// Apart from their keys, so that more of them fit the processor's caches.
     pub list: Vec<A>,
-    last: (Short, u32),
 }
 
 /// Interval and two ids in few bytes: most keys are so, and with many groups each byte is one that is not in the cache.
@@ -63,6 +63,64 @@ impl Short {
     }
 }
 
+/// Positions by short key, with the keys: what is looked up lies in one place.
+struct Shorts {
+    /// A power of two of them. Most keys are at home: where their hash says.
+    places: Vec<(Short, u32)>,
+    taken: usize,
+}
+
+impl Shorts {
+    const FREE: (Short, u32) = (Short::NO, NONE);
+
+    fn home(&self, short: Short) -> usize {
+        short.hash() as usize & (self.places.len() - 1)
+    }
+
+    /// The position of a key that is at home; else [`NONE`]. No branch depends on what memory says, so that a processor
+    /// waits for many keys at once.
+    #[inline]
+    fn at_home(&self, short: Short) -> u32 {
+        let (other, at) = self.places[self.home(short)];
+        select_unpredictable(other == short, at, NONE)
+    }
+
+    /// Where a key is, or would be.
+    fn place(&self, short: Short) -> usize {
+        let mut place = self.home(short);
+        while self.places[place].0 != short && self.places[place].1 != NONE {
+            place = (place + 1) & (self.places.len() - 1);
+        }
+        place
+    }
+
+    fn find(&self, short: Short) -> Option<u32> {
+        let at = self.places[self.place(short)].1;
+        (at != NONE).then_some(at)
+    }
+
+    fn insert(&mut self, short: Short, at: u32) {
+        self.taken += 1;
+        if 4 * self.taken > 3 * self.places.len() {
+            let more = 2 * self.places.len();
+            let before = std::mem::replace(&mut self.places, vec![Self::FREE; more]);
+            before.into_iter().filter(|place| place.1 != NONE).for_each(|place| self.put(place));
+        }
+        self.put((short, at));
+    }
+
+    fn put(&mut self, known: (Short, u32)) {
+        let place = self.place(known.0);
+        self.places[place] = known;
+    }
+}
+
+impl Default for Shorts {
+    fn default() -> Self {
+        Self { places: vec![Self::FREE; 16], taken: 0 }
+    }
+}
+
 fn hash(key: &Key) -> u64 {
     let mut mixer = Mixer::default();
     key.hash(&mut mixer);
@@ -72,8 +130,8 @@ fn hash(key: &Key) -> u64 {
 impl<A: Default> States<A> {
     /// None so far; `only` is promised to say everything of a key.
     pub fn new(only: Option<Only>) -> Self {
-        let (short, long, last) = (HashTable::new(), HashTable::new(), (Short::NO, NONE));
-        Self { only, numbers: Vec::new(), short, long, keys: Vec::new(), list: Vec::new(), last }
+        let (short, long) = (Shorts::default(), HashTable::new());
+        Self { only, numbers: Vec::new(), short, long, keys: Vec::new(), list: Vec::new() }
     }
 
     /// The only part in which keys differ.
@@ -112,23 +170,23 @@ impl<A: Default> States<A> {
         self.numbers[number]
     }
 
-    #[inline]
-    fn find_key(&mut self, key: Key) -> u32 {
-        let Some(short) = Short::of(&key) else { return self.find_long(key) };
-        // Neighbours are often of one group.
-        if self.last.0 != short {
-            let hash = short.hash();
-            let known = self.short.find(hash, |other| other.0 == short).copied();
-            self.last = known.unwrap_or_else(|| self.meet_short(short, hash, key));
+    /// Where the states of keys are, those of a strip at once.
+    pub fn find_all(&mut self, key: impl Fn(usize) -> Key, to: &mut [u32]) {
+        for (at, to) in to.iter_mut().enumerate() {
+            *to = self.short.at_home(Short::of(&key(at)).unwrap_or(Short::NO));
         }
-        self.last.1
+        for (at, to) in to.iter_mut().enumerate().filter(|(_, to)| **to == NONE) {
+            *to = self.find(key(at));
+        }
     }
 
-    #[cold]
-    fn meet_short(&mut self, short: Short, hash: u64, key: Key) -> (Short, u32) {
-        let met = (short, self.add(key));
-        self.short.insert_unique(hash, met, |other| other.0.hash());
-        met
+    fn find_key(&mut self, key: Key) -> u32 {
+        let Some(short) = Short::of(&key) else { return self.find_long(key) };
+        self.short.find(short).unwrap_or_else(|| {
+            let at = self.add(key);
+            self.short.insert(short, at);
+            at
+        })
     }
 
     fn find_long(&mut self, key: Key) -> u32 {
@@ -209,7 +267,10 @@ mod tests {
             pairs.flat_map(|ids| [0, 1].map(|bin| Key { bin, ids }))
         };
         let mut states: States<Sum> = States::new(None);
+        let (all, mut slots): (Vec<Key>, _) = (keys().collect(), vec![0; keys().count()]);
+        states.find_all(|at| all[at], &mut slots);
         (0..2).for_each(|_| states.add_all(keys().map(|key| (key, Sum(1)))));
+        assert!(slots.iter().enumerate().all(|(at, &slot)| at == slot as usize));
         let (found, sums) = states.into_parts();
         assert!(found.into_iter().eq(keys()));
         assert!(sums.iter().all(|sum| sum.0 == 2));
