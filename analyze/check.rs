@@ -10,7 +10,6 @@ use super::trace::Trace;
 use crate::schema::Role;
 use crate::schema::frame::Kind;
 use crate::schema::reader::{Frame, Scratch};
-use rayon::prelude::*;
 use serde_json::json;
 
 /// The answer. What it finds, every other verb would find later: the losses are the trace's own.
@@ -27,7 +26,7 @@ pub(crate) fn answer(trace: &Trace) -> Answer {
         trace.verify(frame, scratch);
         0
     };
-    let rows: u64 = trace.install(|| frames.par_iter().map_init(Scratch::new, read).sum());
+    let rows: u64 = trace.each(&frames, read).into_iter().sum();
     drop(pass);
     let unreadable = trace.unreadable();
     let mut lines = gaps(trace);

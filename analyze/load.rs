@@ -262,16 +262,17 @@ impl<'a> Scan<'a> {
             let table = tables[at];
             scans[table].visit(frames[at], scratch, |chunk| each(state, table, chunk));
         };
-        let Some(first) = scans.first().filter(|_| !are_few(&frames)) else {
-            let (mut scratch, mut state) = (Scratch::new(), init());
+        let Some(first) = scans.first() else { return init() };
+        if are_few(&frames) {
+            let (mut scratch, mut state) = (first.trace.scratch(), init());
             (0..frames.len()).for_each(|at| visit(at, &mut scratch, &mut state));
             return state;
-        };
+        }
         let names: Vec<&str> = scans.iter().map(|scan| scan.def.name.as_str()).collect();
         let pass = Pass::over(&names.join(", "), frames.len());
-        let piece = |first: usize, shares: &Shares| {
-            let (mut scratch, mut state) = (Scratch::new(), init());
-            shares.run(first, |at| {
+        let piece = |begin: usize, shares: &Shares| {
+            let (mut scratch, mut state) = (first.trace.scratch(), init());
+            shares.run(begin, |at| {
                 visit(at, &mut scratch, &mut state);
                 pass.step();
             });
@@ -299,10 +300,10 @@ impl<'a> Scan<'a> {
             result
         };
         if are_few(frames) {
-            let mut scratch = Scratch::new();
+            let mut scratch = self.trace.scratch();
             return frames.iter().map(|frame| one(&mut scratch, frame)).collect();
         }
-        self.trace.install(|| frames.par_iter().map_init(Scratch::new, one).collect())
+        self.trace.each(frames, one)
     }
 }
 

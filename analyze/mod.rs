@@ -94,6 +94,7 @@ mod room;
 mod rows;
 mod run;
 mod sampled;
+mod scratch;
 mod shape;
 mod shares;
 mod slices;

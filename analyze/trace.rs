@@ -9,6 +9,7 @@ use super::input::Input;
 use super::ledger::Ledger;
 use super::probes::Probes;
 use super::rows::{Labels, Rows};
+use super::scratch::{Lent, Scratches};
 use super::stacks::{Functions, Naming};
 use super::window::Window;
 use crate::schema::frame::FrameHeader;
@@ -56,6 +57,7 @@ pub(crate) struct Trace {
     /// By table: a long recording has a hundred thousand frames, and a page asks for those of each table a few times.
     extents: Vec<Extent>,
     pool: Arc<rayon::ThreadPool>,
+    scratches: Scratches,
     unreadable: Mutex<BTreeMap<u64, Unreadable>>,
     identities: Mutex<HashMap<String, Option<Arc<Identity>>>>,
     inputs: Mutex<HashMap<u16, Arc<[Input]>>>,
@@ -79,6 +81,7 @@ impl Trace {
             reader,
             clock: Clock::new(first, [], zone_offset),
             pool,
+            scratches: Scratches::default(),
             unreadable: Mutex::default(),
             identities: Mutex::default(),
             inputs: Mutex::default(),
@@ -106,6 +109,20 @@ impl Trace {
     /// Runs on this trace's threads.
     pub fn install<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
         self.pool.install(run)
+    }
+
+    /// Memory to decode frames into.
+    pub fn scratch(&self) -> Lent<'_> {
+        self.scratches.lend()
+    }
+
+    /// Something from each item, on this trace's threads, in order.
+    pub fn each<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        of: impl Fn(&mut Scratch, &T) -> R + Sync + Send,
+    ) -> Vec<R> {
+        self.install(|| items.par_iter().map_init(|| self.scratch(), |lent, item| of(lent, item)).collect())
     }
 
     /// A table by name.
@@ -211,8 +228,7 @@ impl Trace {
                 None
             }
         };
-        let batches: Vec<Option<Batch>> =
-            self.install(|| frames.par_iter().map_init(Scratch::new, read).collect());
+        let batches = self.each(&frames, read);
         let parts = frames.into_iter().zip(batches).filter_map(|(frame, batch)| Some((frame, batch?)));
         Some(self.join(def, parts))
     }

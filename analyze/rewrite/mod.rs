@@ -213,8 +213,7 @@ fn write(plan: &Plan, level: i32, to: impl Write) -> Result<(u64, u64)> {
         let pass = Pass::over(&part.trace.name, frames.len());
         for wave in frames.chunks(WAVE) {
             let read = |scratch: &mut Scratch, frame: &&Frame| (part.edit)(frame, scratch);
-            let batches: Vec<Option<Batch>> =
-                part.trace.install(|| wave.par_iter().map_init(Scratch::new, read).collect());
+            let batches: Vec<Option<Batch>> = part.trace.each(wave, read);
             let entered = batches.into_iter().map(|batch| books.enter(batch?));
             let named = wave.iter().zip(entered).filter_map(|(frame, batch)| Some((&frame.header, batch?)));
             for packed in pack(plan, part, level, named.collect())? {
