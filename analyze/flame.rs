@@ -67,19 +67,19 @@ pub(crate) const TIMES: [Output; 6] = [
 /// Kernel stack and user stack; 0: none.
 pub(crate) type Pair = (u32, u32);
 
-/// What was added up per pair of stacks.
+/// What was added up per pair of stacks, which is one number: each row looks its pair up.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Weights(FastMap<Pair, u64>);
+pub(crate) struct Weights(FastMap<u64, u64>);
 
 impl Weights {
     /// Adds a weight.
-    pub fn add(&mut self, pair: Pair, weight: u64) {
-        *self.0.entry(pair).or_default() += weight;
+    pub fn add(&mut self, (kernel, user): Pair, weight: u64) {
+        *self.0.entry(u64::from(kernel) << 32 | u64::from(user)).or_default() += weight;
     }
 
     /// In no order.
     pub fn each(&self) -> impl Iterator<Item = (Pair, u64)> {
-        self.0.iter().map(|(&pair, &weight)| (pair, weight))
+        self.0.iter().map(|(&pair, &weight)| (((pair >> 32) as u32, pair as u32), weight))
     }
 
     /// In the order of stacks.
@@ -94,7 +94,7 @@ impl Weights {
 
 impl Merge for Weights {
     fn merge(&mut self, later: Self) {
-        later.0.into_iter().for_each(|(pair, weight)| self.add(pair, weight));
+        later.0.into_iter().for_each(|(pair, weight)| *self.0.entry(pair).or_default() += weight);
     }
 }
 

@@ -6,14 +6,13 @@
 use super::flame::Pair;
 use super::stacks::{Function, Stacks};
 use crate::schema::hash::FastMap;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The functions that were met so far.
 pub(crate) struct Functions<'a> {
     stacks: &'a Stacks,
-    numbers: HashMap<Arc<Function>, u32>,
+    numbers: FastMap<Arc<Function>, u32>,
     /// The same, by where in memory the function of a place is.
     by_place: FastMap<usize, u32>,
     /// By number.
@@ -40,7 +39,7 @@ impl<'a> Functions<'a> {
     pub fn of(stacks: &'a Stacks) -> Self {
         Self {
             stacks,
-            numbers: HashMap::new(),
+            numbers: FastMap::default(),
             by_place: FastMap::default(),
             list: Vec::new(),
             places: Vec::new(),
@@ -104,14 +103,16 @@ impl<'a> Functions<'a> {
     }
 
     /// What is inlined here and called there is one function.
-    fn new_number(&mut self, function: &Function) -> u32 {
-        let function = Arc::new(Function { inlined: false, ..function.clone() });
-        let next = self.list.len() as u32;
-        let number = *self.numbers.entry(Arc::clone(&function)).or_insert(next);
-        if number == next {
-            self.list.push(function);
-            self.sums.push(Sum::default());
+    fn new_number(&mut self, function: &Arc<Function>) -> u32 {
+        let called = || Arc::new(Function { inlined: false, ..Function::clone(function) });
+        let function = if function.inlined { called() } else { Arc::clone(function) };
+        if let Some(&number) = self.numbers.get(&function) {
+            return number;
         }
+        let number = self.list.len() as u32;
+        self.list.push(Arc::clone(&function));
+        self.sums.push(Sum::default());
+        self.numbers.insert(function, number);
         number
     }
 }

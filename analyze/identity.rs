@@ -119,6 +119,11 @@ impl Identity {
         &self.order[from..to]
     }
 
+    /// The latest row of every key, by key.
+    pub fn latest(&self) -> impl Iterator<Item = u32> {
+        self.order.chunk_by(|&a, &b| self.key(a) == self.key(b)).filter_map(|rows| rows.last().copied())
+    }
+
     /// The rows without repetitions, by key and time.
     pub fn all(&self) -> &[u32] {
         &self.order

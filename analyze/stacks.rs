@@ -88,11 +88,11 @@ impl Naming {
         Ok(Self { symbols, lines: context.flag("lines").is_some() })
     }
 
-    /// A name; files are without their directories.
-    fn named(&self, name: &Name) -> Named {
-        let known = self.lines && !name.file.is_empty();
-        let file = name.file.rsplit('/').next().unwrap_or(&name.file);
-        (name.function.as_str().into(), known.then(|| format!("{file}:{}", name.line).into()))
+    /// A function with its place; files are without their directories.
+    fn named(&self, function: Arc<str>, path: &str, line: u32) -> Named {
+        let known = self.lines && !path.is_empty();
+        let file = path.rsplit('/').next().unwrap_or(path);
+        (function, known.then(|| format!("{file}:{line}").into()))
     }
 }
 
@@ -155,8 +155,10 @@ fn named(trace: &Trace, naming: &Naming) -> Functions {
         names.extend(frames.iter().flat_map(|frames| frames.look_up(directory, naming)));
     }
     let mut functions = Functions::default();
+    functions.reserve(frames.as_ref().map_or(0, |frames| frames.list.len()));
     for (key, frame) in frames.iter().flat_map(|frames| &frames.list) {
-        let named = names.remove(key).unwrap_or_default();
+        let unnamed = || Cow::Owned(vec![(frame.unnamed(), None)]);
+        let named: Cow<[Named]> = names.get(key).map_or_else(unnamed, Cow::from);
         let last = named.len().saturating_sub(1);
         let function = |(at, (name, place)): (usize, &Named)| Function {
             name: Arc::clone(name),
@@ -165,8 +167,7 @@ fn named(trace: &Trace, naming: &Naming) -> Functions {
             kernel: frame.kernel,
             inlined: at < last,
         };
-        let list = if named.is_empty() { vec![(frame.unnamed(), None)] } else { named };
-        functions.insert(*key, list.iter().enumerate().map(|part| Arc::new(function(part))).collect());
+        functions.insert(*key, named.iter().enumerate().map(|part| Arc::new(function(part))).collect());
     }
     functions
 }
@@ -191,7 +192,7 @@ impl Frame {
 
 /// All of them, by number.
 struct Frames {
-    list: BTreeMap<u64, Frame>,
+    list: Vec<(u64, Frame)>,
     build_ids: HashMap<u64, String>,
 }
 
@@ -211,13 +212,13 @@ impl Frames {
             let file = path.as_deref().map_or("[unknown]", |path| path.rsplit('/').next().unwrap_or(path));
             (file.into(), text(mapping, "build_id").unwrap_or_default().to_string())
         };
-        let (mut list, mut files) = (BTreeMap::new(), FastMap::<u64, (Arc<str>, String)>::default());
+        let (mut list, mut files) = (Vec::new(), FastMap::<u64, (Arc<str>, String)>::default());
         let in_kernel: Arc<str> = "[kernel]".into();
-        for &row in frames.all() {
+        for row in frames.latest() {
             let (mapping, kernel) = (number(mapping, row), number(kernel, row) == 1);
             let file = &files.entry(mapping).or_insert_with(|| look(mapping)).0;
             let binary = Arc::clone(if kernel { &in_kernel } else { file });
-            list.insert(frames.key(row), Frame { mapping, offset: number(offset, row), binary, kernel });
+            list.push((frames.key(row), Frame { mapping, offset: number(offset, row), binary, kernel }));
         }
         let build_ids = files.into_iter().map(|(mapping, file)| (mapping, file.1)).collect();
         Some(Self { list, build_ids })
@@ -226,8 +227,8 @@ impl Frames {
     /// Names from the files of a directory, matched by build id.
     fn look_up(&self, directory: &Path, naming: &Naming) -> Vec<(u64, Vec<Named>)> {
         let mut by_mapping: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
-        for (&number, frame) in &self.list {
-            by_mapping.entry(frame.mapping).or_default().push((number, frame.offset));
+        for (number, frame) in &self.list {
+            by_mapping.entry(frame.mapping).or_default().push((*number, frame.offset));
         }
         let files = Files::new(directory);
         let (symbols, mut found) = (Symbols::default(), Vec::new());
@@ -236,7 +237,8 @@ impl Frames {
             let Some(file) = files.find(id) else { continue };
             let offsets: Vec<u64> = frames.iter().map(|frame| frame.1).collect();
             for ((number, _), names) in frames.iter().zip(symbols.of_file(&file, &offsets)) {
-                let names: Vec<Named> = names.iter().map(|name| naming.named(name)).collect();
+                let named = |name: &Name| naming.named(name.function.as_str().into(), &name.file, name.line);
+                let names: Vec<Named> = names.iter().map(named).collect();
                 found.extend((!names.is_empty()).then_some((*number, names)));
             }
         }
@@ -280,21 +282,29 @@ impl<'a> Files<'a> {
 }
 
 /// Names that the trace has, innermost first.
-fn recorded(trace: &Trace, naming: &Naming) -> HashMap<u64, Vec<Named>> {
-    let mut names: HashMap<u64, BTreeMap<u64, Named>> = HashMap::new();
-    let Some(rows) = trace.gather("symbol") else { return HashMap::new() };
+fn recorded(trace: &Trace, naming: &Naming) -> FastMap<u64, Vec<Named>> {
+    let mut names: FastMap<u64, Vec<Named>> = FastMap::default();
+    let Some(rows) = trace.gather("symbol") else { return names };
     let columns = ["frame", "level", "function"].map(|name| rows.def.column(name));
-    let [Some(frame), Some(level), Some(function)] = columns else { return HashMap::new() };
-    let [file, line] = ["file", "line"].map(|name| rows.def.column(name));
-    let text = |column, row| super::escape::lossless(rows.bytes(column, row));
+    let [Some(frame), Some(level), Some(function)] = columns else { return names };
+    let [file, line] = ["file", "line"].map(|name| rows.def.column(name).filter(|_| naming.lines));
+    // A function is in many places.
+    let mut texts: FastMap<&[u8], Arc<str>> = FastMap::default();
+    let mut text = |column, row| {
+        let bytes = rows.bytes(column, row);
+        Arc::clone(texts.entry(bytes).or_insert_with(|| super::escape::lossless(bytes).into()))
+    };
+    let place = |row: usize| (rows.raw(frame, row), rows.raw(level, row), row);
+    let mut order: Vec<(u64, u64, usize)> = (0..rows.len()).map(place).collect();
+    order.sort_unstable();
     // Parts that were merged again have the same rows twice.
-    for row in 0..rows.len() {
-        let name = Name {
-            function: text(function, row),
-            file: file.map_or(String::new(), |file| text(file, row)),
-            line: line.map_or(0, |line| rows.raw(line, row) as u32),
-        };
-        names.entry(rows.raw(frame, row)).or_default().insert(rows.raw(level, row), naming.named(&name));
+    order.dedup_by_key(|&mut (frame, level, _)| (frame, level));
+    names.reserve(order.len());
+    for (frame, _, row) in order {
+        let path = file.map(|file| text(file, row));
+        let line = line.map_or(0, |line| rows.raw(line, row) as u32);
+        let name = naming.named(text(function, row), path.as_deref().unwrap_or_default(), line);
+        names.entry(frame).or_default().push(name);
     }
-    names.into_iter().map(|(frame, names)| (frame, names.into_values().collect())).collect()
+    names
 }
