@@ -91,6 +91,10 @@ impl Merge for Flow {
         self.latencies.merge(later.latencies);
         later.sockets.iter().for_each(|(sock, counters)| self.sockets.merge(sock, counters));
     }
+
+    fn weight(&self) -> Option<u64> {
+        Some(self.bytes())
+    }
 }
 
 impl Flow {

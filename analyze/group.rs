@@ -7,8 +7,9 @@ use super::bins::Bins;
 use super::error::Failure;
 use super::ids::{Ids, Key, Slots, UNKNOWN};
 use super::input::{Input, Source};
+use super::leading::Leading;
 use super::load::{Chunk, Scan};
-use super::naming::{Met, Names};
+use super::naming::{Named, Names, Ranked};
 use super::rows::{Rows, Value, address, named};
 use super::states::States;
 use super::strip::Numbers;
@@ -27,6 +28,12 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) trait Merge: Default + Send {
     /// Adds what came later.
     fn merge(&mut self, later: Self);
+
+    /// What rows are sorted by unless the user says otherwise, the largest first, where only rows that are shown need to
+    /// be looked at further.
+    fn weight(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// How to group the rows of a table.
@@ -37,6 +44,8 @@ pub(crate) struct Grouping<'a> {
     /// What `--by` names.
     pub by: Vec<Input>,
     ids: Ids,
+    /// What is shown, where weights decide.
+    leading: Option<Leading>,
 }
 
 /// What one of several tables adds to groups.
@@ -63,7 +72,13 @@ impl<'a> Grouping<'a> {
     /// Groups by interval and columns.
     pub fn new(trace: &'a Trace, bins: Bins, by: Vec<Input>) -> Result<Self, Failure> {
         let ids = Ids::new(&bins, &by)?;
-        Ok(Self { trace, bins, by, ids })
+        Ok(Self { trace, bins, by, ids, leading: None })
+    }
+
+    /// Only those groups are shown, if they have weights.
+    #[must_use]
+    pub fn leading(self, leading: Option<Leading>) -> Self {
+        Self { leading, ..self }
     }
 
     /// Adds up the rows of a scan: `each` gets a group's state and what a row has in some columns.
@@ -88,6 +103,8 @@ impl<'a> Grouping<'a> {
                 None => alike.push(vec![part]),
             }
         }
+        // What is little in one may be much together.
+        let whole = alike.len() == 1;
         let sum = |parts: &Vec<Part<A>>| {
             let scans: Vec<&Scan> = parts.iter().map(|part| &part.scan).collect();
             let first = &parts[0].grouping;
@@ -96,7 +113,8 @@ impl<'a> Grouping<'a> {
                 let Part { grouping, add, .. } = &parts[at];
                 add(grouping, states, chunk);
             };
-            first.named(Scan::fold_all(&scans, none, add, States::merge))
+            let leading = first.leading.filter(|_| whole);
+            first.named(Scan::fold_all(&scans, none, add, States::merge), leading)
         };
         join(alike.iter().map(sum))
     }
@@ -166,7 +184,7 @@ impl<'a> Grouping<'a> {
         each: impl Fn(&mut States<A>, &Chunk) + Sync + Send,
     ) -> Vec<Group<A>> {
         let none = || States::new(self.ids.only());
-        self.named(self.ids.scan(scan).fold(none, each, States::merge))
+        self.named(self.ids.scan(scan).fold(none, each, States::merge), self.leading)
     }
 
     /// Something of each group's state that takes long, such as quantiles: all threads work on it.
@@ -196,7 +214,7 @@ impl<'a> Grouping<'a> {
     pub fn collect<A: Merge>(&self, parts: impl IntoIterator<Item = (Key, A)>) -> Vec<Group<A>> {
         let mut states = States::new(self.ids.only());
         states.add_all(parts);
-        self.named(states)
+        self.named(states, self.leading)
     }
 
     /// The group that a row belongs to; its scan must come from [`Grouping::with_keys`].
@@ -215,48 +233,68 @@ impl<'a> Grouping<'a> {
         (states.into_parts().0, numbers)
     }
 
-    /// Groups by name, in the order of interval and names.
-    fn named<A: Merge>(&self, states: States<A>) -> Vec<Group<A>> {
+    /// Groups by name, in the order of interval and names; where only the leading ones are shown, those.
+    fn named<A: Merge>(&self, states: States<A>, leading: Option<Leading>) -> Vec<Group<A>> {
         let (mut keys, mut states) = states.into_parts();
-        let met: Vec<Met> = (0..self.ids.len()).map(|id| Met::of(&keys, id)).collect();
-        let names: Vec<Names> =
-            (0..self.by.len()).map(|at| self.names(at, &met[self.ids.of[at]].list)).collect();
-        let rank = |key: &Key, (names, &id): (&Names, &usize)| names.rank(met[id].position(key.ids[id]));
-        // A row of ranks for each key, end to end.
-        let ranks: Vec<u32> = keys
-            .iter()
-            .flat_map(|key| names.iter().zip(&self.ids.of).map(|named| rank(key, named)))
-            .collect();
         if self.by.is_empty() {
             // An interval without events is a row of zeros.
             keys.extend((0..self.bins.len() as u32).map(|bin| Key { bin, ..Key::default() }));
             states.resize_with(keys.len(), A::default);
         }
-        let width = self.by.len();
-        let group = |at: u32| (keys[at as usize].bin, &ranks[at as usize * width..][..width]);
-        // Positions are sorted, since states are large. Equal names are merged in the order of the file.
-        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-        let by_name = |&a: &u32, &b: &u32| (group(a), a).cmp(&(group(b), b));
+        let weighed = states.first().is_some_and(|state| state.weight().is_some());
+        let leading = leading.filter(|_| weighed && !self.by.is_empty());
+        let keep_leading = |positions: &mut Vec<u32>, states: &[A]| {
+            let of = |at: u32| (keys[at as usize].bin, states[at as usize].weight().unwrap_or(0));
+            if let Some(leading) = leading {
+                leading.keep(&self.bins, positions, of);
+            }
+        };
+        let named = Named::of(&keys, &self.ids.of, |at, ids| self.names(at, ids));
+        let mut positions: Vec<u32> = (0..keys.len() as u32).collect();
+        if named.tells_all_apart() {
+            keep_leading(&mut positions, &states);
+        }
+        let mut firsts = self.merge_equal(&named.ranks(&keys, positions), &mut states);
+        keep_leading(&mut firsts, &states);
+        let group = |at: u32| Group {
+            bin: keys[at as usize].bin,
+            keys: named.values(&keys[at as usize]),
+            state: std::mem::take(&mut states[at as usize]),
+        };
+        firsts.into_iter().map(group).collect()
+    }
+
+    /// Merges states whose keys have the same names, in the order of the file. Returns the first of each, in the order of
+    /// interval and names.
+    fn merge_equal<A: Merge>(&self, ranked: &Ranked, states: &mut [A]) -> Vec<u32> {
+        let mut firsts: Vec<u32> = Vec::new();
+        let mut last = None;
+        for at in self.in_order(ranked) {
+            let (position, group) = (ranked.positions[at as usize], ranked.group(at));
+            match firsts.last() {
+                Some(&first) if last == Some(group) => {
+                    let later = std::mem::take(&mut states[position as usize]);
+                    states[first as usize].merge(later);
+                }
+                _ => {
+                    firsts.push(position);
+                    last = Some(group);
+                }
+            }
+        }
+        firsts
+    }
+
+    /// Places in the list of what was ranked, since states are large.
+    fn in_order(&self, ranked: &Ranked) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..ranked.positions.len() as u32).collect();
+        let by_name = |&a: &u32, &b: &u32| (ranked.group(a), a).cmp(&(ranked.group(b), b));
         if order.len() <= FEW {
             order.sort_unstable_by(by_name);
         } else {
             self.trace.install(|| order.par_sort_unstable_by(by_name));
         }
-        let mut named: Vec<Group<A>> = Vec::new();
-        let mut last = None;
-        for at in order {
-            let state = std::mem::take(&mut states[at as usize]);
-            let (bin, ranks) = group(at);
-            match named.last_mut() {
-                Some(group) if last == Some((bin, ranks)) => group.state.merge(state),
-                _ => {
-                    let keys = names.iter().zip(ranks).map(|(names, &rank)| names.value(rank)).collect();
-                    named.push(Group { bin, keys, state });
-                    last = Some((bin, ranks));
-                }
-            }
-        }
-        named
+        order
     }
 
     fn names(&self, at: usize, ids: &[u64]) -> Names {

@@ -108,11 +108,6 @@ impl Ids {
         Ok(Self { bins: bins.clone(), list, of, texts: RwLock::default() })
     }
 
-    /// How many ids a key has.
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-
     /// The only part in which keys can differ.
     pub fn only(&self) -> Option<Only> {
         match (self.bins.len(), self.list.len()) {

@@ -63,6 +63,7 @@ mod input;
 mod json;
 mod keys;
 mod latency;
+mod leading;
 mod ledger;
 mod list;
 mod listing;

@@ -6,11 +6,11 @@ use crate::schema::hash::FastMap;
 use rayon::prelude::*;
 
 /// The values that an id takes in keys.
-pub(crate) struct Met {
+struct Met {
     /// Each value once, to its position.
     positions: FastMap<u64, u32>,
     /// The values by position.
-    pub list: Vec<u64>,
+    list: Vec<u64>,
 }
 
 /// A column of the result: the rank of each id, the value of each rank.
@@ -22,7 +22,7 @@ pub(crate) struct Names {
 
 impl Met {
     /// In keys.
-    pub fn of(keys: &[Key], id: usize) -> Self {
+    fn of(keys: &[Key], id: usize) -> Self {
         let mut met = Self { positions: FastMap::default(), list: Vec::new() };
         for key in keys {
             let next = met.list.len() as u32;
@@ -34,7 +34,7 @@ impl Met {
     }
 
     /// Where a value of the keys stands.
-    pub fn position(&self, id: u64) -> usize {
+    fn position(&self, id: u64) -> usize {
         self.positions[&id] as usize
     }
 }
@@ -55,13 +55,80 @@ impl Names {
         names
     }
 
+    /// Whether each position has a name of its own.
+    fn differ(&self) -> bool {
+        self.values.len() == self.ranks.len()
+    }
+
     /// The rank of what stands at a position.
-    pub fn rank(&self, position: usize) -> u32 {
+    fn rank(&self, position: usize) -> u32 {
         self.ranks[position]
     }
 
     /// The name of a rank.
-    pub fn value(&self, rank: u32) -> Value {
+    fn value(&self, rank: u32) -> Value {
         self.values[rank as usize].clone()
+    }
+}
+
+/// The names of keys.
+pub(crate) struct Named<'a> {
+    met: Vec<Met>,
+    /// Per column.
+    names: Vec<Names>,
+    /// Per column, its id.
+    of: &'a [usize],
+}
+
+/// Some keys by the ranks of their names.
+pub(crate) struct Ranked {
+    /// Which.
+    pub positions: Vec<u32>,
+    bins: Vec<u32>,
+    /// A row for each, end to end.
+    ranks: Vec<u32>,
+    width: usize,
+}
+
+impl<'a> Named<'a> {
+    /// Of keys, of which column `at` has the id `of[at]`; `name` names the ids of a column.
+    pub fn of(keys: &[Key], of: &'a [usize], name: impl Fn(usize, &[u64]) -> Names) -> Self {
+        let ids = of.iter().max().map_or(0, |most| most + 1);
+        let met: Vec<Met> = (0..ids).map(|id| Met::of(keys, id)).collect();
+        let names = of.iter().enumerate().map(|(at, &id)| name(at, &met[id].list)).collect();
+        Self { met, names, of }
+    }
+
+    /// Whether no two keys have the same names: each id has a name of its own in one of its columns.
+    pub fn tells_all_apart(&self) -> bool {
+        let tells =
+            |id: usize| self.of.iter().zip(&self.names).any(|(&of, names)| of == id && names.differ());
+        (0..self.met.len()).all(tells)
+    }
+
+    fn rank(&self, key: &Key, at: usize) -> u32 {
+        let id = self.of[at];
+        self.names[at].rank(self.met[id].position(key.ids[id]))
+    }
+
+    /// Keys at some positions.
+    pub fn ranks(&self, keys: &[Key], positions: Vec<u32>) -> Ranked {
+        let width = self.names.len();
+        let key = |position: &u32| &keys[*position as usize];
+        let bins = positions.iter().map(|position| key(position).bin).collect();
+        let ranks = positions.iter().flat_map(|at| (0..width).map(move |column| self.rank(key(at), column)));
+        Ranked { bins, ranks: ranks.collect(), width, positions }
+    }
+
+    /// The names of a key.
+    pub fn values(&self, key: &Key) -> Vec<Value> {
+        self.names.iter().enumerate().map(|(at, names)| names.value(self.rank(key, at))).collect()
+    }
+}
+
+impl Ranked {
+    /// Interval and ranks of one: equal where they are to be one group.
+    pub fn group(&self, at: u32) -> (u32, &[u32]) {
+        (self.bins[at as usize], &self.ranks[at as usize * self.width..][..self.width])
     }
 }

@@ -66,6 +66,10 @@ impl Merge for Sum {
         self.total = self.total.saturating_add(later.total);
         self.longest = self.longest.max(later.longest);
     }
+
+    fn weight(&self) -> Option<u64> {
+        Some(self.bytes)
+    }
 }
 
 impl Sum {

@@ -68,6 +68,10 @@ impl Merge for Sum {
             self.bytes[at] = self.bytes[at].saturating_add(later.bytes[at]);
         }
     }
+
+    fn weight(&self) -> Option<u64> {
+        Some(self.all())
+    }
 }
 
 impl Sum {

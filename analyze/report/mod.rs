@@ -26,6 +26,7 @@ pub(crate) use super::fit::{Fit, defined, fit, recorded};
 pub(crate) use super::flag::Flag;
 use super::group::{Group, Grouping};
 use super::input::Inputs;
+use super::leading::Leading;
 use super::ledger::overlap;
 use super::load::Scan;
 use super::mask::Mask;
@@ -325,7 +326,16 @@ impl<'a> Context<'a> {
     pub fn grouping_in(&self, scan: &Scan, by: &str, interval: Option<u64>) -> Result<Grouping<'a>> {
         let bins = Bins::new(self.window, &self.trace.clock, interval, self.options.align == Align::Start)?;
         let by = if by == "none" { Vec::new() } else { Inputs::of(self.trace, &scan.def).list(by)? };
-        Ok(Grouping::new(self.trace, bins, by)?)
+        Ok(Grouping::new(self.trace, bins, by)?.leading(self.leading(interval)))
+    }
+
+    /// How many groups are shown, where it is the report's own order that decides which, and nothing else.
+    fn leading(&self, interval: Option<u64>) -> Option<Leading> {
+        let (options, defaults) = (self.options, &self.report.defaults);
+        let sorted = options.sort.as_ref();
+        let usual = sorted.is_none_or(|sort| sort == defaults.sort && interval.is_none());
+        let top = options.top.or(defaults.top).filter(|_| usual && options.having.is_none());
+        top.map(Leading)
     }
 
     /// The columns that tell groups apart, and which of them are lower bounds; the report adds its own.

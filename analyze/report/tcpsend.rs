@@ -61,6 +61,10 @@ impl Merge for Sends {
         self.bytes = self.bytes.saturating_add(later.bytes);
         self.errors = self.errors.saturating_add(later.errors);
     }
+
+    fn weight(&self) -> Option<u64> {
+        Some(self.calls)
+    }
 }
 
 impl Sends {

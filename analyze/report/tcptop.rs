@@ -20,7 +20,7 @@ use super::{Context, Defaults, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::flow::{moved, peeks};
-use crate::analyze::group::{Group, Grouping, Merge};
+use crate::analyze::group::{Grouping, Merge};
 use crate::analyze::load_average::LoadAverage;
 use crate::analyze::table::{Output, Show};
 use anyhow::Result;
@@ -55,6 +55,10 @@ impl Merge for Bytes {
         self.sent = self.sent.saturating_add(later.sent);
         self.received = self.received.saturating_add(later.received);
     }
+
+    fn weight(&self) -> Option<u64> {
+        Some(self.total())
+    }
 }
 
 fn run(context: &Context) -> Result<Answer> {
@@ -73,17 +77,19 @@ fn run(context: &Context) -> Result<Answer> {
     let receives = context.grouping(&receives)?.part(&receives, [received], add);
     let mut groups = Grouping::sum_all(vec![sends, receives]);
     // Calls that moved nothing do not make a line; the rows of intervals do.
-    groups.retain(|group| grouping.by.is_empty() || total(group) > 0);
+    groups.retain(|group| grouping.by.is_empty() || group.state.total() > 0);
     let mut table = context.keys(&grouping, &groups);
     table
         .ints(context.output("rx_bytes"), groups.iter().map(|group| Some(group.state.received)))
         .ints(context.output("tx_bytes"), groups.iter().map(|group| Some(group.state.sent)))
-        .ints(context.output("bytes"), groups.iter().map(|group| Some(total(group))));
+        .ints(context.output("bytes"), groups.iter().map(|group| Some(group.state.total())));
     Ok(Answer::of(table.build()?))
 }
 
-fn total(group: &Group<Bytes>) -> u64 {
-    group.state.sent + group.state.received
+impl Bytes {
+    fn total(&self) -> u64 {
+        self.sent + self.received
+    }
 }
 
 /// As bcc's tcptop prints it: a screen for each interval, IPv4 before IPv6.
