@@ -4,6 +4,7 @@
 //! issued several times (the driver gave it back) and complete in pieces: the last issue and the last piece count, and
 //! all bytes.
 
+use super::group::NONE;
 use super::order::Gaps;
 use crate::schema::hash::FastMap;
 use std::collections::hash_map::Entry;
@@ -57,16 +58,19 @@ pub(super) enum What {
     Merge,
 }
 
-/// A row of `block_rq`.
+/// A row of `block_rq`. There are many, and each is moved a few times: it is no larger than it must be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     pub ts: u64,
     pub rq: u64,
-    pub what: What,
     pub sector: Option<u64>,
     pub bytes: u32,
-    pub left: u32,
     pub error: i32,
+    /// Number of its request's group, should it be the first; [`NONE`] where that is not asked for.
+    pub key: u32,
+    pub what: What,
+    /// Nothing of its request is left to be done.
+    pub last: bool,
 }
 
 /// A request on its way.
@@ -101,17 +105,19 @@ impl Flights {
         self.0.values().filter(|flight| flight.key.is_some()).count() as u64
     }
 
-    /// Takes the next part. `key` is the group of the request, should this part be its first. Also returns the
-    /// group of a request that had this address and whose end was not seen.
-    pub(super) fn take(&mut self, part: &Part, key: Option<u32>) -> (Step, Option<u32>) {
+    /// Takes the next part. Also returns the group of a request that had this address and whose end was not seen.
+    pub(super) fn take(&mut self, part: &Part) -> (Step, Option<u32>) {
         let begins = matches!(part.what, What::Start | What::Insert | What::Issue);
         let goes_on = |flight: &Flight| match part.what {
             What::Start => false,
             What::Insert => flight.requeued || flight.request.issued.is_none(),
             _ => true,
         };
-        let new =
-            || Flight { key, requeued: false, request: Request { begin: part.ts, ..Request::default() } };
+        let new = || Flight {
+            key: Some(part.key).filter(|&key| key != NONE),
+            requeued: false,
+            request: Request { begin: part.ts, ..Request::default() },
+        };
         let (mut flight, broken) = match self.0.entry(part.rq) {
             Entry::Occupied(known) if goes_on(known.get()) => (known, None),
             _ if !begins => return (Step::Headless, None),
@@ -151,7 +157,7 @@ impl Flight {
                 if request.error == 0 {
                     request.error = part.error;
                 }
-                if part.left == 0 {
+                if part.last {
                     return Step::Done(self.key, *request);
                 }
             }
@@ -174,13 +180,13 @@ mod tests {
     use super::*;
 
     fn part(ts: u64, what: What, bytes: u32, left: u32) -> Part {
-        Part { ts, rq: 7, what, sector: Some(100), bytes, left, error: 0 }
+        Part { ts, rq: 7, what, sector: Some(100), bytes, last: left == 0, error: 0, key: 0 }
     }
 
     /// What each part did, and how many requests of the same address had no end.
     fn steps(parts: &[Part]) -> (Vec<Step>, usize) {
         let mut flights = Flights::default();
-        let taken: Vec<_> = parts.iter().map(|part| flights.take(part, Some(0))).collect();
+        let taken: Vec<_> = parts.iter().map(|part| flights.take(part)).collect();
         let broken = taken.iter().filter(|step| step.1.is_some()).count();
         (taken.into_iter().map(|step| step.0).filter(|step| *step != Step::On).collect(), broken)
     }

@@ -77,12 +77,12 @@ pub(crate) fn fold<A: Merge + Send>(
     waves(frames.collect(), |wave, until| {
         let frames: Vec<&Frame> = wave.iter().map(|frame| frame.2).collect();
         let read = parts.scan.map(&frames, |chunk| parts.read(chunk));
-        let read: Vec<(Vec<u32>, [Vec<Begun>; SHARES])> =
+        let read: Vec<(Vec<u32>, [Vec<Part>; SHARES])> =
             read.into_iter().flatten().map(|(keys, shares)| (numbers.adopt(&keys), shares)).collect();
         let run = |(at, share): (usize, &mut Share<A>)| {
             for (numbers, shares) in &read {
                 let number = |key: u32| numbers.get(key as usize).copied().unwrap_or(NONE);
-                share.parts.extend(shares[at].iter().map(|&(part, key)| (part, number(key))));
+                share.parts.extend(shares[at].iter().map(|part| Part { key: number(part.key), ..*part }));
             }
             share.run(until, &gaps, &each);
         };
@@ -104,9 +104,6 @@ pub(crate) fn fold<A: Merge + Send>(
 fn share_of(rq: u64) -> usize {
     (rq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SHARES
 }
-
-/// A part, and the number of its request's group, should it be the first; [`NONE`] where that is not asked for.
-type Begun = (Part, u32);
 
 /// All parts from the begin of the span on: a request may end after the span.
 struct Parts<'s, 'g> {
@@ -140,34 +137,37 @@ impl<'s, 'g> Parts<'s, 'g> {
         Ok(Self { scan, columns, whats, begins, grouping })
     }
 
-    fn read(&self, chunk: &Chunk) -> (Vec<Key>, [Vec<Begun>; SHARES]) {
+    fn read(&self, chunk: &Chunk) -> (Vec<Key>, [Vec<Part>; SHARES]) {
         let (groups, keys) = self.grouping.numbered(&chunk.asked_by(&self.begins));
-        let mut shares: [Vec<Begun>; SHARES] = Default::default();
+        // With some room: to grow is to move all of them.
+        let room = chunk.rows().len() / SHARES * 5 / 4;
+        let mut shares: [Vec<Part>; SHARES] = std::array::from_fn(|_| Vec::with_capacity(room));
         let mut numbers = strip::Numbers::new();
         for strip in chunk.strips() {
             for (at, values) in numbers.read(chunk.rows(), self.columns, &strip).enumerate() {
-                if let Some(part) = self.part(values) {
-                    shares[share_of(part.rq)].push((part, keys[strip.row(at)]));
+                let part = self.part(values, keys[strip.row(at)]);
+                if let Some(part) = part {
+                    shares[share_of(part.rq)].push(part);
                 }
             }
         }
         (groups, shares)
     }
 
-    fn part(&self, values: [Option<i64>; 7]) -> Option<Part> {
+    fn part(&self, values: [Option<i64>; 7], key: u32) -> Option<Part> {
         let &(_, what) = self.whats.iter().find(|known| known.0 == values[2])?;
         let [ts, rq, _, sector, bytes, left, error] = values;
         let [ts, rq] = [ts, rq].map(|number| number.unwrap_or(0).cast_unsigned());
-        let [bytes, left] = [bytes, left].map(|number| number.unwrap_or(0) as u32);
+        let (bytes, last) = (bytes.unwrap_or(0) as u32, left.unwrap_or(0) as u32 == 0);
         let (sector, error) = (sector.map(i64::cast_unsigned), error.unwrap_or(0) as i32);
-        Some(Part { ts, rq, what, sector, bytes, left, error })
+        Some(Part { ts, rq, sector, bytes, error, key, what, last })
     }
 }
 
 /// Some of the requests: what has been read and lies ahead, what is on its way, what was added up.
 #[derive(Default)]
 struct Share<A> {
-    parts: Vec<Begun>,
+    parts: Vec<Part>,
     flights: Flights,
     sums: FastMap<u32, A>,
     left: Left,
@@ -176,8 +176,8 @@ struct Share<A> {
 impl<A: Merge> Share<A> {
     /// Goes through everything before a moment.
     fn run(&mut self, until: u64, gaps: &Gaps, each: &impl Fn(&mut A, &Request)) {
-        for (part, key) in before(&mut self.parts, until, |part| part.0.ts) {
-            let (step, broken) = self.flights.take(&part, Some(key).filter(|&key| key != NONE));
+        for part in before(&mut self.parts, until, |part| part.ts) {
+            let (step, broken) = self.flights.take(&part);
             self.left.lost += u64::from(broken.is_some());
             match step {
                 Step::Done(Some(key), request) if is_whole(&request, &part, gaps) => {
@@ -186,7 +186,7 @@ impl<A: Merge> Share<A> {
                 Step::Done(Some(_), _) => self.left.lost += 1,
                 Step::Merged(Some(_)) => self.left.merged += 1,
                 // Each piece would count: only the last one does.
-                Step::Headless if part.what == What::Complete && part.left == 0 => self.left.headless += 1,
+                Step::Headless if part.what == What::Complete && part.last => self.left.headless += 1,
                 _ => {}
             }
         }
