@@ -72,10 +72,10 @@ pub(crate) fn continued(table: &Table, clock: &Clock, widths: &mut Vec<usize>, f
     if first {
         rows.push(shown.iter().map(|&at| visible(&table.headings[at].name)).collect());
     }
-    rows.extend(
-        (0..table.height())
-            .map(|row| shown.iter().map(|&at| cell(table, clock, at, row)).collect::<Vec<_>>()),
-    );
+    rows.extend((0..table.height()).map(|row| {
+        let mark = mark(table, row);
+        shown.iter().map(|&at| cell(table, clock, (at, row), mark)).collect::<Vec<_>>()
+    }));
     let right: Vec<bool> = shown.iter().map(|&at| is_number(table, at)).collect();
     widths.resize(shown.len(), 0);
     for (at, width) in widths.iter_mut().enumerate() {
@@ -99,7 +99,16 @@ fn is_number(table: &Table, column: usize) -> bool {
     number && !matches!(table.headings[column].show, Show::Time(_))
 }
 
-fn cell(table: &Table, clock: &Clock, column: usize, row: usize) -> String {
+/// What stands before the counts of a row.
+fn mark(table: &Table, row: usize) -> &'static str {
+    match (table.is_lower_bound(row), table.is_approximate(row)) {
+        (true, _) => "≥",
+        (_, true) => "≈",
+        _ => "",
+    }
+}
+
+fn cell(table: &Table, clock: &Clock, (column, row): (usize, usize), mark: &str) -> String {
     let show = table.headings[column].show;
     let text = match (table.cell(column, row), show) {
         (AnyValue::Null, _) => return "-".to_owned(),
@@ -109,13 +118,12 @@ fn cell(table: &Table, clock: &Clock, column: usize, row: usize) -> String {
         }
         (AnyValue::String(text), _) => visible(text),
         (AnyValue::StringOwned(text), _) => visible(&text),
+        (AnyValue::Int64(number), _) => number.to_string(),
+        (AnyValue::UInt64(number), _) => number.to_string(),
         (other, _) => other.to_string(),
     };
-    match matches!(show, Show::Count | Show::Decimal(_)) {
-        true if table.is_lower_bound(row) => format!("≥{text}"),
-        true if table.is_approximate(row) => format!("≈{text}"),
-        _ => text,
-    }
+    let counted = matches!(show, Show::Count | Show::Decimal(_)) && !mark.is_empty();
+    if counted { format!("{mark}{text}") } else { text }
 }
 
 /// What a reader must know before believing a number; `None` if nothing is missing.
