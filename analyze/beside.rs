@@ -360,7 +360,7 @@ mod tests {
         assert_eq!((exit, out.lines().nth(1).map(|row| &row[..8])), (0, Some("false,3,")), "{out}{messages}");
         let (exit, _, messages) = folder.run("t.000001.bin t.000003.bin check");
         assert_eq!(exit, 3);
-        assert!(messages.contains("parts 2 to 2 of the recording are not here"), "{messages}");
+        assert!(messages.contains("part 2 of the recording is not here"), "{messages}");
         folder.put("other.bin", &tape("db", 5).bytes());
         let (_, out, _) = folder.run(&format!("{dir} tcpsend --interval all --by file --format csv"));
         assert!(out.lines().count() == 3 && out.contains("t.000001.bin and 2 more,false,3,"), "{out}");

@@ -91,7 +91,7 @@ fn lost(losses: &Losses) -> Value {
         "kernel_missed": losses.kernel_missed,
         "filter_missed": losses.filter_missed,
         "missing_rows": losses.missing_rows,
-        "damage": losses.damage,
+        "damage": losses.absent.iter().chain(&losses.damage).collect::<Vec<_>>(),
     })
 }
 

@@ -15,7 +15,7 @@ use super::threshold;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::Role;
-use crate::schema::reader::Frame;
+use crate::schema::reader::{Absent, Frame};
 use std::collections::BTreeMap;
 
 /// Sums of ledger rows.
@@ -110,6 +110,8 @@ pub(crate) struct Losses {
     pub missing_rows: u64,
     /// Places of the file that cannot be read, whatever they held.
     pub damage: Vec<String>,
+    /// Parts of the recording that are not there, whatever they held.
+    pub absent: Vec<String>,
     /// What the recorder did to keep within its bounds: see [`super::sampled`].
     pub steps: Vec<String>,
 }
@@ -121,8 +123,10 @@ impl Losses {
         self.kernel_missed = self.kernel_missed.saturating_add(other.kernel_missed);
         self.filter_missed = self.filter_missed.saturating_add(other.filter_missed);
         self.missing_rows = self.missing_rows.saturating_add(other.missing_rows);
-        self.damage.extend(other.damage.into_iter().map(|place| format!("{name}: {place}")));
-        self.steps.extend(other.steps.into_iter().map(|step| format!("{name}: {step}")));
+        let named = |what: Vec<String>| what.into_iter().map(move |what| format!("{name}: {what}"));
+        self.damage.extend(named(other.damage));
+        self.absent.extend(named(other.absent));
+        self.steps.extend(named(other.steps));
     }
 
     /// Events that are known to be gone.
@@ -132,7 +136,7 @@ impl Losses {
 
     /// Nothing is missing.
     pub fn none(&self) -> bool {
-        self.events() == 0 && self.filter_missed == 0 && self.damage.is_empty()
+        self.events() == 0 && self.filter_missed == 0 && self.damage.is_empty() && self.absent.is_empty()
     }
 
     /// The causes that apply, with their counts.
@@ -240,6 +244,8 @@ impl Ledger {
         let places =
             trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
         losses.damage.extend(places);
+        let absent = trace.reader.absent.iter().filter(|absent| overlap(span_of(absent), window));
+        losses.absent = absent.map(|absent| format!("{} not here", parts(absent.parts))).collect();
         losses.kernel_missed = sum(tables.iter().map(|&table| missed(trace, table)));
         losses.filter_missed = missed_by_filters(trace, tables);
         losses.steps = super::sampled::steps(trace, window, tables);
@@ -271,7 +277,8 @@ impl Ledger {
         let entries =
             self.entries.iter().filter(|entry| tables.contains(&entry.table) && lost(entry.counts) > 0);
         let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table)).map(|gap| gap.window);
-        let mut lossy: Vec<Window> = entries.map(|entry| entry.window).chain(gaps).collect();
+        let absent = trace.reader.absent.iter().map(span_of);
+        let mut lossy: Vec<Window> = entries.map(|entry| entry.window).chain(gaps).chain(absent).collect();
         for (_, frame) in trace.unreadable() {
             if tables.contains(&frame.table) {
                 lossy.push(Window { from: frame.times.0, to: frame.times.1.saturating_add(1) });
@@ -289,6 +296,18 @@ impl Ledger {
         let totals = self.totals().into_iter().filter(|total| events(total.0));
         totals.map(due).filter(|&(_, found, due)| found != due).collect()
     }
+}
+
+fn span_of(absent: &Absent) -> Window {
+    Window { from: absent.times.0, to: absent.times.1 }
+}
+
+/// The subject of a sentence about them, with its verb.
+fn parts((first, last): (u32, u32)) -> String {
+    if first == last {
+        return format!("part {first} of the recording is");
+    }
+    format!("parts {first} to {last} of the recording are")
 }
 
 /// Whether two spans share a moment.

@@ -154,6 +154,9 @@ pub(crate) fn banner(losses: &Losses) -> Option<String> {
         )
         .expect("a String grows");
     }
+    for what in &losses.absent {
+        writeln!(text, "{}", visible(what)).expect("a String grows");
+    }
     for place in losses.damage.iter().take(5) {
         writeln!(text, "damaged: {}", visible(place)).expect("a String grows");
     }

@@ -46,6 +46,15 @@ pub struct Damage {
     pub what: String,
 }
 
+/// Parts of a recording that are not among its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The numbers of the first and the last of them.
+    pub parts: (u32, u32),
+    /// The moments that they tell of: from the first one to before the second.
+    pub times: (u64, u64),
+}
+
 /// An open trace.
 #[derive(Debug)]
 pub struct TraceReader {
@@ -58,6 +67,8 @@ pub struct TraceReader {
     pub frames: Vec<Frame>,
     /// What could not be read.
     pub damage: Vec<Damage>,
+    /// Parts in the middle that are not here.
+    pub absent: Vec<Absent>,
     /// Frames with rows whose headers are whole, and of whose rows not all are there.
     pub cut: Vec<Frame>,
     /// Present after a clean end.
@@ -199,6 +210,7 @@ impl TraceReader {
             tables: self.tables.clone(),
             frames: self.frames.iter().filter(|frame| keep(frame)).cloned().collect(),
             damage: self.damage.clone(),
+            absent: self.absent.clone(),
             cut: self.cut.clone(),
             footer: None,
             growing: self.growing,
@@ -215,6 +227,7 @@ impl TraceReader {
             tables: Vec::new(),
             frames: Vec::new(),
             damage: Vec::new(),
+            absent: Vec::new(),
             cut: Vec::new(),
             footer: None,
             growing: false,

@@ -2,10 +2,11 @@
 //!
 //! A recording may go from file to file. Each is a whole trace with the same tables and ids, so the set needs
 //! no translation: the files are laid end to end, and their frames go on counting where those of the file before
-//! ended. A file that is not there (the number of its part is skipped) is damage like any other.
+//! ended. Of files that are not there (the numbers of their parts are skipped) it is known which time they tell of.
 
 use super::error::{FormatError, Result};
-use super::reader::{Damage, Frame, TraceReader};
+use super::frame::Kind;
+use super::reader::{Absent, Damage, Frame, TraceReader};
 use super::singles::Footer;
 use super::source::Source;
 use std::collections::HashMap;
@@ -52,8 +53,9 @@ impl TraceReader {
         let base = self.source.length();
         let part = file.host.part;
         if part > *last + 1 {
-            let what = format!("parts {} to {} of the recording are not here", *last + 1, part - 1);
-            self.damage.push(Damage { offset: base, length: 0, what });
+            let (from, parts) = (self.last_event(), (*last + 1, part - 1));
+            self.absent
+                .push(Absent { parts, times: (from, file.host.start_mono.max(from.saturating_add(1))) });
         }
         *last = part;
         let frame = |frame: Frame| Frame { offset: base + frame.offset, ..frame };
@@ -65,6 +67,12 @@ impl TraceReader {
         self.footer = self.footer.take().zip(file.footer).map(|(all, more)| all.with(more));
         let first = std::mem::replace(&mut self.source, Source::Set(Vec::new()));
         self.source = first.followed_by(file.source);
+    }
+
+    /// Later ones may have been in a ring when the file ended: they are in the next one.
+    fn last_event(&self) -> u64 {
+        let events = self.frames.iter().filter(|frame| frame.header.kind == Kind::Events);
+        events.map(|frame| frame.header.max_time).max().unwrap_or(self.host.start_mono)
     }
 }
 
@@ -115,7 +123,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use crate::schema::reader::Scratch;
+    use crate::schema::reader::{Absent, Scratch};
     use crate::schema::{
         Batch, Column, ColumnDef, ColumnType, Host, Kind, Role, TableDef, TraceReader, TraceWriter,
     };
@@ -129,7 +137,7 @@ mod tests {
             doc: String::new(),
             columns: vec![ColumnDef::new("ts", ColumnType::Number { width: 8, signed: false })],
         };
-        let host = Host { recording: "r".into(), part, ..Host::default() };
+        let host = Host { recording: "r".into(), part, start_mono: times.start, ..Host::default() };
         let mut writer = TraceWriter::new(Vec::new(), 1, &host, vec![table]).expect("a Vec takes all");
         for time in times {
             let batch = Batch { rows: 1, columns: vec![Column::U64(vec![time])], ..Batch::default() };
@@ -159,7 +167,8 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said() {
         let all = TraceReader::join(vec![part(2, 0..1, true), part(5, 4..5, true)]).expect("a set");
-        assert_eq!(all.damage[0].what, "parts 3 to 4 of the recording are not here");
+        let absent = Absent { parts: (3, 4), times: (0, 4) };
+        assert_eq!((&all.absent[..], all.damage.len()), (&[absent][..], 0));
         assert_eq!(times(&all), [0, 4], "the first part may be gone because only the last few were kept");
         let all = TraceReader::join(vec![part(1, 0..1, true), part(2, 1..2, false)]).expect("a set");
         assert!(all.footer.is_none(), "killed while it wrote the last file");

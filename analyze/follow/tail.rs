@@ -129,20 +129,25 @@ impl Tail {
         if ended { last.saturating_add(1) } else { last.saturating_sub(LAG) }
     }
 
-    /// Lets go of files that are gone, if all up to this moment is answered. Others stay: an interval may begin with what
+    /// Lets go of files that are gone, if all up to this moment is answered, also of the time of parts that are not
+    /// there between it and the next one. Others stay: an interval may begin with what
     /// one of them has, such as a snapshot or a send without its answer.
     pub fn forget(&mut self, until: u64) {
-        while let [first, _, ..] = &self.parts[..]
+        while let [first, next, ..] = &self.parts[..]
             && first.last() < until
+            && next.reader.host.start_mono <= until
             && !first.is_there()
         {
             self.parts.remove(0);
         }
     }
 
-    /// Leaves the damage that was not told of before.
+    /// Leaves the damage and the parts that were not told of before. That parts went while others were read is what the
+    /// recorder does with `--keep`.
     pub fn only_news(&mut self, losses: &mut Losses) {
         losses.damage.retain(|place| self.told.insert(place.clone()));
+        losses.absent.retain(|parts| self.told.insert(parts.clone()));
+        losses.absent.iter_mut().for_each(|parts| parts.push_str(": removed (--keep) before they were read"));
     }
 
     /// The trace as far as a span needs it: the names of the epochs of its events, and what was counted before its

@@ -233,13 +233,21 @@ fn a_file_of_a_set_that_is_gone_is_told_of_once() {
     folder.put("t.000001.bin", &first).put("t.000003.bin", &last);
     let line = "t.000001.bin tcpsend --format csv";
     let (exit, out, messages) = folder.run(&format!("{line} --follow"));
-    assert_eq!(
-        (exit, messages.matches("parts 2 to 2 of the recording are not here").count()),
-        (3, 1),
-        "{messages}"
-    );
-    let report = folder.run("t.000001.bin t.000003.bin tcpsend --format csv");
+    let gone = "part 2 of the recording is not here";
+    let said = format!("analyze: {gone}: removed (--keep) before they were read\n");
+    assert_eq!((exit, messages), (3, said));
+    let at_rest = "t.000001.bin t.000003.bin tcpsend --format csv";
+    let report = folder.run(at_rest);
     assert_eq!((exit, &out), (report.0, &report.1));
+    assert_eq!(report.2, format!("analyze: {gone}\n"));
+    // The first file ends before second 4, and the third begins at second 7.
+    let marks: Vec<bool> = out.lines().skip(1).map(|line| line.contains(",true,")).collect();
+    assert!(
+        marks[4..7].iter().all(|&mark| mark) && !marks[..3].iter().chain(&marks[8..]).any(|&mark| mark),
+        "{out}"
+    );
+    let (exit, _, messages) = folder.run(&format!("{at_rest} --to 2s"));
+    assert_eq!((exit, messages.as_str()), (0, ""), "what is not asked for is not missed");
     // The recorder has begun the next file before it says that there is one: this one was left behind.
     folder.put("alone.bin", &first);
     for named in ["t.000003.bin", "alone.bin", "t.000001.bin"] {
@@ -267,5 +275,20 @@ fn files_that_are_gone_and_answered_are_let_go() {
     {
         tail.forget(until);
         assert_eq!(tail.begin(), begin, "a file that is there stays");
+    }
+}
+
+#[test]
+fn a_file_stays_until_the_time_of_the_parts_behind_it_is_answered() {
+    let folder = Folder::new();
+    let [first, _, last] = set();
+    folder.put("t.000001.bin", &first).put("t.000003.bin", &last);
+    let mut tail = Tail::new("t".into(), Part::open(&place(&folder, 1)).expect("a trace"));
+    assert!(tail.refresh().expect("two files"));
+    std::fs::remove_file(place(&folder, 1)).expect("a file of ours");
+    let second = |second: u64| START + second * 1_000_000_000;
+    for (until, begin) in [(6, second(0)), (7, second(7) - 100_000_000)] {
+        tail.forget(second(until));
+        assert_eq!(tail.begin(), begin, "{until} s");
     }
 }
