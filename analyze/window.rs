@@ -102,7 +102,7 @@ pub(crate) fn duration(text: &str) -> Option<u64> {
         let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
         let unit = match &rest[digits..unit_end] {
             "ns" => 1.0,
-            "us" | "µs" => 1e3,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e3,
             "ms" => 1e6,
             "s" => 1e9,
             "m" | "min" => 6e10,
@@ -136,6 +136,7 @@ mod tests {
             (of("1.5s"), of("2"), of("1h")),
             (Some(3 * SECOND / 2), Some(2 * SECOND), Some(3600 * SECOND))
         );
+        assert_eq!((of("20\u{b5}s"), of("20\u{3bc}s")), (Some(20_000), Some(20_000)));
         assert_eq!((of(""), of("s"), of("1x"), of("1.2.3s"), of("1s2")), (None, None, None, None, None));
     }
 

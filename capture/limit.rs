@@ -74,7 +74,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let number: f64 =
         number.parse().map_err(|_| format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h"))?;
     let seconds = match unit {
-        "us" => number / 1_000_000.0,
+        // The micro sign, which is how times are printed, and the Greek letter that looks the same.
+        "us" | "\u{b5}s" | "\u{3bc}s" => number / 1_000_000.0,
         "ms" => number / 1000.0,
         "" | "s" => number,
         "m" => number * 60.0,
@@ -109,6 +110,9 @@ mod tests {
     fn times_have_units() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        for micro in ["20us", "20\u{b5}s", "20\u{3bc}s"] {
+            assert_eq!(parse_duration(micro), Ok(Duration::from_micros(20)), "{micro}");
+        }
         assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
         assert!(parse_duration("7 parsecs").is_err());
         assert!(parse_duration("-1s").is_err());

@@ -19,10 +19,16 @@ pub const KNOB: &str = "min_latency";
 /// # Errors
 /// With what is expected.
 pub fn parse(text: &str) -> Result<(String, Duration), String> {
-    let (group, time) = text.split_once('=').filter(|(group, _)| !group.is_empty()).ok_or_else(|| {
-        format!("'{text}': expected GROUP=TIME, as in file=1ms; several are separated by commas")
-    })?;
-    Ok((group.to_owned(), parse_duration(time)?))
+    let (group, time) =
+        text.trim().split_once('=').filter(|(group, _)| !group.is_empty()).ok_or_else(|| {
+            format!("'{text}': expected GROUP=TIME, as in file=1ms; several are separated by commas")
+        })?;
+    let least = parse_duration(time)?;
+    // Elsewhere a number alone is seconds, which of a call is hardly what is meant.
+    if !least.is_zero() && time.ends_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("'{text}': a time needs its unit: write {group}={time}ms, or {group}={time}s"));
+    }
+    Ok((group.to_owned(), least))
 }
 
 /// Takes in what the command line says.
@@ -96,6 +102,9 @@ mod tests {
     #[test]
     fn a_threshold_is_a_group_and_a_time() {
         assert_eq!(parse("net=1.5ms"), Ok(("net".into(), Duration::from_micros(1500))));
+        assert_eq!(parse(" file=20\u{b5}s"), Ok(("file".into(), Duration::from_micros(20))));
+        assert_eq!(parse("file=0"), Ok(("file".into(), Duration::ZERO)));
+        assert!(parse("file=1").unwrap_err().contains("write file=1ms, or file=1s"));
         assert!(parse("1ms").unwrap_err().contains("file=1ms"));
         assert!(parse("=1ms").is_err());
         assert!(parse("net=soon").unwrap_err().contains("not a time"));
