@@ -10,7 +10,7 @@ use super::busiest::{LISTS, List};
 use super::info;
 use super::load::{Chunk, Scan};
 use super::options::Options;
-use super::report::{Context, REPORTS, Report, recorded};
+use super::report::{Context, REPORTS, Report, fit, recorded};
 use super::rows::Value;
 use super::table::{Builder, Output, Table};
 use super::trace::Trace;
@@ -173,6 +173,8 @@ fn next(trace: &Trace) -> Vec<String> {
     };
     let mut reports: Vec<(u64, &Report)> =
         REPORTS.iter().filter_map(|report| Some((rows(report).filter(|&rows| rows > 0)?, *report))).collect();
+    // None that would refuse.
+    reports.retain(|(_, report)| fit(trace, report).is_ok());
     reports.sort_by_key(|&(rows, report)| (Reverse(rows), report.name));
     let line = |name: &str, question: &str| format!("analyze {} {name:<12} {question}", trace.name);
     let most = reports.iter().take(NEXT).map(|(_, report)| line(report.name, report.question));

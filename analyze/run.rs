@@ -15,7 +15,7 @@ use super::trace::Trace;
 use super::window::Window;
 use super::{
     beside, check, expected, export, files, follow, handles, info, input, json, list, overview, print,
-    replay, report, rewrite, slices, sql,
+    replay, report, rewrite, slices, sql, threshold,
 };
 use anyhow::Result;
 use std::ffi::{OsStr, OsString};
@@ -154,6 +154,9 @@ fn answer(
         (None, _) => (first_page(trace, window, call, out)?, all()),
     };
     let losses = trace.ledger().losses(trace, window, &tables);
+    if !matches!(verb, "info" | "check" | "list") && call.options.check.is_none() {
+        aside(trace, &tables, &answer, &call.options, messages)?;
+    }
     let page = Page {
         report: verb,
         trace: &trace.name,
@@ -169,6 +172,23 @@ fn answer(
         }
         None => deliver(&page, call, out, messages, terminal),
     }
+}
+
+/// That a table has long calls only, where that is not among the notes that are printed.
+fn aside(
+    trace: &Trace,
+    tables: &[u16],
+    answer: &Answer,
+    options: &Options,
+    messages: &mut dyn Write,
+) -> Result<()> {
+    let notes = matches!(options.format(), Format::Table | Format::Json) && !options.compat;
+    for remark in threshold::of_tables(trace, tables) {
+        if !(notes && answer.notes.contains(&remark)) {
+            writeln!(messages, "analyze: {remark}")?;
+        }
+    }
+    Ok(())
 }
 
 /// The overview. What needs no look at the events is printed before the look is taken, where it goes to people.
@@ -241,7 +261,9 @@ pub(super) fn unshaped(context: &Context) -> Result<Answer> {
         answer = (context.report.run)(context)?;
     }
     answer.notes.extend(context.shortcomings.iter().cloned());
-    answer.notes.push(context.report.exactness.to_owned());
+    let exactness = context.report.exactness;
+    let cut = threshold::cuts(context.trace, &context.tables());
+    answer.notes.push(if cut { format!("of what was recorded: {exactness}") } else { exactness.to_owned() });
     answer.notes.extend(context.remarks());
     answer.notes.extend(context.sources());
     Ok(answer)

@@ -57,12 +57,25 @@ pub(crate) fn cuts(trace: &Trace, tables: &[u16]) -> bool {
 
 /// What is missing of the tables that a report needs.
 pub(crate) fn of_calls(trace: &Trace, needs: &[Need]) -> Vec<String> {
+    remarks(trace, needs.iter().filter_map(|need| trace.table(need.table)).map(AsRef::as_ref))
+}
+
+/// The same of the tables that an answer has read.
+pub(crate) fn of_tables(trace: &Trace, tables: &[u16]) -> Vec<String> {
+    let rows = |def: &&TableDef| trace.rows_of(def.number) > 0;
+    remarks(
+        trace,
+        tables.iter().filter_map(|&table| Some(trace.tables.get(usize::from(table))?.as_ref())).filter(rows),
+    )
+}
+
+fn remarks<'a>(trace: &Trace, tables: impl Iterator<Item = &'a TableDef>) -> Vec<String> {
     let mut remarks = Vec::new();
-    for def in needs.iter().filter_map(|need| trace.table(need.table)) {
+    for def in tables {
         let Some(least) = least(trace, def) else { continue };
         let remark = format!(
-            "of group {} only calls of at least {least} were recorded: shorter ones are in no figure, and counts are \
-             lower bounds",
+            "of group {} only calls of at least {least} were recorded: shorter ones are in no figure, so counts and \
+             sums are lower bounds, and means and percentiles are of the long ones alone",
             def.group
         );
         if !remarks.contains(&remark) {
@@ -83,6 +96,29 @@ mod tests {
         let (exit, out, messages) = tape.run(&["tcpsend", "--interval", "all"]);
         assert_eq!(exit, 0, "{messages}");
         (out, messages)
+    }
+
+    #[test]
+    fn what_has_no_notes_says_on_the_side_that_only_long_calls_are_there() {
+        let mut tape = Tape::new();
+        tape.task(0, 7, 70, "redis-server").sock(0, 1, 2, 4711, 6379).send(100, 7, 1, 10, 10);
+        let words = [
+            &["sql", "SELECT count(*) FROM sock_send"][..],
+            &["events", "--table", "sock_send"],
+            &["tcpsend", "--format", "csv"],
+            &["--quick"],
+        ];
+        let said = |tape: &Tape, words| tape.run(words).2.contains("only calls of at least 5ms");
+        assert!(words.iter().all(|words| !said(&tape, words)));
+        tape.host(|host| host.filters.push("min-latency net=5ms".into()));
+        for words in words {
+            assert!(said(&tape, words), "{words:?}");
+        }
+        let (_, out, messages) = tape.run(&["tcpsend", "--interval", "all"]);
+        assert!(
+            out.contains("# of what was recorded: ") && !messages.contains("at least 5ms"),
+            "{out}{messages}"
+        );
     }
 
     #[test]
