@@ -47,9 +47,18 @@ impl Row {
     }
 }
 
-/// What to do about a list whose rows are each of one event.
-pub(crate) const IN_SLICES: &str = "leave out --sort and take table, csv or ndjson, which need no room; or take --top N, count \
-                                    with --by, narrow with --from, --to or --where, or allow more with --memory";
+/// What to do about a list whose rows are each of one event. Where nothing is `in_the_way` of slices it is replayed,
+/// interval by interval.
+pub(crate) fn instead(in_the_way: Option<&str>) -> String {
+    let first = match in_the_way {
+        Some(instead) => format!("{instead}: then rows need no room"),
+        None => "take a shorter --interval".to_owned(),
+    };
+    format!(
+        "{first}; or take --top N, count with --by, narrow with --from, --to or --where, or allow more with --memory"
+    )
+}
+
 /// What to do about any other.
 pub(crate) const AS_A_WHOLE: &str = "narrow with --from, --to or --where, or allow more with --memory";
 

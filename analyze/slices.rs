@@ -31,8 +31,20 @@ pub(crate) fn answer(
 }
 
 fn streams(options: &Options) -> bool {
+    in_the_way(options).is_none()
+}
+
+/// What keeps a list from being printed slice by slice, as what to do about it.
+pub(crate) fn in_the_way(options: &Options) -> Option<&'static str> {
     let lines = matches!(options.format(), Format::Table | Format::Csv | Format::Ndjson);
-    lines && options.sort.is_none() && !options.compat && options.check.is_none()
+    [
+        (options.sort.is_some(), "leave out --sort"),
+        (options.compat, "leave out --compat"),
+        (options.check.is_some(), "leave out --check"),
+        (!lines, "take table, csv or ndjson"),
+    ]
+    .into_iter()
+    .find_map(|(there, instead)| there.then_some(instead))
 }
 
 /// The first rows in any order.

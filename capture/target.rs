@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::flight::{self, Flight};
 use super::hidden::{self, Hiding};
+use super::limit::Limit;
 use super::medium::{Medium, Single};
 use super::output::{Output, free_space};
 use super::preface::Preface;
@@ -13,6 +14,7 @@ use crate::schema::{Host, TableDef};
 use anyhow::{Context as _, Result, bail};
 use indicatif::HumanBytes;
 use std::path::Path;
+use std::time::Duration;
 
 /// The place, claimed before anything is loaded.
 pub enum Target {
@@ -35,6 +37,13 @@ impl Target {
         }
         if let Some(size) = args.flight.and_then(|limit| limit.size).filter(|&size| size < flight::SMALLEST) {
             bail!("--flight {}: it needs at least {}", HumanBytes(size), HumanBytes(flight::SMALLEST));
+        }
+        let zero = |limit: &Limit| limit.size == Some(0) || limit.time == Some(Duration::ZERO);
+        if args.rotate.as_ref().is_some_and(zero) {
+            bail!("--rotate 0: each file would end before its first row: write 1GiB, 10m or both");
+        }
+        if args.keep > 0 && args.rotate.is_none() && args.flight.is_none() {
+            bail!("--keep {}: of one file there is nothing to keep: add --rotate or --flight", args.keep);
         }
         if let Some(free) = free_if_low(path, args.min_free) {
             let (free, least) = (HumanBytes(free), HumanBytes(args.min_free));
@@ -87,4 +96,26 @@ impl Target {
 pub fn free_if_low(path: &Path, least: u64) -> Option<u64> {
     let to_disk = path.as_os_str() != "-";
     free_space(path).filter(|&free| to_disk && free < least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn bounds_that_mean_nothing_are_refused() {
+        let told = |words: &str| {
+            let line = format!("capture -o /dev/null/none.bin {words}");
+            let args = Args::try_parse_from(line.split(' ')).expect("well formed");
+            Target::new(&args).err().map_or(String::new(), |error| format!("{error:#}"))
+        };
+        for rotate in ["0", "0B", "10m,0B", "0s/1GiB"] {
+            assert!(told(&format!("--rotate {rotate}")).contains("before its first row"), "{rotate}");
+        }
+        assert!(told("--keep 3").contains("add --rotate or --flight"));
+        for words in ["--rotate 1s --keep 3", "--flight 30s --keep 3", "--rotate 1s"] {
+            assert!(!told(words).contains("--keep") && !told(words).contains("first row"), "{}", told(words));
+        }
+    }
 }

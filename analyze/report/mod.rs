@@ -34,6 +34,7 @@ use super::options::{Align, Options};
 use super::quantile::Keep;
 use super::room::{self, Row};
 use super::sampled;
+use super::slices;
 use super::table::{Builder, Output};
 use super::trace::Trace;
 use super::window::Window;
@@ -183,8 +184,9 @@ impl<'a> Context<'a> {
         }
         // A report's own conditions may leave few of them.
         let rows: u64 = scans.iter().map(|scan| scan.count()).sum();
-        let hint = if alone { room::IN_SLICES } else { room::AS_A_WHOLE };
-        let checked = room::check(self.report.name, rows, rows.saturating_mul(each), memory, hint);
+        let hint =
+            if alone { room::instead(slices::in_the_way(self.options)) } else { room::AS_A_WHOLE.to_owned() };
+        let checked = room::check(self.report.name, rows, rows.saturating_mul(each), memory, &hint);
         if alone && checked.is_err() {
             self.slices.replace(room::slices(scans, self.window, memory / each));
         }
