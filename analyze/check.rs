@@ -5,6 +5,7 @@
 
 use super::answer::{Answer, Body};
 use super::clock::SECOND;
+use super::ledger::not_here;
 use super::progress::Pass;
 use super::trace::Trace;
 use crate::schema::Role;
@@ -30,6 +31,7 @@ pub(crate) fn answer(trace: &Trace) -> Answer {
     drop(pass);
     let unreadable = trace.unreadable();
     let mut lines = gaps(trace);
+    lines.extend(trace.reader.absent.iter().map(not_here));
     lines.extend(ledger(trace));
     lines.extend(super::sampled::history(trace));
     lines.extend(suspended(trace));

@@ -245,7 +245,7 @@ impl Ledger {
             trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
         losses.damage.extend(places);
         let absent = trace.reader.absent.iter().filter(|absent| overlap(span_of(absent), window));
-        losses.absent = absent.map(|absent| format!("{} not here", parts(absent.parts))).collect();
+        losses.absent = absent.map(not_here).collect();
         losses.kernel_missed = sum(tables.iter().map(|&table| missed(trace, table)));
         losses.filter_missed = missed_by_filters(trace, tables);
         losses.steps = super::sampled::steps(trace, window, tables);
@@ -302,12 +302,12 @@ fn span_of(absent: &Absent) -> Window {
     Window { from: absent.times.0, to: absent.times.1 }
 }
 
-/// The subject of a sentence about them, with its verb.
-fn parts((first, last): (u32, u32)) -> String {
-    if first == last {
-        return format!("part {first} of the recording is");
+/// A sentence about them.
+pub(crate) fn not_here(absent: &Absent) -> String {
+    match absent.parts {
+        (first, last) if first == last => format!("part {first} of the recording is not here"),
+        (first, last) => format!("parts {first} to {last} of the recording are not here"),
     }
-    format!("parts {first} to {last} of the recording are")
 }
 
 /// Whether two spans share a moment.

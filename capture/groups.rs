@@ -29,7 +29,7 @@ pub const GROUPS: &[Group] = &[
         "net",
         true,
         "5,000 to 300,000 events/s, most of them sends and receives",
-        "1.7 to 2.7 bytes per event; nginx keeps 91 % of its pace, redis 91, a TCP ping-pong 87",
+        "1.4 to 2.6 bytes per event; nginx keeps 91 % of its pace, redis 89, a TCP ping-pong 87",
     ),
     group(
         "stat",
@@ -60,13 +60,13 @@ pub const GROUPS: &[Group] = &[
         "sched",
         false,
         "100,000 to 2,000,000 events/s; far fewer with --min-wait",
-        "2.5 bytes per event; two processes that only wake each other keep 82 % of their pace",
+        "1.8 bytes per event; two processes that only wake each other keep 84 % of their pace",
     ),
     group(
         "syscalls",
         false,
         "100,000 to 5,000,000 calls/s, added up to some thousand rows",
-        "346 ns per call added up; 326 ns and 0.9 to 1.5 bytes per call with --syscalls each",
+        "346 ns per call added up; 333 ns and 0.8 to 1.3 bytes per call with --syscalls each",
     ),
 ];
 

@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<(String, Duration), String> {
         })?;
     let least = parse_duration(time)?;
     // Elsewhere a number alone is seconds, which of a call is hardly what is meant.
-    if !least.is_zero() && time.ends_with(|c: char| c.is_ascii_digit()) {
+    if !least.is_zero() && !time.ends_with(char::is_alphabetic) {
         return Err(format!("'{text}': a time needs its unit: write {group}={time}ms, or {group}={time}s"));
     }
     Ok((group.to_owned(), least))
@@ -104,6 +104,9 @@ mod tests {
         assert_eq!(parse("net=1.5ms"), Ok(("net".into(), Duration::from_micros(1500))));
         assert_eq!(parse(" file=20\u{b5}s"), Ok(("file".into(), Duration::from_micros(20))));
         assert_eq!(parse("file=0"), Ok(("file".into(), Duration::ZERO)));
+        for bare in ["file=1", "file=1."] {
+            assert!(parse(bare).unwrap_err().contains("a time needs its unit"), "{bare}");
+        }
         assert!(parse("file=1").unwrap_err().contains("write file=1ms, or file=1s"));
         assert!(parse("1ms").unwrap_err().contains("file=1ms"));
         assert!(parse("=1ms").is_err());

@@ -147,7 +147,7 @@ impl Tail {
     pub fn only_news(&mut self, losses: &mut Losses) {
         losses.damage.retain(|place| self.told.insert(place.clone()));
         losses.absent.retain(|parts| self.told.insert(parts.clone()));
-        losses.absent.iter_mut().for_each(|parts| parts.push_str(": removed (--keep) before they were read"));
+        losses.absent.iter_mut().for_each(|parts| parts.push_str(": removed (--keep) before being read"));
     }
 
     /// The trace as far as a span needs it: the names of the epochs of its events, and what was counted before its

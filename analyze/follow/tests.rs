@@ -234,7 +234,7 @@ fn a_file_of_a_set_that_is_gone_is_told_of_once() {
     let line = "t.000001.bin tcpsend --format csv";
     let (exit, out, messages) = folder.run(&format!("{line} --follow"));
     let gone = "part 2 of the recording is not here";
-    let said = format!("analyze: {gone}: removed (--keep) before they were read\n");
+    let said = format!("analyze: {gone}: removed (--keep) before being read\n");
     assert_eq!((exit, messages), (3, said));
     let at_rest = "t.000001.bin t.000003.bin tcpsend --format csv";
     let report = folder.run(at_rest);
@@ -246,6 +246,11 @@ fn a_file_of_a_set_that_is_gone_is_told_of_once() {
         marks[4..7].iter().all(|&mark| mark) && !marks[..3].iter().chain(&marks[8..]).any(|&mark| mark),
         "{out}"
     );
+    let (exit, out, _) = folder.run("t.000001.bin t.000003.bin check");
+    assert!(exit == 3 && out.contains(gone), "{out}");
+    assert_eq!(folder.run("t.000001.bin t.000003.bin recompress -o one.bin").0, 3);
+    let (_, info, _) = folder.run("one.bin info");
+    assert!(info.contains(gone), "{info}");
     let (exit, _, messages) = folder.run(&format!("{at_rest} --to 2s"));
     assert_eq!((exit, messages.as_str()), (0, ""), "what is not asked for is not missed");
     // The recorder has begun the next file before it says that there is one: this one was left behind.

@@ -24,6 +24,7 @@ use super::args::Call;
 use super::error::{Exit, Failure};
 use super::escape::visible;
 use super::files;
+use super::ledger::not_here;
 use super::output::Output;
 use super::progress::Pass;
 use super::rows::Rows;
@@ -148,10 +149,12 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Why the recording ended, as far as its file says.
+/// Why the recording ended, as far as its files say, and which of them are not there: the new one is no set, in which a
+/// number that is skipped would tell.
 fn ended(trace: &Trace) -> String {
     let cut = || "not by a clean stop: up to the last unfinished second may be missing".to_owned();
-    trace.reader.footer.as_ref().map_or_else(cut, |footer| footer.reason.clone())
+    let reason = trace.reader.footer.as_ref().map_or_else(cut, |footer| footer.reason.clone());
+    trace.reader.absent.iter().fold(reason, |reason, absent| format!("{reason}; {}", not_here(absent)))
 }
 
 /// Runs a verb.
