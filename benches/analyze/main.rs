@@ -106,7 +106,8 @@ fn contest(
         contestants.extend(["duckdb", "polars"].map(engine));
     }
     if !question.figures.is_empty() {
-        let ours = answers::of_report(&mut analyze(trace, question.report, 2), question.figures)?;
+        let whole = [question.report, question.whole].concat();
+        let ours = answers::of_report(&mut analyze(trace, &whole, 2), question.figures)?;
         for (name, command) in contestants.iter_mut().filter(|(name, _)| !name.starts_with("analyze")) {
             answers::compare(question.name, &ours, name, &answers::printed(command)?)?;
         }

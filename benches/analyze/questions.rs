@@ -33,16 +33,23 @@ pub struct Question {
     pub peers: Option<&'static str>,
     /// Columns of the result whose sums all others must find, in the order of their figures.
     pub figures: &'static [&'static str],
+    /// Options with which the answer has all rows that these sums are of, beyond what it shows by itself.
+    pub whole: &'static [&'static str],
 }
 
 impl Question {
     const fn of(trace: Trace, name: &'static str, report: &'static [&'static str]) -> Self {
-        Self { name, trace, report, folds: &[], peers: None, figures: &[] }
+        Self { name, trace, report, folds: &[], peers: None, figures: &[], whole: &[] }
     }
 
     /// Where a fold finds the same figures.
     const fn like(self, folds: &'static [&'static str], figures: &'static [&'static str]) -> Self {
         Self { folds, figures, ..self }
+    }
+
+    /// Where the report shows the largest only.
+    const fn largest_of(self, whole: &'static [&'static str]) -> Self {
+        Self { whole, ..self }
     }
 
     /// Where peers do.
@@ -56,6 +63,7 @@ impl Question {
     }
 }
 
+const ALL_ROWS: &[&str] = &["--top", "100000"];
 const WHOLE: [&str; 2] = ["--interval", "all"];
 /// Too little memory for a closer look.
 const LITTLE: [&str; 2] = ["--memory", "100"];
@@ -102,11 +110,14 @@ fn work() -> Vec<Question> {
         of("system calls", &["syscount"])
             .like(&["calls"], &["calls", "errors", "p50_us", "p99_us", "max_us"]),
         of("waits for a processor", &["runqlat"]).like(&["queued"], TIMES),
-        of("sleeps by function", &["offcputime", "--top", "100000"])
-            .like(&["sleeps"], &["self_us", "total_us"]),
+        of("sleeps by function", &["offcputime"])
+            .like(&["sleeps"], &["self_us", "total_us"])
+            .largest_of(ALL_ROWS),
         of("files", &["filetop", WHOLE[0], WHOLE[1]]).like(&["files"], &["all"]),
         of("requests to disks", &["biolatency"]).like(&["requests"], TIMES),
-        of("samples by function", &["profile", "--top", "100000"]).like(&["samples"], &["self", "total"]),
+        of("samples by function", &["profile"])
+            .like(&["samples"], &["self", "total"])
+            .largest_of(ALL_ROWS),
         of("opens by program", &["opensnoop", "--by", "comm"]),
     ]
 }
