@@ -72,9 +72,14 @@ pub(crate) type Pair = (u32, u32);
 pub(crate) struct Weights(FastMap<u64, u64>);
 
 impl Weights {
-    /// Adds a weight.
+    /// Adds a weight. Nearly every row has a pair that is known: to find it is less than to make room for it.
+    #[inline]
     pub fn add(&mut self, (kernel, user): Pair, weight: u64) {
-        *self.0.entry(u64::from(kernel) << 32 | u64::from(user)).or_default() += weight;
+        let pair = u64::from(kernel) << 32 | u64::from(user);
+        match self.0.get_mut(&pair) {
+            Some(sum) => *sum += weight,
+            None => _ = self.0.insert(pair, weight),
+        }
     }
 
     /// In no order.

@@ -56,11 +56,13 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
     let mut scan = context.scan("sched_wait")?;
     let (off, state) = (scan.column("off")?, scan.column("state")?);
     let (kernel, user) = (scan.column("kstack")?, scan.column("ustack")?);
-    let scan = scan.only([state, off], |[state, off]| state != Some(0) && off.is_some());
     let grouping = context.grouping_by(&scan, default)?;
-    let columns = [kernel, user, off];
-    let groups = grouping.sum(&scan, columns, |weights: &mut Weights, [kernel, user, off]| {
-        weights.add(pair(kernel, user), off.unwrap_or(0).cast_unsigned() / 1000);
+    let columns = [kernel, user, off, state];
+    let groups = grouping.sum(&scan, columns, |weights: &mut Weights, [kernel, user, off, state]| {
+        // A group whose tasks were only made to leave has no weights, and no row.
+        if let Some(off) = off.filter(|_| state != Some(0)) {
+            weights.add(pair(kernel, user), off.cast_unsigned() / 1000);
+        }
     });
     Ok((grouping, groups))
 }

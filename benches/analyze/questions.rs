@@ -115,9 +115,7 @@ fn work() -> Vec<Question> {
             .largest_of(ALL_ROWS),
         of("files", &["filetop", WHOLE[0], WHOLE[1]]).like(&["files"], &["all"]),
         of("requests to disks", &["biolatency"]).like(&["requests"], TIMES),
-        of("samples by function", &["profile"])
-            .like(&["samples"], &["self", "total"])
-            .largest_of(ALL_ROWS),
+        of("samples by function", &["profile"]).like(&["samples"], &["self", "total"]).largest_of(ALL_ROWS),
         of("opens by program", &["opensnoop", "--by", "comm"]),
     ]
 }
