@@ -236,7 +236,13 @@ fn flags(own: &[&'static Flag], matches: &ArgMatches) -> BTreeMap<&'static str, 
 
 /// A file that is not there may be a verb with a slip, where no verb was found.
 fn check_files(words: &[OsString], verb: Option<&str>) -> Result<(), Failure> {
-    let there = |word: &&OsString| *word == "-" || Path::new(word).exists();
+    // A recorder that keeps the last few files of a set may remove one that the shell has just found.
+    let later = |word: &OsString| words.iter().any(|other| other > word && Path::new(other).exists());
+    let gone = |word: &OsString| {
+        let named: Vec<PathBuf> = words.iter().map(PathBuf::from).collect();
+        later(word) && super::files::is_of_a_set(Path::new(word), &named)
+    };
+    let there = |word: &&OsString| *word == "-" || Path::new(word).exists() || gone(word);
     let Some(at) = words.iter().position(|word| !there(&word)) else { return Ok(()) };
     let path = Path::new(&words[at]);
     let word = &*path.to_string_lossy();

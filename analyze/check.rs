@@ -123,9 +123,12 @@ fn suspended(trace: &Trace) -> Vec<String> {
     clocks.windows(2).filter_map(asleep).collect()
 }
 
-/// Without a footer the end is where the file ends.
+/// Without a footer the end is where the file ends, or will be elsewhere.
 fn stop(trace: &Trace) -> Option<String> {
     let last = (trace.span.to - trace.span.from) as f64 / SECOND as f64;
+    if trace.settled.is_some() {
+        return Some(format!("still being recorded: what came after {last:.3} s is not all here yet"));
+    }
     let cut = trace.reader.footer.is_none();
     cut.then(|| format!("no footer: the recording did not stop cleanly; its last event is at {last:.3} s"))
 }

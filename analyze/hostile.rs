@@ -52,7 +52,7 @@ fn names_do_not_become_conditions_formulas_or_commands() {
 /// As the command line opens it.
 fn open(path: &Path) -> Trace {
     let opened = files::open(&[path.to_owned()], &Options::default()).expect("a trace");
-    opened.all().expect("a trace").remove(0)
+    opened.all(&mut std::io::sink()).expect("a trace").remove(0)
 }
 
 /// A thousand sends in twenty frames.

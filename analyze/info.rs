@@ -50,6 +50,7 @@ pub(crate) fn host(trace: &Trace) -> Facts {
     }
     let (reason, text) = match &trace.reader.footer {
         Some(footer) => (json!(footer.reason), footer.reason.clone()),
+        None if trace.settled.is_some() => (Json::Null, "not yet: it is still being recorded".to_owned()),
         None => {
             (Json::Null, "not by a clean stop: up to the last unfinished second may be missing".to_owned())
         }

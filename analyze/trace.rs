@@ -3,7 +3,7 @@
 //! A frame that cannot be decoded is noted here and otherwise absent: no report fails because of it,
 //! and every report says so.
 
-use super::clock::Clock;
+use super::clock::{Clock, SECOND};
 use super::identity::Identity;
 use super::input::Input;
 use super::ledger::Ledger;
@@ -18,6 +18,9 @@ use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Rows are in the file this long after their event: a batch waits a second, names half of one.
+pub(crate) const LAG: u64 = 2 * SECOND;
 
 /// A frame that is there but cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +55,10 @@ pub(crate) struct Trace {
     pub tables: Vec<Arc<TableDef>>,
     /// Moments to wall clock.
     pub clock: Clock,
-    /// From time zero to the last event.
+    /// From time zero to the last event; of a file that is being written, to where all is there.
     pub span: Window,
+    /// Of a file that is being written, as [`Trace::as_far_as_written`] takes it: the moment up to which all is there.
+    pub settled: Option<u64>,
     /// By table: a long recording has a hundred thousand frames, and a page asks for those of each table a few times.
     extents: Vec<Extent>,
     pool: Arc<rayon::ThreadPool>,
@@ -77,6 +82,7 @@ impl Trace {
             name,
             tables: reader.tables.iter().cloned().map(Arc::new).collect(),
             span: span(&reader),
+            settled: None,
             extents: extents(&reader),
             reader,
             clock: Clock::new(first, [], zone_offset),
@@ -93,6 +99,25 @@ impl Trace {
         let clock = Clock::new(first, trace.clock_rows(), zone_offset);
         trace.clock = if utc { clock.in_utc() } else { clock };
         Ok(trace)
+    }
+
+    /// A trace that is being written ends, for whoever asks, where no row can come any more.
+    pub fn as_far_as_written(mut self) -> Self {
+        if self.reader.growing {
+            let rows = self.reader.frames.iter().filter(|frame| frame.header.kind.has_rows());
+            let last = rows.map(|frame| frame.header.max_time).max().unwrap_or(0);
+            let settled = last.saturating_sub(LAG).clamp(self.span.from, self.span.to - 1);
+            self.settled = Some(settled);
+            self.span.to = settled + 1;
+        }
+        self
+    }
+
+    /// That the file is being written, and what that means for the answer.
+    pub fn still_written(&self) -> Option<String> {
+        let settled = self.settled?;
+        let time = self.clock.time_of_day(self.clock.wall(settled), 3);
+        Some(format!("{}: still being recorded: this is what it says up to {time}", self.name))
     }
 
     /// The same trace as these epochs alone know it: what its ids mean there, found without reading the others.

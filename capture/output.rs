@@ -1,6 +1,7 @@
 //! The trace file: who may read it, and whose it is.
 
 use super::disk::{Disk, Syncing};
+use crate::schema::lock;
 use anyhow::{Context as _, Result, bail};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -41,6 +42,7 @@ impl Output {
         // A device or a named pipe is not ours to give away.
         if file.metadata().is_ok_and(|meta| meta.is_file()) {
             make_private(&file).with_context(|| format!("give {} to the invoking user", path.display()))?;
+            lock::hold(&file);
         }
         Ok(Self::File(Disk::new(file, path)))
     }

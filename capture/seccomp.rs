@@ -66,6 +66,7 @@ const ALWAYS: &[i64] = &[
     libc::SYS_dup,
     libc::SYS_fcntl,
     libc::SYS_fdatasync,
+    libc::SYS_flock,
     libc::SYS_fstat,
     libc::SYS_fstatfs,
     libc::SYS_fsync,

@@ -27,6 +27,9 @@ pub enum FormatError {
         /// Size of the file.
         length: u64,
     },
+    /// A recorder has the file open, and it is not known yet what the rows will be.
+    #[error("the recording has just begun, and nothing is in the file yet: ask again in a second")]
+    JustBegun,
     /// A damaged or cut place in the file.
     #[error("damaged at byte {offset}: {what}")]
     Damaged {

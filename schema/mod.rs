@@ -21,6 +21,7 @@ pub mod hash;
 pub mod histogram;
 pub mod host;
 mod index;
+pub mod lock;
 mod message;
 mod order;
 pub mod pack;

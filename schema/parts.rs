@@ -26,6 +26,14 @@ pub fn set_path(path: &Path, part: u32) -> Option<PathBuf> {
     (part_path(&set, part) == path).then_some(set)
 }
 
+/// The number in the name of a part; `None` where there is none.
+#[must_use]
+pub fn part_number(path: &Path) -> Option<u32> {
+    let words = path.file_name()?.to_str()?.rsplit('.').take(2);
+    let mut numbers = words.filter(|word| word.len() >= DIGITS).filter_map(|word| word.parse().ok());
+    numbers.find(|&part| set_path(path, part).is_some())
+}
+
 /// Files that have a name of the set, with their numbers, in order.
 ///
 /// # Errors
@@ -78,9 +86,13 @@ mod tests {
         ] {
             let path = part_path(Path::new(set), part);
             assert_eq!(set_path(&path, part).as_deref(), Some(Path::new(set)), "{}", path.display());
+            assert_eq!(part_number(&path), Some(part), "{}", path.display());
         }
         for (path, part) in [("trace.bin", 1), ("trace.000001.bin", 2), ("000001", 1), ("x000001.bin", 1)] {
             assert_eq!(set_path(Path::new(path), part), None, "{path}");
+        }
+        for path in ["trace.bin", "t.12.bin", "000001", "x000001.bin", "t.00000x.bin", "t.000001.bin.zst"] {
+            assert_eq!(part_number(Path::new(path)), None, "{path}");
         }
     }
 }

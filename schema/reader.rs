@@ -13,6 +13,7 @@ use super::column::{Batch, Column};
 use super::error::{FormatError, Result};
 use super::frame::{self, FrameHeader, Kind, Part};
 use super::host::{FORMAT, Host};
+use super::lock;
 use super::message;
 use super::singles::{Footer, read_footer, read_host, read_tables};
 use super::source::Source;
@@ -128,20 +129,37 @@ impl Default for Scratch {
 }
 
 impl TraceReader {
-    /// Opens a file; `-` is standard input, which is read to its end first, as all that is no file is.
+    /// Opens a file; `-` is standard input, which is read to its end first, as all that is no file is. A file that
+    /// somebody is recording into is `growing`, and has what is in it by now.
     ///
     /// # Errors
-    /// When it cannot be read, or holds no trace that this build can read.
+    /// When it cannot be read, holds no trace that this build can read, or a recorder has written nothing yet.
     pub fn open(path: &Path) -> Result<Self> {
         let length = |file: &File| file.metadata().map_err(FormatError::io("open"));
         let file = if path.as_os_str() == "-" {
             spool::whole(io::stdin().lock())?
         } else {
             let file = File::open(path).map_err(FormatError::io("open"))?;
-            if length(&file)?.is_file() { file } else { spool::whole(file)? }
+            if !length(&file)?.is_file() {
+                spool::whole(file)?
+            } else if lock::is_held(&file) {
+                // Asked before it is read: whoever ends meanwhile has left a footer.
+                return Self::of_recorder(file);
+            } else {
+                file
+            }
         };
         let length = length(&file)?.len();
         Self::from_source(Source::File(file, length))
+    }
+
+    /// What is there of a file that somebody is recording into.
+    fn of_recorder(file: File) -> Result<Self> {
+        let reader = Self::follow(file)?;
+        if reader.tables.is_empty() {
+            return Err(FormatError::JustBegun);
+        }
+        Ok(Self { growing: reader.footer.is_none(), ..reader })
     }
 
     /// Opens a trace that is in memory.

@@ -63,6 +63,8 @@ impl TraceReader {
         self.cut.extend(file.cut.into_iter().map(frame));
         let damage = |damage: Damage| Damage { offset: base + damage.offset, ..damage };
         self.damage.extend(file.damage.into_iter().map(damage));
+        // The end is that of the last file, if those before it came to theirs or may still.
+        self.growing = file.growing && (self.growing || self.footer.is_some());
         // Without the last footer the recording did not end cleanly, whatever the files before say.
         self.footer = self.footer.take().zip(file.footer).map(|(all, more)| all.with(more));
         let first = std::mem::replace(&mut self.source, Source::Set(Vec::new()));

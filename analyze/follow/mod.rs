@@ -45,8 +45,6 @@ use tail::Tail;
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_millis(100);
-/// Rows are in the file this long after their event: a batch waits a second, names half of one.
-const LAG: u64 = 2 * SECOND;
 
 /// Prints intervals until the recordings end.
 pub(crate) fn run(

@@ -4,13 +4,12 @@
 //! its footer. Files that the recorder removes (`--keep`) stay readable while they are open; they are let go when their
 //! intervals are printed, so that the disk gets its room back.
 
-use super::LAG;
 use super::part::Part;
 use crate::analyze::args::Call;
 use crate::analyze::error::Exit;
 use crate::analyze::escape::visible;
 use crate::analyze::ledger::Losses;
-use crate::analyze::trace::{Trace, cut};
+use crate::analyze::trace::{LAG, Trace, cut};
 use crate::analyze::window::Window;
 use crate::schema::reader::Frame;
 use crate::schema::{Kind, TraceReader, parts};

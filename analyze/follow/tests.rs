@@ -118,7 +118,7 @@ fn an_interval_waits_until_its_rows_are_written() {
     folder.put("a.bin", &tape().bytes());
     let part = Part::open(&folder.path().join("a.bin")).expect("a trace");
     let tail = Tail::new("a.bin".into(), part);
-    assert_eq!(tail.complete(false), START + 9_900_000_000 - super::LAG);
+    assert_eq!(tail.complete(false), START + 9_900_000_000 - crate::analyze::trace::LAG);
     assert_eq!(tail.complete(true), START + 9_900_000_001);
 }
 

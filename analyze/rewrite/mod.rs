@@ -174,7 +174,7 @@ pub(crate) fn run(
         return refuse(format!("{} has no option --{option}", verb.name));
     }
     let inputs = files::named(&call.traces, messages)?;
-    let traces = files::open(&inputs, &call.options)?.all()?;
+    let traces = files::open_to_copy(&inputs, &call.options)?.all(messages)?;
     let job = Job { traces: &traces, call, matches };
     let plan = (verb.plan)(&job)?;
     let level = matches.get_one("level").copied().unwrap_or(verb.level);

@@ -17,6 +17,7 @@ mod filters;
 mod flight;
 mod follow;
 mod governor;
+mod growing;
 mod hotplug;
 mod kernel_functions;
 mod kills;
