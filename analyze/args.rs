@@ -5,8 +5,10 @@
 
 use super::error::{Exit, Failure, akin, nearest};
 use super::options::Options;
+use super::pattern;
 use super::report::{Flag, REPORTS, Report};
 use super::rewrite;
+use crate::schema::parts;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, value_parser};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -242,7 +244,12 @@ fn check_files(words: &[OsString], verb: Option<&str>) -> Result<(), Failure> {
         let named: Vec<PathBuf> = words.iter().map(PathBuf::from).collect();
         later(word) && super::files::is_of_a_set(Path::new(word), &named)
     };
-    let there = |word: &&OsString| *word == "-" || Path::new(word).exists() || gone(word);
+    let pattern = |word: &OsString| pattern::files(Path::new(word));
+    if let Some(Err(failure)) = words.iter().find_map(|word| pattern(word).filter(Result::is_err)) {
+        return Err(failure);
+    }
+    let there =
+        |word: &&OsString| *word == "-" || Path::new(word).exists() || pattern(word).is_some() || gone(word);
     let Some(at) = words.iter().position(|word| !there(&word)) else { return Ok(()) };
     let path = Path::new(&words[at]);
     let word = &*path.to_string_lossy();
@@ -251,9 +258,13 @@ fn check_files(words: &[OsString], verb: Option<&str>) -> Result<(), Failure> {
     let plain = !word.contains(['/', '.']);
     if verb.is_some() || !(plain && (at > 0 || close.is_some())) {
         let missing = Failure::new(Exit::Unusable, format!("{word}: no such file"));
-        return Err(match neighbour(path) {
-            Some(near) => missing.hint(format!("did you mean '{near}'?")),
-            None => missing.hint("traces come before the verb: analyze trace.bin tcpsend"),
+        return Err(match (set(path), neighbour(path)) {
+            (Some(set), _) => missing.hint(format!(
+                "its recording went to a set of files: analyze '{set}' {}",
+                verb.unwrap_or("tcpsend")
+            )),
+            (None, Some(near)) => missing.hint(format!("did you mean '{near}'?")),
+            (None, None) => missing.hint("traces come before the verb: analyze trace.bin tcpsend"),
         });
     }
     let near = close
@@ -263,6 +274,13 @@ fn check_files(words: &[OsString], verb: Option<&str>) -> Result<(), Failure> {
     Err(Failure::usage(format!("there is no report or verb '{word}', and no file of that name")).hint(
         format!("{near}analyze {trace} list says what the trace answers, analyze --help lists all verbs"),
     ))
+}
+
+/// The pattern of the files that `capture --rotate` or `--flight` has put in the place of a missing one.
+fn set(missing: &Path) -> Option<String> {
+    let there = parts::parts(missing).is_ok_and(|files| !files.is_empty());
+    let first = there.then(|| parts::part_path(missing, 1))?;
+    Some(first.display().to_string().replace(".000001", ".[0-9]*"))
 }
 
 /// The file beside a missing one whose name is most like it.
@@ -352,6 +370,18 @@ mod tests {
             let call = call(&format!("Cargo.toml {line}")).expect(line);
             assert!(call.flags.contains_key(flag), "{line}: {:?}", call.flags);
         }
+    }
+
+    #[test]
+    fn a_set_is_named_where_its_first_name_is_missing() {
+        let folder = crate::analyze::testkit::Folder::new();
+        folder.put("r.000003.bin", b"").put("s.bin", b"");
+        let at = folder.path().display();
+        let failure = call(&format!("{at}/r.bin flows")).expect_err("no such file");
+        assert_eq!(failure.to_string(), format!("{at}/r.bin: no such file"));
+        let hint = failure.hint.expect("a hint");
+        assert_eq!(hint, format!("its recording went to a set of files: analyze '{at}/r.[0-9]*.bin' flows"));
+        assert!(call(&format!("{at}/r.[0-9]*.bin flows")).is_ok(), "what it says works");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From what the command line names to traces.
 //!
-//! A folder stands for the traces in it, `-` for standard input. Files of one recording (`capture --rotate`)
+//! A folder stands for the traces in it, a quoted pattern for the files it matches, `-` for standard input. Files of one recording (`capture --rotate`)
 //! are one trace; anything else is a trace of its own, and reports answer for each side by side. Of several files
 //! one that cannot be used is named, and the others answer.
 //!
@@ -10,6 +10,7 @@
 use super::error::{Exit, Failure};
 use super::escape::visible;
 use super::options::Options;
+use super::pattern;
 use super::trace::Trace;
 use crate::schema::{FormatError, TraceReader, frame, parts};
 use anyhow::{Context as _, Result};
@@ -172,8 +173,17 @@ fn handles(name: &str, error: &FormatError) -> Failure {
     )
 }
 
-/// The traces of a folder by name, or the file itself.
+/// What a pattern stands for, the traces of a folder by name, or the file itself.
 fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+    if let Some(found) = pattern::files(path) {
+        let files = found?.into_iter().map(|path| folder(&path)).collect::<Result<Vec<_>>>()?;
+        return Ok(files.concat());
+    }
+    folder(path)
+}
+
+/// The traces of a folder by name, or the file itself.
+fn folder(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

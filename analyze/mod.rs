@@ -81,6 +81,7 @@ mod outstanding;
 mod overview;
 mod pairs;
 mod paths;
+mod pattern;
 mod print;
 mod printer;
 mod probes;
