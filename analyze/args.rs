@@ -3,16 +3,15 @@
 //! Reports are verbs. The first plain word after a trace that is a verb is the verb; options stand on
 //! either side of it, and a report's own options are known wherever its verb is.
 
-use super::error::{Exit, Failure, akin, nearest};
+use super::error::Failure;
+use super::missing;
 use super::options::Options;
-use super::pattern;
 use super::report::{Flag, REPORTS, Report};
 use super::rewrite;
-use crate::schema::parts;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, value_parser};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Verbs that are not reports.
 pub(crate) const VERBS: [(&str, &str); 5] = [
@@ -82,7 +81,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Parsed, Failure> {
             Failure::usage("no trace is named").hint(format!("traces come before the verb: {example}"))
         );
     }
-    check_files(&words, verb.as_deref())?;
+    missing::check(&words, verb.as_deref(), &names())?;
     let flags = flags(&own, &matches);
     let rewrite = verb.as_deref().and_then(rewriting);
     let traces = words.into_iter().map(PathBuf::from).collect();
@@ -116,6 +115,11 @@ pub(crate) fn report(name: &str) -> Option<&'static Report> {
 /// A verb that writes another trace, by name.
 fn rewriting(name: &str) -> Option<&'static rewrite::Verb> {
     rewrite::VERBS.iter().copied().find(|verb| verb.name == name)
+}
+
+/// Every verb.
+fn names() -> Vec<&'static str> {
+    REPORTS.iter().map(|report| report.name).chain(verbs_about().map(|verb| verb.0)).collect()
 }
 
 /// Every verb that is no report, with what it does.
@@ -236,65 +240,10 @@ fn flags(own: &[&'static Flag], matches: &ArgMatches) -> BTreeMap<&'static str, 
     own.iter().filter_map(|flag| Some((flag.name, value(flag)?))).collect()
 }
 
-/// A file that is not there may be a verb with a slip, where no verb was found.
-fn check_files(words: &[OsString], verb: Option<&str>) -> Result<(), Failure> {
-    // A recorder that keeps the last few files of a set may remove one that the shell has just found.
-    let later = |word: &OsString| words.iter().any(|other| other > word && Path::new(other).exists());
-    let gone = |word: &OsString| {
-        let named: Vec<PathBuf> = words.iter().map(PathBuf::from).collect();
-        later(word) && super::files::is_of_a_set(Path::new(word), &named)
-    };
-    let pattern = |word: &OsString| pattern::files(Path::new(word));
-    if let Some(Err(failure)) = words.iter().find_map(|word| pattern(word).filter(Result::is_err)) {
-        return Err(failure);
-    }
-    let there =
-        |word: &&OsString| *word == "-" || Path::new(word).exists() || pattern(word).is_some() || gone(word);
-    let Some(at) = words.iter().position(|word| !there(&word)) else { return Ok(()) };
-    let path = Path::new(&words[at]);
-    let word = &*path.to_string_lossy();
-    let names = || REPORTS.iter().map(|report| report.name).chain(verbs_about().map(|verb| verb.0));
-    let close = nearest(word, names());
-    let plain = !word.contains(['/', '.']);
-    if verb.is_some() || !(plain && (at > 0 || close.is_some())) {
-        let missing = Failure::new(Exit::Unusable, format!("{word}: no such file"));
-        return Err(match (set(path), neighbour(path)) {
-            (Some(set), _) => missing.hint(format!(
-                "its recording went to a set of files: analyze '{set}' {}",
-                verb.unwrap_or("tcpsend")
-            )),
-            (None, Some(near)) => missing.hint(format!("did you mean '{near}'?")),
-            (None, None) => missing.hint("traces come before the verb: analyze trace.bin tcpsend"),
-        });
-    }
-    let near = close
-        .or_else(|| akin(word, names()))
-        .map_or(String::new(), |near| format!("did you mean '{near}'? "));
-    let trace = words.iter().find(there).map_or("TRACE".into(), |word| word.to_string_lossy());
-    Err(Failure::usage(format!("there is no report or verb '{word}', and no file of that name")).hint(
-        format!("{near}analyze {trace} list says what the trace answers, analyze --help lists all verbs"),
-    ))
-}
-
-/// The pattern of the files that `capture --rotate` or `--flight` has put in the place of a missing one.
-fn set(missing: &Path) -> Option<String> {
-    let there = parts::parts(missing).is_ok_and(|files| !files.is_empty());
-    let first = there.then(|| parts::part_path(missing, 1))?;
-    Some(first.display().to_string().replace(".000001", ".[0-9]*"))
-}
-
-/// The file beside a missing one whose name is most like it.
-fn neighbour(missing: &Path) -> Option<String> {
-    let folder = missing.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
-    let names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    let near = nearest(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
-    Some(missing.with_file_name(near).display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::error::Exit;
 
     fn call(line: &str) -> Result<Call, Failure> {
         let args: Vec<OsString> =
@@ -334,6 +283,10 @@ mod tests {
         let list = "analyze Cargo.toml list says what the trace answers";
         assert!(hint("Cargo.toml killsnoop").contains(&format!("snoop'? {list}")));
         assert!(hint("Cargo.toml zzz").starts_with(list));
+        for line in ["Cargo.toml compare", "Cargo.toml Cargo.lock diff", "Cargo.toml cmp --by comm"] {
+            let way = hint(line);
+            assert!(way.contains("analyze a.bin b.bin REPORT") && way.contains("--check FILE"), "{way}");
+        }
         assert!(hint("tcpsend").contains("traces come before the verb: analyze trace.bin tcpsend"));
         assert!(hint("tcpsend Cargo.toml").contains("traces come before the verb"));
         assert!(hint("Cargo.toml sql SELECT 1").contains("put it in quotes"));

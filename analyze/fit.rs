@@ -1,6 +1,6 @@
 //! Whether a trace answers a report, and how well: what `list` says, and by what a report refuses.
 
-use super::error::{Exit, Failure};
+use super::error::{Exit, Failure, nearest};
 use super::report::{ANY, Need, Report};
 use super::threshold;
 use super::trace::Trace;
@@ -54,6 +54,14 @@ pub(crate) fn recorded<'a>(
         ))
         .hint(format!("record it: capture -g {} …", need.group))),
     }
+}
+
+/// That a trace has no table of that name, and which one may be meant.
+pub(crate) fn no_table(trace: &Trace, name: &str) -> Failure {
+    let names = || trace.tables.iter().map(|table| table.name.as_str());
+    let near = nearest(name, names()).map_or(String::new(), |near| format!(": did you mean '{near}'?"));
+    Failure::cannot(format!("this trace has no table '{name}'{near}"))
+        .hint(format!("it has {}", names().collect::<Vec<_>>().join(", ")))
 }
 
 /// A file that is cut before it says what was recorded, or before the first event, does not say that nothing was.

@@ -75,7 +75,7 @@ fn lacking(trace: &Trace, report: &Report) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::analyze::testkit::Tape;
+    use crate::analyze::testkit::{Cell, START, Tape};
 
     fn line(tape: &Tape, report: &str) -> String {
         let (_, out, _) = tape.run(&["list", "--format", "csv"]);
@@ -90,6 +90,20 @@ mod tests {
             "events" => vec![report, "--table", "task"],
             _ => vec![report],
         }
+    }
+
+    #[test]
+    fn a_report_says_which_options_it_does_not_run_without() {
+        let mut tape = Tape::new();
+        tape.named("malloc", &["malloc"], &["size:u64"], false);
+        tape.push("malloc", [START, 0, 7, 0, 100].map(Cell::from).into());
+        for report in super::REPORTS {
+            let needed = report.flags.iter().any(|flag| flag.needed);
+            let (exit, _, messages) = tape.run(&[report.name]);
+            assert_eq!(exit == 2, needed, "{}: {messages}", report.name);
+        }
+        let (_, page, _) = tape.run(&[]);
+        assert!(page.contains("bin funccount") && !page.contains("argdist"), "{page}");
     }
 
     #[test]

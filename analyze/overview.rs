@@ -173,8 +173,9 @@ fn next(trace: &Trace) -> Vec<String> {
     };
     let mut reports: Vec<(u64, &Report)> =
         REPORTS.iter().filter_map(|report| Some((rows(report).filter(|&rows| rows > 0)?, *report))).collect();
-    // None that would refuse.
-    reports.retain(|(_, report)| fit(trace, report).is_ok());
+    // None that would refuse, as it does that has to be told what is asked.
+    let asks = |report: &Report| report.flags.iter().any(|flag| flag.needed);
+    reports.retain(|(_, report)| !asks(report) && fit(trace, report).is_ok());
     reports.sort_by_key(|&(rows, report)| (Reverse(rows), report.name));
     let line = |name: &str, question: &str| format!("analyze {} {name:<12} {question}", trace.name);
     let most = reports.iter().take(NEXT).map(|(_, report)| line(report.name, report.question));

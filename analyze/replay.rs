@@ -228,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_recorded_is_for_the_report_to_follow() {
+        let (exit, out, messages) = tape().run(&["replay", "filetop", "--follow"]);
+        assert_eq!((exit, out.as_str()), (2, ""));
+        assert!(messages.contains("analyze TRACE filetop --follow"), "{messages}");
+    }
+
+    #[test]
     fn intervals_follow_each_other() {
         let (exit, out, messages) = tape().run(&["replay", "filetop", "--speed", "max", "--sort", "reads"]);
         let expected = concat!(

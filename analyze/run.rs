@@ -78,6 +78,12 @@ pub fn run(
             .hint("name one: analyze --help lists them")
             .into());
     }
+    if replays && call.options.follow {
+        let report = call.operand.as_deref().unwrap_or("tcptop");
+        return Err(Failure::usage("replay shows what was recorded, and --follow what is being recorded")
+            .hint(format!("the report itself can be followed: analyze TRACE {report} --follow"))
+            .into());
+    }
     if let (Some(report), true) = (report, call.traces.is_empty()) {
         return columns(report, None, out);
     }

@@ -19,6 +19,7 @@
 use super::answer::{Answer, Body};
 use super::columns::{Cells, cells, series};
 use super::error::{Failure, nearest};
+use super::fit::no_table;
 use super::input::{Input, Inputs};
 use super::load::Scan;
 use super::report::defined;
@@ -103,13 +104,7 @@ fn tables_of<'a>(trace: &'a Trace, query: &str) -> Result<Vec<&'a Arc<TableDef>>
     let defines = |name: &&String| !Words::of(query).follows(name, "as");
     match named.iter().filter(|name| trace.table(name).is_none()).find(defines) {
         None => Ok(known),
-        Some(name) => {
-            let names = || trace.tables.iter().map(|table| table.name.as_str());
-            let near =
-                nearest(name, names()).map_or(String::new(), |near| format!(": did you mean '{near}'?"));
-            Err(Failure::cannot(format!("this trace has no table '{name}'{near}"))
-                .hint(format!("it has {}", names().collect::<Vec<_>>().join(", "))))
-        }
+        Some(name) => Err(no_table(trace, name)),
     }
 }
 

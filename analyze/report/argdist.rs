@@ -55,8 +55,8 @@ pub static REPORT: Report = Report {
     defaults: Defaults { by: "none", sort: "hits", top: None, interval: None },
     flags: &[
         named::PROBE,
-        Flag::valued("C", "COLUMNS", "count the values of these columns"),
-        Flag::valued("H", "COLUMN", "a histogram of this column by powers of two"),
+        Flag::valued("C", "COLUMNS", "count the values of these columns").needed(),
+        Flag::valued("H", "COLUMN", "a histogram of this column by powers of two").needed(),
     ],
     fit: Some(|trace| named::all(Probes::of(trace)).map(|_| Vec::new())),
     run,

@@ -34,7 +34,7 @@ pub static REPORT: Report = Report {
     needs: &[],
     outputs: &[Output::count("events", "", "with --by: how many; else the table's own columns")],
     defaults: Defaults { by: "none", sort: "", top: None, interval: None },
-    flags: &[Flag::valued("table", "NAME", "which table; info lists them")],
+    flags: &[Flag::valued("table", "NAME", "which table; info lists them").needed()],
     fit: None,
     run,
     compat: None,
@@ -100,6 +100,10 @@ mod tests {
         assert!(lines[1].contains(",100,100,") && lines[2].contains(",100,60,"), "in the order of time: {out}");
         let (_, out, _) = tape.run(&["events", "--table", "sock_send", "--by", "comm", "--format", "csv"]);
         assert!(out.contains("web,false,2"), "{out}");
+        let (exit, _, messages) = tape.run(&["events", "--table", "sock_sends"]);
+        assert_eq!(exit, 6);
+        let said = "this trace has no table 'sock_sends': did you mean 'sock_send'?\nit has ";
+        assert!(messages.starts_with(said) && messages.contains("sock, sock_send, ledger"), "{messages}");
         let (exit, _, messages) = tape.run(&["events"]);
         assert!(exit == 2 && messages.contains("sock_send"), "{messages}");
     }

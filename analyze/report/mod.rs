@@ -22,6 +22,7 @@ use super::answer::Answer;
 use super::args::Call;
 use super::bins::Bins;
 use super::error::Failure;
+use super::fit::no_table;
 pub(crate) use super::fit::{Fit, defined, fit, recorded};
 pub(crate) use super::flag::Flag;
 use super::group::{Group, Grouping};
@@ -306,7 +307,7 @@ impl<'a> Context<'a> {
     /// The definition of a table, or why the trace does not have it.
     pub fn table(&self, name: &str) -> Result<&'a Arc<TableDef>, Failure> {
         defined(self.trace, self.report.name, &format!(" of {name}"))?;
-        self.trace.table(name).ok_or_else(|| Failure::cannot(format!("this trace has no table {name}")))
+        self.trace.table(name).ok_or_else(|| no_table(self.trace, name))
     }
 
     /// Groups by the interval and the columns that were asked for.
