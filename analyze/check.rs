@@ -11,6 +11,7 @@ use super::trace::Trace;
 use crate::schema::Role;
 use crate::schema::frame::Kind;
 use crate::schema::reader::{Frame, Scratch};
+use crate::schema::walk::Missing;
 use serde_json::json;
 
 /// The answer. What it finds, every other verb would find later: the losses are the trace's own.
@@ -57,11 +58,14 @@ fn name(trace: &Trace, table: u16) -> &str {
 }
 
 fn gaps(trace: &Trace) -> Vec<String> {
-    let line = |missing: crate::schema::walk::Missing| match missing.table {
-        Some(table) => {
-            format!("stream {}: {} rows of {} are missing", missing.stream, missing.rows, name(trace, table))
-        }
-        None => format!("stream {}: {} frames are missing", missing.stream, missing.frames),
+    let line = |missing: Missing| {
+        let file = missing.told_at.and_then(|offset| trace.file_at(offset));
+        let file = file.map_or(String::new(), |(_, name)| format!("{name}: "));
+        let what = match missing.table {
+            Some(table) => format!("{} rows of {}", missing.rows, name(trace, table)),
+            None => format!("{} frames", missing.frames),
+        };
+        format!("{file}stream {}: {what} are missing", missing.stream)
     };
     let lines: Vec<String> = trace.reader.missing().into_iter().map(line).collect();
     if lines.is_empty() { vec!["sequence numbers: no gap".into()] } else { lines }

@@ -91,7 +91,7 @@ pub(crate) fn open_to_copy(files: &[PathBuf], options: &Options) -> Result<Opene
 type Opening = fn(TraceReader) -> Result<TraceReader, FormatError>;
 
 fn read(files: &[PathBuf], options: &Options, opening: Opening) -> Result<Opened> {
-    let mut recordings: Vec<(String, Vec<TraceReader>)> = Vec::new();
+    let mut recordings: Vec<Vec<Named>> = Vec::new();
     let mut opened = Opened { traces: Vec::new(), unusable: Vec::new(), remarks: Vec::new() };
     for file in files {
         let name = file.display().to_string();
@@ -106,19 +106,23 @@ fn read(files: &[PathBuf], options: &Options, opening: Opening) -> Result<Opened
                 continue;
             }
         };
-        let same = |known: &&mut (String, Vec<TraceReader>)| reader.is_of_the_recording_of(&known.1[0]);
+        let same = |known: &&mut Vec<Named>| reader.is_of_the_recording_of(&known[0].1);
         match recordings.iter_mut().find(same) {
-            Some(known) => known.1.push(reader),
-            None => recordings.push((name, vec![reader])),
+            Some(known) => known.push((name, reader)),
+            None => recordings.push(vec![(name, reader)]),
         }
     }
-    for (name, files) in recordings {
-        match joined(&name, files) {
-            Ok((name, reader)) => {
+    for mut files in recordings {
+        let name = match &files[..] {
+            [(first, _), more @ ..] if !more.is_empty() => format!("{first} and {} more", more.len()),
+            files => files[0].0.clone(),
+        };
+        match in_order(&mut files).and_then(|set| Ok((set, joined(files)?))) {
+            Ok((set, reader)) => {
                 let trace = Trace::new(name, reader, options.threads, options.utc)?;
-                opened.traces.push(trace.as_far_as_written());
+                opened.traces.push(trace.of_files(set).up_to_settled());
             }
-            Err(failure) => opened.unusable.push(failure),
+            Err(error) => opened.unusable.push(unusable(&name, &error)),
         }
     }
     Ok(opened)
@@ -142,17 +146,25 @@ pub(crate) fn is_of_a_set(file: &Path, files: &[PathBuf]) -> bool {
     files.iter().any(other)
 }
 
-/// The files of one recording as one trace. The recorder begins a file before it ends the one before: what has come into
-/// that one since it was opened is read, or rows would be missing before those of the next.
-fn joined(name: &str, mut files: Vec<TraceReader>) -> Result<(String, TraceReader), Failure> {
-    if files.len() == 1 {
-        return Ok((name.to_owned(), files.remove(0)));
+/// A file, by its name.
+type Named = (String, TraceReader);
+
+/// Brings the files of a set in order: their names and lengths. The recorder begins a file before it ends the one before:
+/// what has come into that one since it was opened is read, or rows would be missing before those of the next.
+fn in_order(files: &mut [Named]) -> Result<Vec<(String, u64)>, FormatError> {
+    files.sort_by_key(|(_, file)| file.host.part);
+    if let [ended @ .., _] = files {
+        ended.iter_mut().filter(|(_, file)| file.growing).try_for_each(|(_, file)| file.refresh())?;
     }
-    let all = format!("{name} and {} more", files.len() - 1);
-    let last = files.iter().map(|file| file.host.part).max();
-    let mut ended = files.iter_mut().filter(|file| file.growing && Some(file.host.part) != last);
-    let whole = ended.try_for_each(TraceReader::refresh).and_then(|()| TraceReader::join(files));
-    whole.map(|reader| (all, reader)).map_err(|error| unusable(name, &error))
+    Ok(files.iter().map(|(name, file)| (name.clone(), file.length())).collect())
+}
+
+/// The files of one recording, in order, as one trace.
+fn joined(mut files: Vec<Named>) -> Result<TraceReader, FormatError> {
+    match files.len() {
+        1 => Ok(files.remove(0).1),
+        _ => TraceReader::join(files.into_iter().map(|(_, file)| file).collect()),
+    }
 }
 
 fn unusable(name: &str, error: &FormatError) -> Failure {
@@ -208,151 +220,4 @@ fn is_trace(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::analyze::testkit::{Folder, Tape};
-    use crate::schema::{TraceReader, lock, parts};
-    use std::fs::File;
-    use std::io::Write as _;
-
-    fn sends(host: &str) -> Vec<u8> {
-        let mut tape = Tape::new();
-        tape.send(0, 7, 1, 100, 100).host(|it| it.hostname = host.into());
-        tape.bytes()
-    }
-
-    #[test]
-    fn one_file_that_cannot_be_used_costs_itself_alone() {
-        let folder = Folder::new();
-        folder.put("a.bin", &sends("web")).put("b.bin", &sends("db"));
-        folder.put("broken.bin", &[&sends("x")[..20], &[0; 500]].concat());
-        let line = "tcpsend --interval all --format csv";
-        let whole = folder.run(&format!("a.bin b.bin {line}"));
-        assert_eq!(whole.0, 0, "{}", whole.2);
-        let at = folder.path().display().to_string();
-        for named in ["a.bin broken.bin b.bin", &at] {
-            let (exit, out, messages) = folder.run(&format!("{named} {line}"));
-            assert_eq!((exit, &out), (3, &whole.1), "{messages}");
-            assert!(messages.contains("broken.bin: not a tapedeck trace"), "{messages}");
-        }
-        // Alone, or for a trace that would lack it, it is an error.
-        assert_eq!(folder.run(&format!("broken.bin {line}")).0, 1);
-        assert_eq!(folder.run(&format!("{at} merge -o all.bin")).0, 1);
-    }
-
-    /// Ten seconds of a set's part, ten sends in each.
-    fn part(number: u32) -> Vec<u8> {
-        let mut tape = Tape::new();
-        let begin = u64::from(number - 1) * 10_000_000_000;
-        tape.host(|it| {
-            (it.recording, it.part) = ("r".into(), number);
-            (it.start_mono, it.start_real) = (it.start_mono + begin, it.start_real + begin);
-        });
-        for at in 0..100 {
-            tape.send(begin + at * 100_000_000, 7, 1, 100, 100);
-        }
-        tape.rows_per_frame(10).ending(parts::GOES_ON)
-    }
-
-    #[test]
-    fn a_file_that_is_being_recorded_is_answered_as_far_as_all_is_there() {
-        let folder = Folder::new();
-        let bytes = part(1);
-        folder.put("a.bin", &bytes[..bytes.len() / 2]);
-        let calls = |out: &str| -> u64 {
-            let count = |line: &str| line.split(',').nth(2).and_then(|calls| calls.parse::<u64>().ok());
-            out.lines().filter_map(count).sum()
-        };
-        let recorder = File::options().append(true).open(folder.path().join("a.bin")).expect("ours");
-        lock::hold(&recorder);
-        let (exit, out, messages) = folder.run("a.bin tcpsend --format csv");
-        assert_eq!((exit, messages.lines().count(), out.contains("true")), (0, 1, false), "{messages}");
-        assert!(messages.starts_with("analyze: a.bin: still being recorded: "), "{messages}");
-        let settled = calls(&out);
-        let (_, out, _) = folder.run("a.bin check");
-        assert!(out.contains("still being recorded") && !out.contains("no footer"), "{out}");
-        // A copy is of all bytes, and says that its end is none.
-        let (exit, _, messages) = folder.run("a.bin recompress -o b.bin");
-        assert!(exit == 3 && !messages.contains("still"), "{messages}");
-        drop(recorder);
-        let (exit, out, messages) = folder.run("a.bin tcpsend --format csv");
-        assert!(exit == 3 && messages.contains("cut"), "{messages}");
-        assert!(settled > 0 && calls(&out) == settled + 20, "two seconds more: {out}");
-    }
-
-    #[test]
-    fn files_of_a_set_come_and_go_while_it_is_read() {
-        let folder = Folder::new();
-        folder.put("t.000002.bin", &part(2)).put("t.000003.bin", b"");
-        let third = File::options().append(true).open(folder.path().join("t.000003.bin")).expect("ours");
-        lock::hold(&third);
-        let alone = folder.run("t.000002.bin tcpsend --format csv");
-        let (exit, out, messages) = folder.run("t.000001.bin t.000002.bin t.000003.bin tcpsend --format csv");
-        assert_eq!((exit, &out), (0, &alone.1), "{messages}");
-        let said: Vec<&str> = messages.lines().collect();
-        assert_eq!(
-            said,
-            [
-                "analyze: t.000001.bin: removed (--keep) before being read",
-                "analyze: t.000003.bin: it has just begun, and nothing is in it yet"
-            ]
-        );
-        // What nothing is left of, and what nobody records, is an error.
-        assert_eq!(folder.run("t.000003.bin tcpsend").0, 1);
-        assert_eq!(folder.run("t.000002.bin t.000009.bin tcpsend").0, 1);
-        drop(third);
-        assert_eq!(folder.run("t.000002.bin t.000003.bin tcpsend").0, 3);
-    }
-
-    #[test]
-    fn what_came_into_a_file_before_the_next_one_is_read_too() {
-        let (folder, first) = (Folder::new(), part(1));
-        folder.put("t.000001.bin", &first[..first.len() / 2]).put("t.000002.bin", &part(2));
-        let path = folder.path().join("t.000001.bin");
-        let recorder = File::options().append(true).open(&path).expect("ours");
-        lock::hold(&recorder);
-        let open = |name: &str| TraceReader::open(&folder.path().join(name)).expect("a trace");
-        let files = vec![open("t.000001.bin"), open("t.000002.bin")];
-        assert!(files[0].growing);
-        (&recorder).write_all(&first[first.len() / 2..]).expect("room");
-        let (_, all) = super::joined("t", files).expect("one recording");
-        assert!(all.footer.is_some() && !all.growing && all.missing().is_empty());
-    }
-
-    #[test]
-    fn too_many_files_are_no_damaged_ones() {
-        let reason = std::io::Error::from_raw_os_error(super::TOO_MANY_OPEN);
-        assert!(reason.to_string().starts_with("Too many open files"), "{reason}");
-        let error = super::FormatError::Io { what: "open", reason };
-        assert!(super::is_for_want_of_handles(&error));
-        let hint = super::handles("a.bin", &error).hint.expect("the next step");
-        assert!(hint.contains("ulimit -n"), "{hint}");
-    }
-
-    #[test]
-    fn a_pipe_is_read_as_the_file_would_be() {
-        let folder = Folder::new();
-        let bytes = sends("web");
-        folder.put("a.bin", &bytes);
-        let path = folder.pipe("p.bin");
-        let writer = std::thread::spawn(move || std::fs::write(path, bytes).expect("it is read"));
-        let line = "tcpsend --interval all --format csv";
-        assert_eq!(folder.run(&format!("p.bin {line}")), folder.run(&format!("a.bin {line}")));
-        writer.join().expect("it wrote everything");
-        // What is endless and no trace is given up.
-        let (exit, _, messages) = folder.run("/dev/zero tcpsend");
-        assert!(exit == 1 && messages.contains("no frame header in 1048576 bytes"), "{messages}");
-    }
-
-    #[test]
-    fn a_file_counts_once_however_often_it_is_named() {
-        let folder = Folder::new();
-        folder.put("a.bin", &sends("web"));
-        let once = folder.run("a.bin tcpsend --interval all --format csv");
-        let at = folder.path().display().to_string();
-        for named in ["a.bin a.bin", &format!("{at} a.bin")] {
-            let (exit, out, messages) = folder.run(&format!("{named} tcpsend --interval all --format csv"));
-            assert_eq!((exit, &out), (0, &once.1));
-            assert!(messages.contains("a.bin is the same as a.bin: it counts once"), "{messages}");
-        }
-    }
-}
+mod tests;

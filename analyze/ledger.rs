@@ -88,6 +88,8 @@ struct Gap {
     window: Window,
     table: u16,
     rows: u64,
+    /// The frame that tells of them.
+    told_at: Option<u64>,
 }
 
 /// The ledger of a trace.
@@ -108,6 +110,8 @@ pub(crate) struct Losses {
     pub filter_missed: u64,
     /// Rows that the file once held, or should.
     pub missing_rows: u64,
+    /// Of several files, those that are known to lack rows, and how many.
+    pub within: Vec<(String, u64)>,
     /// Places of the file that cannot be read, whatever they held.
     pub damage: Vec<String>,
     /// Parts of the recording that are not there, whatever they held.
@@ -119,6 +123,10 @@ pub(crate) struct Losses {
 impl Losses {
     /// Adds what another recording, of that name, lost.
     pub fn add(&mut self, name: &str, other: Self) {
+        if other.within.is_empty() && other.events() > 0 {
+            self.within.push((name.to_owned(), other.events()));
+        }
+        self.within.extend(other.within.iter().cloned());
         self.counts.add(other.counts);
         self.kernel_missed = self.kernel_missed.saturating_add(other.kernel_missed);
         self.filter_missed = self.filter_missed.saturating_add(other.filter_missed);
@@ -171,7 +179,9 @@ impl Ledger {
             let (rows, last) = seen.entry((header.table, header.stream)).or_insert((0, trace.span.from));
             if header.rows_before > *rows {
                 let window = Window { from: *last, to: header.min_time.max(*last).saturating_add(1) };
-                self.gaps.push(Gap { window, table: header.table, rows: header.rows_before - *rows });
+                let told_at = Some(frame.offset);
+                let rows = header.rows_before - *rows;
+                self.gaps.push(Gap { window, table: header.table, rows, told_at });
             }
             *rows = header.rows_before.saturating_add(header.rows.into());
             *last = header.max_time.max(*last);
@@ -192,7 +202,8 @@ impl Ledger {
             if last.get(&of).is_none_or(|&last| last < offset) {
                 let header = &frame.header;
                 let window = Window { from: header.min_time, to: header.max_time.saturating_add(1) };
-                self.gaps.push(Gap { window, table: header.table, rows: header.rows.into() });
+                let (rows, told_at) = (header.rows.into(), Some(offset));
+                self.gaps.push(Gap { window, table: header.table, rows, told_at });
             }
         }
     }
@@ -205,7 +216,7 @@ impl Ledger {
             let window = Window { from: last.unwrap_or(trace.span.from), to: trace.span.to };
             let seen = found.saturating_add(known);
             if due > seen {
-                self.gaps.push(Gap { window, table, rows: due - seen });
+                self.gaps.push(Gap { window, table, rows: due - seen, told_at: None });
             }
         }
     }
@@ -237,18 +248,29 @@ impl Ledger {
         let asked = |entry: &&Entry| tables.contains(&entry.table) && overlap(entry.window, window);
         self.entries.iter().filter(asked).for_each(|entry| losses.counts.add(entry.counts));
         let gaps = self.gaps.iter().filter(|gap| tables.contains(&gap.table) && overlap(gap.window, window));
-        losses.missing_rows = sum(gaps.map(|gap| gap.rows));
+        let mut within: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut lacks = |offset: u64, rows: u64| {
+            if let Some((_, file)) = trace.file_at(offset).filter(|_| rows > 0) {
+                let all = within.entry(file).or_default();
+                *all = all.saturating_add(rows);
+            }
+        };
+        for gap in gaps {
+            losses.missing_rows = losses.missing_rows.saturating_add(gap.rows);
+            gap.told_at.into_iter().for_each(|offset| lacks(offset, gap.rows));
+        }
         for (offset, frame) in trace.unreadable() {
             // A frame without rows is of no table and of no time: only `check` looks at those.
             let asked = tables.contains(&frame.table) && window.touches(frame.times.0, frame.times.1);
             if asked || frame.rows == 0 {
                 losses.missing_rows = losses.missing_rows.saturating_add(frame.rows);
-                losses.damage.push(format!("byte {offset}: {}", frame.why));
+                losses.damage.push(format!("{}: {}", trace.place(offset), frame.why));
+                lacks(offset, frame.rows);
             }
         }
-        let places =
-            trace.reader.damage.iter().map(|damage| format!("byte {}: {}", damage.offset, damage.what));
-        losses.damage.extend(places);
+        losses.within = within.into_iter().map(|(file, rows)| (file.to_owned(), rows)).collect();
+        let damage = trace.reader.damage.iter();
+        losses.damage.extend(damage.map(|damage| format!("{}: {}", trace.place(damage.offset), damage.what)));
         let absent = trace.reader.absent.iter().filter(|absent| overlap(span_of(absent), window));
         losses.absent = absent.map(not_here).collect();
         losses.kernel_missed = sum(tables.iter().map(|&table| missed(trace, table)));

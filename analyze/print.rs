@@ -126,6 +126,18 @@ fn cell(table: &Table, clock: &Clock, (column, row): (usize, usize), mark: &str)
     if counted { format!("{mark}{text}") } else { text }
 }
 
+/// The files that lack events, where there are several.
+fn within(losses: &Losses) -> String {
+    const NAMED: usize = 5;
+    let of = |(file, events): &(String, u64)| format!("{events} in {}", visible(file));
+    let named: Vec<String> = losses.within.iter().take(NAMED).map(of).collect();
+    match losses.within.len() {
+        0 => String::new(),
+        all if all > NAMED => format!("; {}, and in {} more", named.join(", "), all - NAMED),
+        _ => format!("; {}", named.join(", ")),
+    }
+}
+
 /// What a reader must know before believing a number; `None` if nothing is missing.
 pub(crate) fn banner(losses: &Losses) -> Option<String> {
     if losses.none() && losses.steps.is_empty() {
@@ -135,8 +147,8 @@ pub(crate) fn banner(losses: &Losses) -> Option<String> {
     if losses.events() > 0 {
         let causes: Vec<String> =
             losses.causes().iter().map(|(cause, count)| format!("{cause} {count}")).collect();
-        write!(text, "{} events of this span are missing ({}): ", losses.events(), causes.join(", "))
-            .expect("a String grows");
+        let (all, causes, within) = (losses.events(), causes.join(", "), within(losses));
+        write!(text, "{all} events of this span are missing ({causes}{within}): ").expect("a String grows");
         text.push_str("counts marked ≥ are lower bounds\n");
     }
     for step in &losses.steps {

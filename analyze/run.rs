@@ -124,7 +124,8 @@ fn ask(
         _ => {
             let mut exit = Exit::Ok;
             for trace in &traces {
-                exit = exit.max(answer(trace, report, call, out, messages, terminal)?);
+                let several = traces.len() > 1;
+                exit = exit.max(answer((trace, several), report, call, out, messages, terminal)?);
             }
             Ok(exit)
         }
@@ -132,8 +133,9 @@ fn ask(
     Ok(exit.max(opened))
 }
 
+/// The answer of a trace; of one of several, what it lost is said under its name.
 fn answer(
-    trace: &Trace,
+    (trace, several): (&Trace, bool),
     report: Option<&Report>,
     call: &Call,
     out: &mut dyn Write,
@@ -144,7 +146,7 @@ fn answer(
     let verb = call.verb.as_deref().unwrap_or("overview");
     if verb == "replay" {
         let tables = replay::run(trace, call, window, out, terminal)?;
-        return report_losses(&trace.ledger().losses(trace, window, &tables), messages);
+        return report_losses(&lost(trace, several, window, &tables), messages);
     }
     let context = report.map(|report| Context::new(trace, report, call, window)).transpose()?;
     let all = || trace.tables.iter().map(|table| table.number).collect();
@@ -159,7 +161,7 @@ fn answer(
         (None, "sql") => sql(trace, window, call)?,
         (None, _) => (first_page(trace, window, call, out)?, all()),
     };
-    let losses = trace.ledger().losses(trace, window, &tables);
+    let losses = lost(trace, several, window, &tables);
     if !matches!(verb, "info" | "check" | "list") && call.options.check.is_none() {
         aside(trace, &tables, &answer, &call.options, messages)?;
     }
@@ -178,6 +180,16 @@ fn answer(
         }
         None => deliver(&page, call, out, messages, terminal),
     }
+}
+
+fn lost(trace: &Trace, several: bool, window: Window, tables: &[u16]) -> Losses {
+    let losses = trace.ledger().losses(trace, window, tables);
+    if !several {
+        return losses;
+    }
+    let mut named = Losses::default();
+    named.add(&trace.name, losses);
+    named
 }
 
 /// That a table has long calls only, where that is not among the notes that are printed.

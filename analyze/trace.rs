@@ -51,13 +51,15 @@ pub(crate) struct Trace {
     pub name: String,
     /// The file.
     pub reader: TraceReader,
+    /// Of a set: its files, by where each begins.
+    files: Vec<(u64, String)>,
     /// Definitions; numbers are positions.
     pub tables: Vec<Arc<TableDef>>,
     /// Moments to wall clock.
     pub clock: Clock,
     /// From time zero to the last event; of a file that is being written, to where all is there.
     pub span: Window,
-    /// Of a file that is being written, as [`Trace::as_far_as_written`] takes it: the moment up to which all is there.
+    /// Of a file that is being written, as [`Trace::up_to_settled`] takes it: the moment up to which all is there.
     pub settled: Option<u64>,
     /// By table: a long recording has a hundred thousand frames, and a page asks for those of each table a few times.
     extents: Vec<Extent>,
@@ -80,6 +82,7 @@ impl Trace {
         let first = (start_mono, start_real.cast_signed());
         let mut trace = Self {
             name,
+            files: Vec::new(),
             tables: reader.tables.iter().cloned().map(Arc::new).collect(),
             span: span(&reader),
             settled: None,
@@ -101,8 +104,35 @@ impl Trace {
         Ok(trace)
     }
 
+    /// The names and lengths of the files that lie behind each other in it: places in it are named by them.
+    pub fn of_files(mut self, files: Vec<(String, u64)>) -> Self {
+        if files.len() < 2 {
+            return self;
+        }
+        let mut start = 0;
+        for (name, length) in files {
+            self.files.push((start, name));
+            start += length;
+        }
+        self
+    }
+
+    /// The file of a set that a byte is in, and where that file begins.
+    pub fn file_at(&self, offset: u64) -> Option<(u64, &str)> {
+        let after = self.files.partition_point(|(start, _)| *start <= offset);
+        self.files.get(after.wrapping_sub(1)).map(|(start, name)| (*start, name.as_str()))
+    }
+
+    /// How a byte is named.
+    pub fn place(&self, offset: u64) -> String {
+        match self.file_at(offset) {
+            Some((start, name)) => format!("{name}: byte {}", offset - start),
+            None => format!("byte {offset}"),
+        }
+    }
+
     /// A trace that is being written ends, for whoever asks, where no row can come any more.
-    pub fn as_far_as_written(mut self) -> Self {
+    pub fn up_to_settled(mut self) -> Self {
         if self.reader.growing {
             let rows = self.reader.frames.iter().filter(|frame| frame.header.kind.has_rows());
             let last = rows.map(|frame| frame.header.max_time).max().unwrap_or(0);
@@ -182,7 +212,8 @@ impl Trace {
 
     /// Where and how the file ends, if not with the end of a recording.
     pub fn cut(&self) -> Option<String> {
-        cut(&self.reader)
+        let last = self.files.last().map_or((0, "the file"), |(start, name)| (*start, name));
+        cut(&self.reader, last)
     }
 
     /// Why nothing is known of any table; `None`: the tables are defined.
@@ -334,16 +365,19 @@ impl Trace {
     }
 }
 
-/// Where and how a file ends, if not with the end of a recording.
-pub(crate) fn cut(reader: &TraceReader) -> Option<String> {
+/// Where and how a file ends, if not with the end of a recording; its name, and where it begins.
+pub(crate) fn cut(reader: &TraceReader, (start, name): (u64, &str)) -> Option<String> {
     if reader.growing || reader.footer.is_some() {
         return None;
     }
     let length = reader.length();
     let last = reader.damage.last().filter(|damage| damage.offset.saturating_add(damage.length) >= length);
     Some(match last {
-        Some(damage) => format!("the file is cut or damaged at byte {}: {}", damage.offset, damage.what),
-        None => format!("the file ends at byte {length} without the end of a recording"),
+        Some(damage) => {
+            let at = damage.offset.saturating_sub(start);
+            format!("{name} is cut or damaged at byte {at}: {}", damage.what)
+        }
+        None => format!("{name} ends at byte {} without the end of a recording", length - start),
     })
 }
 

@@ -17,6 +17,8 @@ pub struct Missing {
     pub frames: u64,
     /// Rows.
     pub rows: u64,
+    /// Position of the frame that tells; `None`: the footer does.
+    pub told_at: Option<u64>,
 }
 
 const OTHER_TRACE: &str =
@@ -188,7 +190,13 @@ impl TraceReader {
         for (&table, totals) in totals {
             let rows = totals.rows.saturating_sub(seen.get(&table).copied().unwrap_or(0));
             if rows > 0 {
-                missing.push(Missing { stream: frame::RECORDER, table: Some(table), frames: 0, rows });
+                missing.push(Missing {
+                    stream: frame::RECORDER,
+                    table: Some(table),
+                    frames: 0,
+                    rows,
+                    told_at: None,
+                });
             }
         }
         missing
@@ -198,7 +206,7 @@ impl TraceReader {
         let mut missing = Vec::new();
         let mut sequence: HashMap<u16, u64> = HashMap::new();
         let mut rows: HashMap<(u16, u16), u64> = HashMap::new();
-        for Frame { header, .. } in &self.frames {
+        for Frame { offset, header } in &self.frames {
             let next = sequence.entry(header.stream).or_default();
             if header.sequence > *next {
                 missing.push(Missing {
@@ -206,6 +214,7 @@ impl TraceReader {
                     table: None,
                     frames: header.sequence - *next,
                     rows: 0,
+                    told_at: Some(*offset),
                 });
             }
             *next = header.sequence.saturating_add(1);
@@ -218,6 +227,7 @@ impl TraceReader {
                         table: Some(header.table),
                         frames: 0,
                         rows: gone,
+                        told_at: Some(*offset),
                     });
                 }
                 *before = header.rows_before.saturating_add(header.rows.into());

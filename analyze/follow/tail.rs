@@ -103,7 +103,7 @@ impl Tail {
             let next = self.last().number() + 1;
             format!("the recording goes on, and no file with its part {next} or a later one is here")
         });
-        let cuts = self.parts.iter().filter_map(|part| cut(&part.reader));
+        let cuts = self.parts.iter().filter_map(|part| cut(&part.reader, (0, "the file")));
         let mut exit = Exit::Ok;
         for what in cuts.chain(missing) {
             writeln!(messages, "analyze: {}: {}", visible(&self.name), visible(&what))?;
