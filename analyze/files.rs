@@ -97,7 +97,7 @@ fn read(files: &[PathBuf], options: &Options, opening: Opening) -> Result<Opened
         let name = file.display().to_string();
         let reader = match TraceReader::open(file).and_then(opening) {
             Ok(reader) => reader,
-            Err(error) if is_for_want_of_handles(&error) => return Err(handles(&name, &error).into()),
+            Err(error) if is_for_want_of_handles(&error) => return Err(unusable(&name, &error).into()),
             Err(error) => {
                 match passing(&error).filter(|_| is_of_a_set(file, files)) {
                     Some(why) => opened.remarks.push(format!("{name}: {why}")),
@@ -167,23 +167,21 @@ fn joined(mut files: Vec<Named>) -> Result<TraceReader, FormatError> {
     }
 }
 
-fn unusable(name: &str, error: &FormatError) -> Failure {
-    Failure::new(Exit::Unusable, format!("{name}: {error}"))
+/// Why a file cannot be used, with the next step where the file is not to blame.
+pub(crate) fn unusable(name: &str, error: &FormatError) -> Failure {
+    let failure = Failure::new(Exit::Unusable, format!("{name}: {error}"));
+    if is_for_want_of_handles(error) { failure.hint(MORE_HANDLES) } else { failure }
 }
 
 /// `EMFILE` has this number on every Unix that there is.
 const TOO_MANY_OPEN: i32 = 24;
 
-fn is_for_want_of_handles(error: &FormatError) -> bool {
+pub(crate) fn is_for_want_of_handles(error: &FormatError) -> bool {
     matches!(error, FormatError::Io { reason, .. } if reason.raw_os_error() == Some(TOO_MANY_OPEN))
 }
 
-fn handles(name: &str, error: &FormatError) -> Failure {
-    unusable(name, error).hint(
-        "each file stays open: allow more of them with 'ulimit -n' (up to 'ulimit -Hn'; beyond, as root), or name fewer, \
-         or join some first: analyze FILES… merge -o one.bin",
-    )
-}
+const MORE_HANDLES: &str = "each file stays open: allow more of them with 'ulimit -n' (up to 'ulimit -Hn'; beyond, as root), \
+     or name fewer, or join some first: analyze FILES… merge -o one.bin";
 
 /// What a pattern stands for, the traces of a folder by name, or the file itself.
 fn expand(path: &Path) -> Result<Vec<PathBuf>> {

@@ -34,10 +34,15 @@ impl Set {
 
     /// Asks all files at once, in a shell that has set a limit.
     fn ask(&self, limit: &str) -> Output {
+        self.ask_of(&self.0, limit, &[])
+    }
+
+    /// The same of some of them, with more words.
+    fn ask_of(&self, files: &Path, limit: &str, more: &[&str]) -> Output {
         let mut shell = Command::new("sh");
         let line = format!("ulimit {limit} && exec \"$@\"");
-        shell.args(["-c", &line, "sh", env!("CARGO_BIN_EXE_analyze")]).arg(&self.0);
-        shell.args(["events", "--table", "sock_send", "--by", "comm", "--format", "csv"]);
+        shell.args(["-c", &line, "sh", env!("CARGO_BIN_EXE_analyze")]).arg(files);
+        shell.args(["events", "--table", "sock_send", "--by", "comm", "--format", "csv"]).args(more);
         shell.output().expect("a shell runs")
     }
 }
@@ -60,13 +65,19 @@ fn a_set_has_more_files_than_may_be_open_at_first() {
     assert_eq!(all.status.code(), Some(0), "{}", text(&all.stderr));
     assert!(text(&all.stdout).lines().count() > 1);
     assert_eq!((few.status.code(), text(&few.stdout)), (Some(0), text(&all.stdout)), "{}", text(&few.stderr));
-    // Where no more are allowed at all, the error says so, and what to do.
-    let refused = set.ask("-n 64");
-    let said = text(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains(".bin: open: Too many open files") && said.contains("hint: each file stays open"),
-        "{said}"
-    );
-    assert!(said.contains("'ulimit -Hn'"), "{said}");
+    // Where no more are allowed at all, the error says so, and what to do; also of files that are found on the way.
+    let first = set.0.join("t.000001.bin");
+    for refused in [
+        set.ask("-n 64"),
+        set.ask_of(&set.0, "-n 64", &["--follow"]),
+        set.ask_of(&first, "-n 64", &["--follow"]),
+    ] {
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("Too many open files") && said.contains("hint: each file stays open"),
+            "{said}"
+        );
+        assert!(said.contains("'ulimit -Hn'"), "{said}");
+    }
 }

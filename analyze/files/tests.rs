@@ -141,7 +141,7 @@ fn too_many_files_are_no_damaged_ones() {
     assert!(reason.to_string().starts_with("Too many open files"), "{reason}");
     let error = super::FormatError::Io { what: "open", reason };
     assert!(super::is_for_want_of_handles(&error));
-    let hint = super::handles("a.bin", &error).hint.expect("the next step");
+    let hint = super::unusable("a.bin", &error).hint.expect("the next step");
     assert!(hint.contains("ulimit -n"), "{hint}");
 }
 

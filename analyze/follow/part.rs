@@ -2,6 +2,7 @@
 
 use super::POLL;
 use crate::analyze::error::{Exit, Failure};
+use crate::analyze::files::{self, is_for_want_of_handles};
 use crate::schema::reader::Frame;
 use crate::schema::{FormatError, Kind, TraceReader, parts, spool};
 use anyhow::{Context as _, Result};
@@ -29,7 +30,7 @@ impl Part {
     pub fn open(path: &Path) -> Result<Self> {
         let name = || path.display().to_string();
         let (file, closed) = if path.is_file() {
-            (File::open(path).with_context(name)?, None)
+            (File::open(path).map_err(|error| unusable(path, &FormatError::io("open")(error)))?, None)
         } else {
             let (file, closed) = copied(path).with_context(name)?;
             (file, Some(closed))
@@ -50,10 +51,19 @@ impl Part {
     }
 
     /// A file that another process has made, as far as it is there; `None`: there is no trace in it.
-    pub fn found(path: PathBuf) -> Option<Self> {
-        let reader = TraceReader::follow(File::open(&path).ok()?).ok()?;
-        let ended = reader.footer.is_some();
-        Some(Self { path, reader, ended, seen: 0, closed: None })
+    ///
+    /// # Errors
+    /// When too many files are open to look.
+    pub fn found(path: PathBuf) -> Result<Option<Self>> {
+        let opened = File::open(&path).map_err(FormatError::io("open")).and_then(TraceReader::follow);
+        match opened {
+            Ok(reader) => {
+                let ended = reader.footer.is_some();
+                Ok(Some(Self { path, reader, ended, seen: 0, closed: None }))
+            }
+            Err(error) if is_for_want_of_handles(&error) => Err(unusable(&path, &error).into()),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Whether it is known what its rows are.
@@ -128,7 +138,7 @@ impl Part {
 }
 
 fn unusable(path: &Path, error: &FormatError) -> Failure {
-    Failure::new(Exit::Unusable, format!("{}: {error}", path.display()))
+    files::unusable(&path.display().to_string(), error)
 }
 
 /// Copies a pipe to a file without a name, from where it can be read by position.

@@ -8,12 +8,13 @@ use super::part::Part;
 use crate::analyze::args::Call;
 use crate::analyze::error::Exit;
 use crate::analyze::escape::visible;
+use crate::analyze::files;
 use crate::analyze::ledger::Losses;
 use crate::analyze::trace::{LAG, Trace, cut};
 use crate::analyze::window::Window;
 use crate::schema::reader::Frame;
-use crate::schema::{Kind, TraceReader, parts};
-use anyhow::{Context as _, Result};
+use crate::schema::{FormatError, Kind, TraceReader, parts};
+use anyhow::Result;
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
@@ -82,10 +83,12 @@ impl Tail {
     fn next(&self) -> Result<Next> {
         let last = self.last();
         let Some(set) = last.set() else { return Ok(Next::Nothing) };
-        let files =
-            parts::parts(&set).with_context(|| format!("look for more files of {}", set.display()))?;
+        let files = parts::parts(&set).map_err(|error| {
+            files::unusable(&set.display().to_string(), &FormatError::io("look for more files")(error))
+        })?;
         let later = files.into_iter().filter(|(number, _)| *number > last.number());
-        for part in later.filter_map(|(_, path)| Part::found(path)) {
+        for (_, path) in later {
+            let Some(part) = Part::found(path)? else { continue };
             if part.reader.is_of_the_recording_of(&last.reader) {
                 return Ok(Next::Begun(Box::new(part)));
             }
@@ -169,7 +172,7 @@ impl Tail {
         };
         let views = self.parts.iter().map(|part| part.reader.view(needed)).collect::<Result<Vec<_>, _>>();
         let all = views.and_then(TraceReader::join);
-        let all = all.map_err(|error| anyhow::anyhow!("{}: {error}", self.name))?;
+        let all = all.map_err(|error| files::unusable(&self.name, &error))?;
         Trace::new(self.name.clone(), all, call.options.threads, call.options.utc)
     }
 }
