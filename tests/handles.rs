@@ -34,16 +34,7 @@ impl Set {
 
     /// Asks all files at once, in a shell that has set a limit.
     fn ask(&self, limit: &str) -> Output {
-        self.ask_of(&self.0, limit, &[])
-    }
-
-    /// The same of some of them, with more words.
-    fn ask_of(&self, files: &Path, limit: &str, more: &[&str]) -> Output {
-        let mut shell = Command::new("sh");
-        let line = format!("ulimit {limit} && exec \"$@\"");
-        shell.args(["-c", &line, "sh", env!("CARGO_BIN_EXE_analyze")]).arg(files);
-        shell.args(["events", "--table", "sock_send", "--by", "comm", "--format", "csv"]).args(more);
-        shell.output().expect("a shell runs")
+        ask_of(&self.0, limit, &[])
     }
 }
 
@@ -51,6 +42,15 @@ impl Drop for Set {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Asks files at once, in a shell that has set a limit, with more words.
+fn ask_of(files: &Path, limit: &str, more: &[&str]) -> Output {
+    let mut shell = Command::new("sh");
+    let line = format!("ulimit {limit} && exec \"$@\"");
+    shell.args(["-c", &line, "sh", env!("CARGO_BIN_EXE_analyze")]).arg(files);
+    shell.args(["events", "--table", "sock_send", "--by", "comm", "--format", "csv"]).args(more);
+    shell.output().expect("a shell runs")
 }
 
 fn is_of_rows(frame: &tapedeck::schema::reader::Frame) -> bool {
@@ -67,11 +67,9 @@ fn a_set_has_more_files_than_may_be_open_at_first() {
     assert_eq!((few.status.code(), text(&few.stdout)), (Some(0), text(&all.stdout)), "{}", text(&few.stderr));
     // Where no more are allowed at all, the error says so, and what to do; also of files that are found on the way.
     let first = set.0.join("t.000001.bin");
-    for refused in [
-        set.ask("-n 64"),
-        set.ask_of(&set.0, "-n 64", &["--follow"]),
-        set.ask_of(&first, "-n 64", &["--follow"]),
-    ] {
+    for refused in
+        [set.ask("-n 64"), ask_of(&set.0, "-n 64", &["--follow"]), ask_of(&first, "-n 64", &["--follow"])]
+    {
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1), "{said}");
         assert!(
