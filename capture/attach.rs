@@ -15,7 +15,8 @@ use super::spare;
 use super::threshold;
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::{MapCore as _, MapFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
 
 /// `wanted_tgids` holds as many marks per element.
 const TGID_BLOCK: u32 = 64;
@@ -118,6 +119,43 @@ pub(super) fn is_wanted(map: &libbpf_rs::MapHandle, tgid: u32) -> bool {
     let block = map.lookup(&(tgid / TGID_BLOCK).to_ne_bytes(), MapFlags::ANY).ok().flatten();
     let mark = block.and_then(|block| block.get((tgid % TGID_BLOCK) as usize).copied());
     matches!(mark, Some(WANTED | WANTED_FROM_EXEC))
+}
+
+/// Detaches all, and returns what each probe got, with what is known of it at the end.
+pub(super) fn detach(families: &mut [Family]) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let missed = detach_together(families);
+    for (family, missed) in families.iter().zip(missed) {
+        let known = outcomes.len();
+        outcomes.extend(family.outcomes.iter().cloned());
+        // A named probe may be at several files: the first of its families has the outcome.
+        let from = if family.outcomes.is_empty() { known.saturating_sub(1) } else { known };
+        for outcome in outcomes.iter_mut().skip(from) {
+            outcome.missed += outcome.programs.iter().filter_map(|program| missed.get(program)).sum::<u64>();
+        }
+    }
+    outcomes
+}
+
+/// For each link the kernel waits until no processor still runs its program: on a thread each, families share those waits.
+fn detach_together(families: &mut [Family]) -> Vec<HashMap<String, u64>> {
+    let mut missed = vec![HashMap::new(); families.len()];
+    let threads = families.len();
+    let todo = Mutex::new(families.iter_mut().zip(&mut missed));
+    let next = || todo.lock().expect("nothing panics while it is held").next();
+    let work = || {
+        while let Some((family, missed)) = next() {
+            *missed = family.detach();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where there can be no further thread, this one takes longer.
+            _ = std::thread::Builder::new().name("detach".into()).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    missed
 }
 
 pub(super) fn set_variable(families: &[Family], name: &str, value: u64) -> Result<()> {

@@ -39,6 +39,8 @@ pub struct Flight {
     writing: Option<Writing>,
     /// Bytes that a dump has still to write.
     unwritten: Arc<AtomicUsize>,
+    /// When the recording ended, ns.
+    over: Option<u64>,
     progress: Progress,
 }
 
@@ -120,6 +122,7 @@ impl Flight {
             set,
             writing: None,
             unwritten: Arc::default(),
+            over: None,
             progress: Progress::default(),
         })
     }
@@ -204,8 +207,12 @@ impl Medium for Flight {
         let start = epochs.front().map(|epoch| epoch.began);
         let (preface, unwritten, why) = (self.preface.clone(), Arc::clone(&self.unwritten), why.to_owned());
         let to = path.clone();
+        let over = self.over;
         let work = move || {
-            let result = preface.open(output, part, start).and_then(|to| write(to, epochs, &unwritten, &why));
+            let result = preface.open(output, part, start).and_then(|mut to| {
+                over.into_iter().for_each(|at| to.ends_at(at));
+                write(to, epochs, &unwritten, &why)
+            });
             unwritten.store(0, Ordering::Relaxed);
             let result = result.with_context(|| format!("write {}", to.display()));
             let told = result.as_ref().map(|_| to).map_err(|error| format!("{error:#}"));
@@ -231,6 +238,10 @@ impl Medium for Flight {
 
     fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    fn ended(&mut self, at: u64) {
+        self.over = Some(at);
     }
 
     fn finish(self: Box<Self>, _reason: &str) -> (Progress, Result<()>) {

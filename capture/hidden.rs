@@ -97,6 +97,10 @@ impl Medium for Hiding {
         self.inner.progress()
     }
 
+    fn ended(&mut self, at: u64) {
+        self.inner.ended(at);
+    }
+
     fn finish(self: Box<Self>, reason: &str) -> (Progress, Result<()>) {
         self.inner.finish(reason)
     }

@@ -54,6 +54,9 @@ pub trait Medium: Send {
     /// What has been written.
     fn progress(&self) -> Progress;
 
+    /// The recording has ended at that moment, ns: what is still to come tells of it, and is no part of it.
+    fn ended(&mut self, at: u64);
+
     /// Ends the last file: what has been written, and whether it is on the disk.
     fn finish(self: Box<Self>, reason: &str) -> (Progress, Result<()>);
 
@@ -213,6 +216,10 @@ impl<W: Write + Send> Medium for Single<W> {
 
     fn progress(&self) -> Progress {
         self.0.progress()
+    }
+
+    fn ended(&mut self, at: u64) {
+        self.0.writer.ends_at(at);
     }
 
     fn finish(self: Box<Self>, reason: &str) -> (Progress, Result<()>) {

@@ -67,6 +67,7 @@ pub mod snapshot;
 pub mod source;
 pub mod spare;
 pub mod stacks;
+pub mod stage;
 pub mod summary;
 pub mod system;
 pub mod target;

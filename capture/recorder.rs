@@ -57,8 +57,8 @@ pub enum Message {
     },
     /// Records of the table of that number that came through no ring: what programs added up, or /proc tells.
     Events(usize, Vec<Summed>),
-    /// The recording ends, for this reason.
-    Finish(String),
+    /// The recording ended at that moment (ns), for this reason.
+    Finish(String, u64),
 }
 
 /// What a recording keeps to.
@@ -159,14 +159,14 @@ impl Recorder {
         self.progress.lock().expect("the writer does not panic").clone()
     }
 
-    /// Ends the trace with its footer and waits for it.
+    /// Ends the trace, of a recording that ended `at` that moment (ns), with its footer and waits for it.
     ///
     /// # Panics
     /// When the thread panicked.
     #[must_use]
-    pub fn finish(self, reason: &str) -> Written {
+    pub fn finish(self, reason: &str, at: u64) -> Written {
         // A thread that is gone has said why in what it returns.
-        let _ = self.to.send(Message::Finish(reason.to_owned()));
+        let _ = self.to.send(Message::Finish(reason.to_owned(), at));
         self.thread.join().expect("the writer does not panic")
     }
 }
@@ -197,8 +197,9 @@ impl Work {
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
                 Ok(Message::Dump { why, done, by_hand }) => self.ask_for_dump(why, by_hand, done),
                 Ok(Message::Events(table, rows)) => self.take_records(table, &rows),
-                Ok(Message::Finish(why)) => {
+                Ok(Message::Finish(why, at)) => {
                     reason = why;
+                    self.medium.iter_mut().for_each(|medium| medium.ended(at));
                     break;
                 }
                 Err(RecvTimeoutError::Timeout) => {}

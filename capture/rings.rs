@@ -8,12 +8,12 @@ use super::layout::Layout;
 use super::recorder::Message;
 use super::source::{EventSource, Ring};
 use super::stacks::Stacks;
+use super::stage::Stage;
 use super::topology::ring_of_each;
 use anyhow::{Context as _, Result};
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// The reader wakes by itself this often while there are rows; a ring that fills wakes it earlier.
 const POLL: Duration = Duration::from_millis(100);
 /// … and at least this often: each time that it finds nothing, and holds nothing, it waits twice as long.
-/// Not longer, since a recording ends when its rings have been looked at once more.
+/// Not longer, since a recording that ends has its rings looked at often only from the next time on.
 const IDLE_POLL: Duration = Duration::from_millis(400);
 
 /// How many rings there are and how large each is.
@@ -111,7 +111,7 @@ impl Rings {
         layouts: &Arc<Vec<Layout>>,
         stacks: Option<&Arc<Stacks>>,
         to: &SyncSender<Message>,
-        draining: &Arc<AtomicBool>,
+        stage: &Stage,
         stall: Option<Duration>,
     ) -> Result<Vec<JoinHandle<u64>>> {
         let mut threads = Vec::new();
@@ -121,8 +121,8 @@ impl Rings {
             let number = u16::try_from(index).context("ring number")?;
             let batcher = Batcher::new(layouts, number, self.room_of(index));
             let batcher = batcher.numbering(stacks.map(Arc::clone));
-            let (to, queue, draining) = (to.clone(), Arc::clone(&self.queue), Arc::clone(draining));
-            let work = move || drain(ring, batcher, (&to, &queue), &draining, stall);
+            let (to, queue, stage) = (to.clone(), Arc::clone(&self.queue), stage.clone());
+            let work = move || drain(ring, batcher, (&to, &queue), &stage, stall);
             threads.push(std::thread::Builder::new().name(format!("ring {index}")).spawn(work)?);
         }
         Ok(threads)
@@ -134,7 +134,7 @@ pub fn drain(
     mut source: impl EventSource,
     mut batcher: Batcher,
     (to, queue): (&SyncSender<Message>, &Arc<Gauge>),
-    draining: &AtomicBool,
+    stage: &Stage,
     stall: Option<Duration>,
 ) -> u64 {
     // A recorder that is gone has stopped the session already; what it cannot take, it has counted.
@@ -147,7 +147,7 @@ pub fn drain(
     }
     let mut pause = POLL;
     loop {
-        let last = !draining.load(Ordering::Relaxed);
+        let last = stage.is_over();
         batcher.prepare();
         let bytes = source.drain(&mut |record| {
             if batcher.push(record) {
@@ -162,7 +162,7 @@ pub fn drain(
         if !last {
             let quiet = bytes == 0 && !batcher.is_waiting();
             pause = if quiet { (2 * pause).min(IDLE_POLL) } else { POLL };
-            source.wait(pause);
+            source.wait(stage.pause(pause));
         }
     }
 }

@@ -30,6 +30,7 @@ use super::rings::Rings;
 use super::signals::Signals;
 use super::snapshot::Ticks;
 use super::stacks::Stacks;
+use super::stage::Stage;
 use super::summary::{Progress, Summary};
 use super::target::{Target, free_if_low};
 use super::trigger::Triggers;
@@ -37,7 +38,6 @@ use crate::schema::Host;
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ struct Session {
     maps: SharedMaps,
     recorder: Option<Recorder>,
     drains: Vec<JoinHandle<u64>>,
-    draining: Arc<AtomicBool>,
+    stage: Stage,
     /// Where names of functions are to be looked up.
     stacks: Option<Arc<Stacks>>,
     ledger: Ledger,
@@ -115,6 +115,8 @@ struct Session {
     ticks: Ticks,
     cost: Cost,
     started: u64,
+    /// Nothing is recorded any more since then.
+    stopped: Option<u64>,
     clocks: Clocks,
     processors: Processors,
     plan: Plan,
@@ -161,8 +163,8 @@ impl Session {
         };
         let recorder = Recorder::start(medium, &layouts, rules)?;
         let control = control(args, &recorder)?;
-        let draining = Arc::new(AtomicBool::new(true));
-        let drains = rings.drain(&layouts, stacks.as_ref(), &recorder.to, &draining, args.stall)?;
+        let stage = Stage::default();
+        let drains = rings.drain(&layouts, stacks.as_ref(), &recorder.to, &stage, args.stall)?;
         let procfs = Procfs::new(&outcomes, &layouts, filter, &maps)?;
         for family in &families {
             family.run_iterators(Moment::Start)?;
@@ -186,13 +188,14 @@ impl Session {
             maps,
             recorder: Some(recorder),
             drains,
-            draining,
+            stage,
             stacks: nameable,
             ledger,
             aggregates,
             ticks: Ticks::every(args.stat_interval),
             cost,
             started,
+            stopped: None,
             clocks: Clocks::start(),
             processors: Processors::new(),
             plan,
@@ -319,7 +322,7 @@ impl Session {
 
     /// Once a second: the ledger, our own cost.
     fn keep_books(&mut self) -> Result<()> {
-        let time = now();
+        let time = self.moment();
         let map = self.maps.get("cpu_states").context("the ledger's map")?;
         let rows = self.ledger.read(map, time)?;
         self.send_rows(Own::Ledger, rows);
@@ -348,7 +351,7 @@ impl Session {
 
     /// Takes out what was added up in the interval that ends now.
     fn close_interval(&mut self) -> Result<()> {
-        let begin = now();
+        let begin = self.moment();
         attach::set_variable(&self.families, "interval", begin)?;
         let taken = self.aggregates.take(begin)?;
         self.record(taken);
@@ -358,7 +361,7 @@ impl Session {
     /// Records that come through no ring.
     fn record(&mut self, taken: Taken) {
         for (table, records) in taken {
-            let row = self.ledger.stored((self.started, now()), table, records.len() as u64);
+            let row = self.ledger.stored((self.started, self.moment()), table, records.len() as u64);
             self.send_rows(Own::Ledger, vec![row]);
             self.send(Message::Events(table, records));
         }
@@ -388,21 +391,34 @@ impl Session {
         self.ledger.hits()
     }
 
-    /// Closes the gate, empties the rings, closes the books and the file.
+    /// This moment, or that at which the recording stopped.
+    fn moment(&self) -> u64 {
+        self.stopped.unwrap_or_else(now)
+    }
+
+    /// Closes the gate: what has still to be done is no part of the recording.
+    fn stop(&mut self) -> Result<()> {
+        attach::set_variable(&self.families, "gate", 0)?;
+        self.stopped = Some(now());
+        self.stage.stopped();
+        let clocks = self.clocks.end();
+        self.send_rows(Own::Clock, clocks);
+        Ok(())
+    }
+
+    /// Stops, empties the rings, closes the books and the file.
     fn finish(mut self, end: End) -> Result<()> {
         self.take_stock()?;
-        attach::set_variable(&self.families, "gate", 0)?;
+        self.stop()?;
         for family in &self.families {
             family.run_iterators(Moment::End)?;
         }
         self.close_interval()?;
         self.note_unreturned()?;
-        let outcomes = self.detach();
-        self.draining.store(false, Ordering::Relaxed);
+        let outcomes = attach::detach(&mut self.families);
+        self.stage.detached();
         let malformed: u64 =
             self.drains.drain(..).map(|drain| drain.join().expect("a drain thread does not panic")).sum();
-        let clocks = self.clocks.end();
-        self.send_rows(Own::Clock, clocks);
         self.keep_books()?;
         self.send_rows(Own::Probe, outcomes.iter().map(probe_row).collect());
         self.account_for_discarded();
@@ -413,7 +429,7 @@ impl Session {
             self.ask_for_dump(format!("the recording ended: {end}"), true);
         }
         let recorder = self.recorder.take().context("a session finishes once")?;
-        let written = recorder.finish(&end.to_string());
+        let written = recorder.finish(&end.to_string(), self.moment());
         let summary = Summary {
             plan: &self.plan,
             written: &written,
@@ -422,7 +438,7 @@ impl Session {
             malformed,
             cost: &self.cost,
             hits: self.ledger.hits(),
-            span: now() - self.started,
+            span: self.moment() - self.started,
             end,
             lacking: super::privilege::lacking(self.stacks.is_some()),
         };
@@ -434,7 +450,7 @@ impl Session {
     fn note_unreturned(&mut self) -> Result<()> {
         let outcomes: Vec<_> = self.families.iter().flat_map(|family| &family.outcomes).collect();
         let left = in_flight::left(&self.maps, &self.plan.layouts, &outcomes)?;
-        let span = (self.started, now());
+        let span = (self.started, self.moment());
         let lost = |(table, calls)| self.ledger.lost(span, table, calls);
         let rows = left.unseen.into_iter().map(lost).collect();
         self.send_rows(Own::InFlight, left.rows);
@@ -442,25 +458,9 @@ impl Session {
         Ok(())
     }
 
-    /// What each probe got, with what is known of it at the end.
-    fn detach(&mut self) -> Vec<Outcome> {
-        let mut outcomes: Vec<Outcome> = Vec::new();
-        for family in &mut self.families {
-            let missed = family.detach();
-            let known = outcomes.len();
-            outcomes.extend(family.outcomes.iter().cloned());
-            // A named probe may be at several files: the first of its families has the outcome.
-            let from = if family.outcomes.is_empty() { known.saturating_sub(1) } else { known };
-            for outcome in outcomes.iter_mut().skip(from) {
-                outcome.missed +=
-                    outcome.programs.iter().filter_map(|program| missed.get(program)).sum::<u64>();
-            }
-        }
-        outcomes
-    }
-
     fn account_for_discarded(&self) {
-        let row = |(&table, &count): (&u16, &u64)| ledger::discarded_row(self.started, now(), table, count);
+        let row =
+            |(&table, &count): (&u16, &u64)| ledger::discarded_row(self.started, self.moment(), table, count);
         let rows = self.written().unaccounted().iter().map(row).collect();
         self.send_rows(Own::Ledger, rows);
     }

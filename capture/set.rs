@@ -176,6 +176,10 @@ impl Medium for Rotation {
         progress
     }
 
+    fn ended(&mut self, at: u64) {
+        self.open.writer.ends_at(at);
+    }
+
     fn finish(mut self: Box<Self>, reason: &str) -> (Progress, Result<()>) {
         let earlier = self.settle(0);
         let (last, sync, result) = self.open.finish(reason);

@@ -131,9 +131,15 @@ impl Part {
     /// The last moment that it tells of.
     pub fn last(&self) -> u64 {
         let all = self.reader.frames.iter().chain(&self.reader.cut);
-        let rows = all.filter(|frame| frame.header.kind.has_rows());
-        let last = rows.map(|frame| frame.header.max_time).max().unwrap_or(0);
-        self.reader.footer.as_ref().map_or(last, |footer| footer.end_mono.max(last))
+        let latest = |counts: fn(Kind) -> bool| {
+            let frames = all.clone().filter(|frame| counts(frame.header.kind));
+            frames.map(|frame| frame.header.max_time).max().unwrap_or(0)
+        };
+        match &self.reader.footer {
+            // What the recorder says of itself it still says when nothing is recorded any more.
+            Some(footer) => footer.end_mono.max(latest(|kind| kind == Kind::Events)),
+            None => latest(Kind::has_rows),
+        }
     }
 }
 

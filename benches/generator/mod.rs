@@ -7,7 +7,6 @@ pub mod work;
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tapedeck::capture::batch::Batcher;
 use tapedeck::capture::budget::{Budget, Gauge};
@@ -22,6 +21,7 @@ use tapedeck::capture::recorder::{Message, Recorder, Rules};
 use tapedeck::capture::rings::drain;
 use tapedeck::capture::source::EventSource;
 use tapedeck::capture::stacks::{Places, Stacks};
+use tapedeck::capture::stage::Stage;
 use tapedeck::schema::Host;
 
 /// What it took.
@@ -75,11 +75,11 @@ pub fn make(
     let (budget, stacks) = (Budget::new(None, None), Stacks::new(&layouts));
     let batcher = Batcher::new(&layouts, 0, budget.filling).numbering(stacks.clone());
     let queue = Gauge::new(budget.queued);
-    drain(generator, batcher, (&recorder.to, &queue), &AtomicBool::new(false), None);
+    drain(generator, batcher, (&recorder.to, &queue), &Stage::over(), None);
     if let Some(stacks) = stacks {
         recorder.to.send(Message::Rows(Own::Symbol, symbols(&stacks.places())))?;
     }
-    let written = recorder.finish("all events are made");
+    let written = recorder.finish("all events are made", u64::MAX);
     Ok(Made { bytes: written.progress.bytes, wall: began.elapsed().as_secs_f64(), cpu: cpu_time() - cpu })
 }
 

@@ -11,6 +11,7 @@ mod clocks;
 mod cost;
 mod crash;
 mod dry_run;
+mod ends;
 mod exec;
 mod files;
 mod filters;
