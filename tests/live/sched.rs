@@ -146,6 +146,32 @@ fn who_wakes_a_wanted_task_is_a_number_and_no_name() {
 
 /// Each counts where the kernel moves a task, so they are equal; the thread may be moved before it begins to count, as
 /// when it executes its program, and once more before it ends.
+/// EXIT_DEAD, EXIT_ZOMBIE, TASK_DEAD.
+const DEAD: i128 = 0xb0;
+
+/// A descendant is wanted no more when it begins to exit, and runs for a while after that.
+#[test]
+fn a_wanted_process_is_followed_until_it_has_left_for_good() {
+    if !live() {
+        return;
+    }
+    let trace = scratch("sched-exits").join("trace.bin");
+    let mut capture = Command::new(CAPTURE);
+    capture.arg("-o").arg(&trace).args(["-g", "proc,sched", "--", "sh", "-c"]);
+    let script = "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done";
+    let output = capture.arg(script).output().expect("capture runs");
+    assert!(output.status.success(), "{}", text(&output));
+    let runs = rows(&trace, "sched_run");
+    let last = runs.iter().filter(|run| number(run, "state") & DEAD != 0).count() as i128;
+    let exits = rows(&trace, "process_exit").len() as i128;
+    // The shell itself ends with the recording, and a kernel may keep a switch to itself, which is counted.
+    let unseen = total(&trace, "sched_run", "state_full");
+    assert!(
+        exits > 300 && (exits - 1 - unseen..=exits).contains(&last),
+        "{last} of {exits}, {unseen} unseen"
+    );
+}
+
 #[test]
 fn moves_are_those_of_the_kernel_s_own_account() {
     if !live() {
