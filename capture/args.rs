@@ -56,8 +56,8 @@ pub struct Args {
     pub rotate: Option<Limit>,
 
     /// Of the files of --rotate or --flight keep only so many, the latest
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub keep: usize,
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
 
     /// Flight recorder: keep the last seconds in memory (30s, 512MiB, or 30s,512MiB), and write them to FILE.000001, …
     /// on SIGUSR1, --dump or a --trigger

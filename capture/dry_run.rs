@@ -5,13 +5,13 @@
 //! taken out, and snapshots are taken, at their intervals. Prints the events per second of each table and what follows:
 //!
 //! ```text
-//! 2.0 s counted with proc,net: 48,210 events/s would be recorded, 1,204 filtered out
+//! 2.0 s counted with proc,net: 48,210 events/s would be recorded, 1,204/s filtered out
 //!
 //! table          events/s  in the ring
 //! sock_recv        24,080    1.5 MiB/s
 //! sock_send        24,070    1.9 MiB/s
 //!
-//! file      roughly 346 KiB/s: 20 MiB a minute, 1.2 GiB an hour; and 14 KiB once; rough, since what is recorded decides
+//! file      roughly 346 KiB/s: 20 MiB a minute, 1.2 GiB an hour; down to 19 KiB/s where events are all alike; and 14 KiB once
 //! rings     8192 KiB; the busiest processor fills its share in 1.1 s
 //! probes    about 0.9 % of one processor
 //! recorder  about 0.5 % of one processor
@@ -21,7 +21,7 @@
 //! compression included, was measured by `make bench-capture`. The other two are judgement: a row takes a tenth of its
 //! record in the file, and storing a record takes the probe 40 ns more than counting it. How far a trace shrinks depends on how
 //! alike its events are: storms of equal calls took 0.36 to 1.26 bytes an event, other loads 2.3 to 5.1, so the growth
-//! of the file is rough. A file in which nothing happens grows too, by what the recorder says of itself each second, and has a
+//! of the file is rough, and what the most equal storm would take is said beside it. A file in which nothing happens grows too, by what the recorder says of itself each second, and has a
 //! begin and an end, whose size is exact: an empty one is written to nowhere (`bare.rs`). Names of functions, which only
 //! those that were met have, come on top.
 
@@ -48,6 +48,8 @@ use std::time::Duration;
 /// Of a record in the ring.
 const HEADER: u64 = 8;
 const FILE_SHARE: f64 = 0.1;
+/// Of an event that is as the one before.
+const LEAST_BYTES: f64 = 0.36;
 const STORING_NS: f64 = 40.0;
 const RECORDER_NS: f64 = 110.0;
 /// Clocks, ledger, costs and repeated definitions take so much of a file each second (795 bytes on two idle processors).
@@ -182,7 +184,7 @@ impl Counted {
         let filtered: u64 = events().map(|(_, counts)| counts.filtered).sum();
         let raw: u64 = events().map(|(&table, counts)| counts.stored * size(table)).sum();
         let mut text = format!(
-            "{:.1} s counted with {what}: {} events/s would be recorded, {} filtered out\n\n",
+            "{:.1} s counted with {what}: {} events/s would be recorded, {}/s filtered out\n\n",
             self.seconds,
             rate(self.per_second(stored)),
             rate(self.per_second(filtered))
@@ -203,12 +205,14 @@ impl Counted {
             let _ = writeln!(text, "added up  {rate} events/s in the kernel, into the rows without a ring");
         }
         let growth = OWN_BYTES + self.per_second(raw) * FILE_SHARE;
+        let least = OWN_BYTES + self.per_second(stored) * LEAST_BYTES;
         let _ = writeln!(
             text,
-            "file      roughly {}/s: {} a minute, {} an hour; and {} once; rough, since what is recorded decides",
+            "file      roughly {}/s: {} a minute, {} an hour; down to {}/s where events are all alike; and {} once",
             bytes(growth),
             bytes(growth * 60.0),
             bytes(growth * 3600.0),
+            bytes(least),
             bytes(self.once as f64)
         );
         let _ = writeln!(text, "rings     {}", self.rings(rings, &size));

@@ -42,15 +42,18 @@ impl Target {
         if args.rotate.as_ref().is_some_and(zero) {
             bail!("--rotate 0: each file would end before its first row: write 1GiB, 10m or both");
         }
-        if args.keep > 0 && args.rotate.is_none() && args.flight.is_none() {
-            bail!("--keep {}: of one file there is nothing to keep: add --rotate or --flight", args.keep);
+        if args.keep == Some(0) {
+            bail!("--keep 0 would leave no file: keep 1 or more, or leave it out to keep all");
+        }
+        if let (Some(keep), None, None) = (args.keep, &args.rotate, &args.flight) {
+            bail!("--keep {keep}: of one file there is nothing to keep: add --rotate or --flight");
         }
         if let Some(free) = free_if_low(path, args.min_free) {
             let (free, least) = (HumanBytes(free), HumanBytes(args.min_free));
             bail!("only {free} are free for {}, less than the {least} of --min-free", path.display());
         }
         if args.rotate.is_some() || args.flight.is_some() {
-            return Ok(Self::Set(FileSet::new(path, args.keep, args.force)?));
+            return Ok(Self::Set(FileSet::new(path, args.keep.unwrap_or(0), args.force)?));
         }
         Output::create(path, args.force).map(Self::One)
     }
@@ -114,6 +117,7 @@ mod tests {
             assert!(told(&format!("--rotate {rotate}")).contains("before its first row"), "{rotate}");
         }
         assert!(told("--keep 3").contains("add --rotate or --flight"));
+        assert!(told("--rotate 1s --keep 0").contains("leave it out to keep all"));
         for words in ["--rotate 1s --keep 3", "--flight 30s --keep 3", "--rotate 1s"] {
             assert!(!told(words).contains("--keep") && !told(words).contains("first row"), "{}", told(words));
         }
