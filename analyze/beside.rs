@@ -84,12 +84,14 @@ pub(crate) fn answer(
     let base = base(traces);
     let window = run::window(union(traces, base), &base.clock, Some(report), call)?;
     let (mut all, mut losses, mut failure) = (None, Losses::default(), None);
+    let mut remarks = Vec::new();
     let meant = meant::each(traces, report, call)?;
     for (trace, _) in traces.iter().zip(meant).filter(|(_, meant)| *meant) {
         let name = side.name(trace);
         match one(trace, report, &side.each, translate(window, base, trace)) {
-            Ok((answer, lost)) => {
+            Ok((answer, lost, cut)) => {
                 losses.add(name, lost);
+                remarks.extend(cut.into_iter().map(|remark| format!("{name}: {remark}")));
                 all = Some(side.add(all, answer, trace).context(name.to_owned())?);
             }
             Err(error)
@@ -105,6 +107,10 @@ pub(crate) fn answer(
         return Err(failure.unwrap_or_else(|| Failure::usage("no trace is named").into()));
     };
     run::shape(report, &call.options, &mut answer)?;
+    let notes = matches!(call.options.format(), Format::Table | Format::Json);
+    if !notes && call.options.check.is_none() {
+        run::tell(&remarks, messages)?;
+    }
     let names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
     let (trace, clock) = (names.join(", "), &base.clock);
     let page = Page { report: report.name, trace: &trace, window, clock, answer: &answer, losses: &losses };
@@ -142,12 +148,12 @@ impl Side {
     }
 }
 
-/// What a report says of one of them, not yet sorted or cut, and what that one lost.
-fn one(trace: &Trace, report: &Report, call: &Call, window: Window) -> Result<(Answer, Losses)> {
+/// What a report says of one of them, not yet sorted or cut, what that one lost, and what to say beside.
+fn one(trace: &Trace, report: &Report, call: &Call, window: Window) -> Result<(Answer, Losses, Vec<String>)> {
     let context = Context::new(trace, report, call, window)?;
     let answer = run::unshaped(&context)?;
     let losses = trace.ledger().losses(trace, window, &context.tables());
-    Ok((answer, losses))
+    Ok((answer, losses, context.cut_remarks()))
 }
 
 /// Adds the rows of an answer under the name of its recording.
@@ -164,7 +170,9 @@ fn beside(all: Option<Answer>, mut more: Answer, side: &Side, trace: &Trace) -> 
         section.title = format!("{name}: {}", section.title);
     }
     let Some(mut all) = all else { return Ok(more) };
-    if let (Some(table), Some(more)) = (&mut all.table, &more.table) {
+    if let (Some(table), Some(more)) = (&mut all.table, &mut more.table) {
+        table.take_hidden(more)?;
+        more.take_hidden(table)?;
         table.frame.vstack_mut(&more.frame).context("its columns differ from those of the others")?;
     }
     if let Some(lines) = &more.plain {

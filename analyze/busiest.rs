@@ -19,6 +19,7 @@ use super::load::Scan;
 use super::rows::{Rows, Value};
 use super::sampled;
 use super::table::{Builder, Output};
+use super::threshold;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::singles::Footer;
@@ -153,7 +154,10 @@ impl List {
 
     /// What is missing of the tables that are counted.
     fn exactness(&self, trace: &Trace, window: Window) -> Result<Exactness> {
-        let lossy = |table| trace.ledger().lossy(trace, &[table]).iter().any(|&lossy| overlap(lossy, window));
+        let lossy = |table| {
+            threshold::cut(trace, &[table], 0).is_some()
+                || trace.ledger().lossy(trace, &[table]).iter().any(|&lossy| overlap(lossy, window))
+        };
         let tables: Vec<(u16, bool)> =
             self.with_ids(trace).map(|def| (def.number, lossy(def.number))).collect();
         if !tables.iter().any(|&(_, lossy)| lossy) {

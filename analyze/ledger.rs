@@ -11,7 +11,6 @@
 //! Rows are carried where one file of a set ends and the next begins: the programs counted them before
 //! the border, and they were still in a ring.
 
-use super::threshold;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::Role;
@@ -297,7 +296,7 @@ impl Ledger {
     }
 
     fn moments(&self, trace: &Trace, tables: &[u16], lost: fn(Counts) -> u64) -> Vec<Window> {
-        let everywhere = missed_by_filters(trace, tables) > 0 || threshold::cuts(trace, tables);
+        let everywhere = missed_by_filters(trace, tables) > 0;
         if everywhere || tables.iter().any(|&table| missed(trace, table) > 0) {
             return vec![trace.span];
         }

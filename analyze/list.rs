@@ -14,9 +14,11 @@
 //! same check.
 
 use super::answer::Answer;
-use super::report::{REPORTS, Report, defined, fit};
+use super::fit::{fit, missed};
+use super::report::{REPORTS, Report, defined};
 use super::rows::Value;
 use super::table::{Builder, Output};
+use super::threshold;
 use super::trace::Trace;
 use anyhow::Result;
 
@@ -60,12 +62,18 @@ fn verdict(trace: &Trace, report: &Report) -> Verdict {
 fn lacking(trace: &Trace, report: &Report) -> Vec<String> {
     let needs = || report.needs.iter();
     let probes = needs().filter_map(|need| trace.probes().of(need.table));
-    let mut missing: Vec<String> = probes
-        .filter(|probe| !probe.absent.is_empty())
-        .map(|probe| format!("{} does not see {}", probe.describe(), probe.absent.replace(',', ", ")))
+    let absent = probes.map(|probe| (probe, missed(report, &probe.absent)));
+    let mut missing: Vec<String> = absent
+        .filter(|(_, columns)| !columns.is_empty())
+        .map(|(probe, columns)| format!("{} does not see {}", probe.describe(), columns.join(", ")))
         .collect();
-    let tables: Vec<u16> =
+    let mut tables: Vec<u16> =
         needs().filter_map(|need| trace.table(need.table)).map(|table| table.number).collect();
+    if report.needs.is_empty() {
+        // It is about whatever there is.
+        tables = trace.events().map(|table| table.number).collect();
+        missing.extend(threshold::of_tables(trace, &tables, 0));
+    }
     let losses = trace.ledger().losses(trace, trace.span, &tables);
     if !tables.is_empty() && losses.events() > 0 {
         missing.push(format!("{} events are missing: counts are lower bounds", losses.events()));
@@ -155,6 +163,28 @@ mod tests {
         let columns = ["ts:u64", "cpu:u16", "tid:u32>task", "kstack:u32~stack", "ustack:u32~stack"];
         tape.table("cpu_sample", &columns);
         assert!(line(&tape, "profile").starts_with("profile,approximate,a sample stands for"));
+    }
+
+    #[test]
+    fn rows_of_any_table_are_as_exact_as_the_least_of_them() {
+        let mut tape = Tape::new();
+        tape.send(1_000_000, 7, 1, 100, 100).ledger(0, 1, 0);
+        assert!(line(&tape, "events").starts_with("events,exact,"));
+        tape.ledger(0, 0, 5);
+        assert!(line(&tape, "events").contains("approximate,5 events are missing"));
+        let mut long = Tape::new();
+        long.send(1_000_000, 7, 1, 100, 100).ledger(0, 1, 0);
+        long.host(|host| host.filters.push("min-latency net=5ms".into()));
+        assert!(line(&long, "events").contains("approximate,\"of group net only calls of at least 5ms"));
+    }
+
+    #[test]
+    fn a_column_that_a_report_has_no_use_for_is_not_missed() {
+        let report =
+            |name: &str| *super::REPORTS.iter().find(|report| report.name == name).expect("a report");
+        let missed = |name| super::missed(report(name), "sock_recv.latency, sock_recv.flags");
+        assert_eq!(missed("tcptop"), ["sock_recv.flags"]);
+        assert_eq!(missed("tcpsend"), ["sock_recv.latency", "sock_recv.flags"]);
     }
 
     #[test]

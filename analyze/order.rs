@@ -76,13 +76,7 @@ impl Gaps {
 
 /// Where events of the report's tables were lost.
 pub(crate) fn gaps(context: &Context) -> Gaps {
-    let mut lossy: Vec<(u64, u64)> = context
-        .trace
-        .ledger()
-        .lossy(context.trace, &context.tables())
-        .iter()
-        .map(|w| (w.from, w.to))
-        .collect();
+    let mut lossy: Vec<(u64, u64)> = context.lossy().iter().map(|w| (w.from, w.to)).collect();
     lossy.sort_unstable();
     let mut merged: Vec<(u64, u64)> = Vec::new();
     for gap in lossy {

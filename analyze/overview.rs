@@ -13,6 +13,7 @@ use super::options::Options;
 use super::report::{Context, REPORTS, Report, fit, recorded};
 use super::rows::Value;
 use super::table::{Builder, Output, Table};
+use super::threshold;
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::TableDef;
@@ -143,8 +144,10 @@ fn latency(trace: &Trace) -> Vec<String> {
         let us = |q| histogram.quantile(q).map(|ns| format!("{:.1}", ns as f64 / 1e3));
         let (p50, p90, p99) = (us(0.5)?, us(0.9)?, us(0.99)?);
         let n = histogram.total();
-        (n > 0)
-            .then(|| format!("{}.{}: n {n}, p50 {p50} us, p90 {p90} us, p99 {p99} us", def.name, column.name))
+        (n > 0).then(|| {
+            let aside = if column.name == "latency" { threshold::aside(trace, def) } else { String::new() };
+            format!("{}.{}: n {n}, p50 {p50} us, p90 {p90} us, p99 {p99} us{aside}", def.name, column.name)
+        })
     };
     sorted.into_iter().filter_map(line).collect()
 }

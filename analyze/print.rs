@@ -1,4 +1,5 @@
-//! Tables for people: aligned columns, names made harmless, lower bounds marked `≥`, scaled counts `≈`.
+//! Tables for people: aligned columns, names made harmless, lower bounds marked `≥`, scaled counts `≈`, and what is at
+//! most so large `≤`.
 
 use super::answer::{Answer, Body, Page, Section};
 use super::clock::Clock;
@@ -113,7 +114,10 @@ fn cell(table: &Table, clock: &Clock, (column, row): (usize, usize), mark: &str)
     let text = match (table.cell(column, row), show) {
         (AnyValue::Null, _) => return "-".to_owned(),
         (AnyValue::Int64(wall), Show::Time(digits)) => clock.time_of_day(wall, digits),
-        (AnyValue::Float64(number), Show::Decimal(digits) | Show::Measure(digits)) => {
+        (
+            AnyValue::Float64(number),
+            Show::Decimal(digits) | Show::Measure(digits) | Show::Typical(digits),
+        ) => {
             format!("{number:.digits$}")
         }
         (AnyValue::String(text), _) => visible(text),
@@ -122,8 +126,11 @@ fn cell(table: &Table, clock: &Clock, (column, row): (usize, usize), mark: &str)
         (AnyValue::UInt64(number), _) => number.to_string(),
         (other, _) => other.to_string(),
     };
-    let counted = matches!(show, Show::Count | Show::Decimal(_)) && !mark.is_empty();
-    if counted { format!("{mark}{text}") } else { text }
+    match show {
+        Show::Count | Show::Decimal(_) => format!("{mark}{text}"),
+        Show::Typical(_) if table.is_of_long_ones(row) => format!("≤{text}"),
+        _ => text,
+    }
 }
 
 /// The files that lack events, where there are several.

@@ -37,14 +37,14 @@ struct Screen {
     text: String,
 }
 
-/// Shows the report interval by interval; returns the tables that were read.
+/// Shows the report interval by interval; returns the tables that were read, and what to say of them.
 pub(crate) fn run(
     trace: &Trace,
     call: &Call,
     window: Window,
     out: &mut dyn Write,
     terminal: bool,
-) -> Result<Vec<u16>> {
+) -> Result<(Vec<u16>, Vec<String>)> {
     let report = report_of(call)?;
     if call.options.format() != Format::Table || call.options.output.is_some() {
         return Err(Failure::usage("replay prints for people, as time goes by")
@@ -81,7 +81,7 @@ pub(crate) fn run(
         out.write_all(text.as_bytes())?;
         out.flush()?;
     }
-    Ok(first.1)
+    Ok((first.1, first.2))
 }
 
 fn report_of(call: &Call) -> Result<&'static Report, Failure> {
@@ -102,10 +102,10 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    fn answer(&self, window: Window, interval: Option<u64>) -> Result<(Answer, Vec<u16>)> {
+    fn answer(&self, window: Window, interval: Option<u64>) -> Result<(Answer, Vec<u16>, Vec<String>)> {
         let call = self.call_with(interval);
         let context = Context::new(self.trace, self.report, &call, window)?;
-        Ok((run_report(&context)?, context.tables()))
+        Ok((run_report(&context)?, context.tables(), context.cut_remarks()))
     }
 
     fn call_with(&self, interval: Option<u64>) -> Call {

@@ -145,7 +145,8 @@ fn answer(
     let window = window(trace.span, &trace.clock, report, call)?;
     let verb = call.verb.as_deref().unwrap_or("overview");
     if verb == "replay" {
-        let tables = replay::run(trace, call, window, out, terminal)?;
+        let (tables, remarks) = replay::run(trace, call, window, out, terminal)?;
+        tell(&remarks, messages)?;
         return report_losses(&lost(trace, several, window, &tables), messages);
     }
     let context = report.map(|report| Context::new(trace, report, call, window)).transpose()?;
@@ -163,7 +164,9 @@ fn answer(
     };
     let losses = lost(trace, several, window, &tables);
     if !matches!(verb, "info" | "check" | "list") && call.options.check.is_none() {
-        aside(trace, &tables, &answer, &call.options, messages)?;
+        let remarks = context.as_ref().map(Context::cut_remarks);
+        let remarks = remarks.unwrap_or_else(|| threshold::of_tables(trace, &tables, 0));
+        aside(&remarks, &answer, &call.options, messages)?;
     }
     let page = Page {
         report: verb,
@@ -193,20 +196,20 @@ fn lost(trace: &Trace, several: bool, window: Window, tables: &[u16]) -> Losses 
 }
 
 /// That a table has long calls only, where that is not among the notes that are printed.
-fn aside(
-    trace: &Trace,
-    tables: &[u16],
+pub(super) fn aside(
+    remarks: &[String],
     answer: &Answer,
     options: &Options,
     messages: &mut dyn Write,
 ) -> Result<()> {
     let notes = matches!(options.format(), Format::Table | Format::Json) && !options.compat;
-    for remark in threshold::of_tables(trace, tables) {
-        if !(notes && answer.notes.contains(&remark)) {
-            writeln!(messages, "analyze: {remark}")?;
-        }
-    }
-    Ok(())
+    let untold = remarks.iter().filter(|remark| !(notes && answer.notes.contains(remark)));
+    tell(&untold.cloned().collect::<Vec<_>>(), messages)
+}
+
+/// Says something beside the answer.
+pub(super) fn tell(remarks: &[String], messages: &mut dyn Write) -> Result<()> {
+    remarks.iter().try_for_each(|remark| Ok(writeln!(messages, "analyze: {}", visible(remark))?))
 }
 
 /// The overview. What needs no look at the events is printed before the look is taken, where it goes to people.
@@ -280,8 +283,12 @@ pub(super) fn unshaped(context: &Context) -> Result<Answer> {
     }
     answer.notes.extend(context.shortcomings.iter().cloned());
     let exactness = context.report.exactness;
-    let cut = threshold::cuts(context.trace, &context.tables());
-    answer.notes.push(if cut { format!("of what was recorded: {exactness}") } else { exactness.to_owned() });
+    let cut = context.cut();
+    answer.notes.push(if cut.is_some() {
+        format!("of what was recorded: {exactness}")
+    } else {
+        exactness.to_owned()
+    });
     answer.notes.extend(context.remarks());
     answer.notes.extend(context.sources());
     Ok(answer)

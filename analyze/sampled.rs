@@ -18,6 +18,7 @@
 use super::bins::Bins;
 use super::ledger::{Counts, overlap};
 use super::named::adds_up;
+use super::threshold;
 use super::trace::Trace;
 use super::window::Window;
 use std::collections::BTreeSet;
@@ -38,7 +39,8 @@ pub(crate) fn factors(trace: &Trace, bins: &Bins, by: &[&str], tables: &[u16]) -
         .filter(|table| ledger.totals().get(table).is_some_and(|t| t.left_out > 0))
         .collect();
     let added_up = |&table: &u16| trace.tables.get(usize::from(table)).is_some_and(|def| adds_up(def));
-    if governed.is_empty() || names_a_unit(trace, by, &governed) || governed.iter().any(added_up) {
+    let cut = threshold::cut(trace, tables, 0).is_some();
+    if cut || governed.is_empty() || names_a_unit(trace, by, &governed) || governed.iter().any(added_up) {
         return vec![None; bins.len()];
     }
     let otherwise = ledger.lossy_otherwise(trace, tables);

@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::rows::Value;
 use anyhow::Result;
-use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PlSmallStr, Series};
+use polars::prelude::{AnyValue, Column, DataFrame, DataType, IntoColumn, NamedFrom, PlSmallStr, Series};
 
 /// How a column looks on paper; programs get the value as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) enum Show {
     Decimal(usize),
     /// A number with so many decimals that losses do not make smaller: a duration.
     Measure(usize),
+    /// A mean or a percentile with so many decimals: marked `≤` where only what took long was recorded.
+    Typical(usize),
     /// Wall ns, as time of day with so many digits of a second's fraction.
     Time(usize),
     /// Only for programs.
@@ -71,6 +73,16 @@ impl Output {
         Self { name, unit, show: Show::Measure(digits), doc }
     }
 
+    /// A mean or a percentile of durations: too large where only long ones were recorded.
+    pub(crate) const fn typical(
+        name: &'static str,
+        unit: &'static str,
+        digits: usize,
+        doc: &'static str,
+    ) -> Self {
+        Self { name, unit, show: Show::Typical(digits), doc }
+    }
+
     /// A number with a fraction that is too small where events were lost.
     pub(crate) const fn decimal(
         name: &'static str,
@@ -86,6 +98,8 @@ impl Output {
 pub(crate) const LOWER_BOUND: &str = "lower_bound";
 /// Name of the column that says which counts were scaled: see [`super::sampled`]. It is there if some were.
 pub(crate) const APPROXIMATE: &str = "approximate";
+/// Name of the column that says how long calls had to take to be in the figures, us. It is there if some were left out for that.
+pub(crate) const ONLY_FROM: &str = "only_from_us";
 /// Name of the column with the begin of the interval.
 pub(crate) const TIME: &str = "time";
 
@@ -154,6 +168,12 @@ impl Builder {
         self.series(heading, Series::new("".into(), scaled))
     }
 
+    /// That in all of so many rows only calls of at least so many ns are counted.
+    pub fn only_from(&mut self, rows: usize, ns: u64) -> &mut Self {
+        let heading = Heading { name: ONLY_FROM.into(), unit: "us".into(), show: Show::Hidden, key: false };
+        self.series(heading, Series::new("".into(), vec![ns as f64 / 1e3; rows]))
+    }
+
     /// What the counts of a row are multiplied by.
     fn factor(&self, output: &Output, row: usize) -> f64 {
         let counted = matches!(output.show, Show::Count | Show::Decimal(_));
@@ -212,6 +232,23 @@ impl From<&Output> for Heading {
 }
 
 impl Table {
+    /// Takes the columns for programs that another table of the same report has and this one has not: nothing of it is so.
+    pub fn take_hidden(&mut self, other: &Self) -> Result<()> {
+        for (at, heading) in other.headings.iter().enumerate() {
+            if heading.show != Show::Hidden || self.headings.iter().any(|own| own.name == heading.name) {
+                continue;
+            }
+            let (name, height) = (PlSmallStr::from_str(&heading.name), self.height());
+            let none = match other.frame.columns()[at].dtype() {
+                DataType::Boolean => Series::new(name, vec![false; height]),
+                dtype => Series::full_null(name, height, dtype),
+            };
+            self.frame.insert_column(at, none.into_column())?;
+            self.headings.insert(at, heading.clone());
+        }
+        Ok(())
+    }
+
     /// Number of rows.
     pub fn height(&self) -> usize {
         self.frame.height()
@@ -241,6 +278,12 @@ impl Table {
     /// Whether a row's counts were scaled.
     pub fn is_approximate(&self, row: usize) -> bool {
         self.flag(APPROXIMATE, row)
+    }
+
+    /// Whether a row's counts are of long calls alone.
+    pub fn is_of_long_ones(&self, row: usize) -> bool {
+        let column = self.frame.column(ONLY_FROM).ok();
+        column.and_then(|column| column.f64().ok()?.get(row)).is_some()
     }
 
     fn flag(&self, name: &str, row: usize) -> bool {

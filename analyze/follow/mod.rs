@@ -32,7 +32,7 @@ use super::ledger::Losses;
 use super::options::{Align, Format};
 use super::printer::Printer;
 use super::report::{Context, Report};
-use super::run::{report_losses, shape, unshaped};
+use super::run::{report_losses, shape, tell, unshaped};
 use super::trace::Trace;
 use super::window::Window;
 use super::{beside, files, meant};
@@ -63,7 +63,8 @@ pub(crate) fn run(
     let asked = tails.into_iter().zip(clocks).zip(meant).filter(|(_, meant)| *meant);
     let (tails, clocks) = asked.map(|(tail, _)| tail).unzip();
     let step = call.options.interval(report.defaults.interval)?.unwrap_or(SECOND);
-    let mut follow = Follow { report, call, side, clocks, tails, printed: None };
+    let mut follow =
+        Follow { report, call, side, clocks, tails, told: Vec::new(), untold: Vec::new(), printed: None };
     let (mut printer, mut exit) = (Printer::new(&call.options, terminal), Exit::Ok);
     loop {
         let ended = follow.refresh()?;
@@ -71,6 +72,7 @@ pub(crate) fn run(
         for window in intervals(follow.span(ended), &follow.clocks[0], step, call, ended)? {
             let (answer, losses) = follow.answer(window)?;
             printer.print(&answer, &follow.clocks[0], out)?;
+            tell(&std::mem::take(&mut follow.untold), messages)?;
             exit = exit.max(report_losses(&losses, messages)?);
         }
         if ended {
@@ -89,6 +91,9 @@ struct Follow<'a> {
     side: Option<Side>,
     tails: Vec<Tail>,
     clocks: Vec<Clock>,
+    /// What has been said of the recordings beside the answers, and what is still to be said.
+    told: Vec<String>,
+    untold: Vec<String>,
     /// Up to where intervals were printed; `None`: none was.
     printed: Option<u64>,
 }
@@ -129,6 +134,13 @@ impl Follow<'_> {
         Window { from: self.printed.unwrap_or_else(begin), to: to.unwrap_or(0) }
     }
 
+    fn say_once(&mut self, remark: String) {
+        if !self.told.contains(&remark) {
+            self.told.push(remark.clone());
+            self.untold.push(remark);
+        }
+    }
+
     /// What all of them say of an interval, and what they lost in it.
     fn answer(&mut self, window: Window) -> Result<(Answer, Losses)> {
         let (mut all, mut lost) = (None, Losses::default());
@@ -139,9 +151,12 @@ impl Follow<'_> {
             trace.clock = self.clocks[at].clone();
             let context = Context::new(&trace, self.report, call, own)?;
             let answer = unshaped(&context)?;
+            let remarks = context.cut_remarks();
             let mut losses = trace.ledger().losses(&trace, own, &context.tables());
             self.tails[at].only_news(&mut losses);
             self.tails[at].forget(own.to);
+            let name = self.side.as_ref().map_or(String::new(), |side| format!("{}: ", side.name(&trace)));
+            remarks.iter().for_each(|remark| self.say_once(format!("{name}{remark}")));
             match &self.side {
                 None => (all, lost) = (Some(answer), losses),
                 Some(side) => {

@@ -21,15 +21,20 @@ use crate::analyze::compat::Lines;
 use crate::analyze::error::Failure;
 use crate::analyze::listing::Listing;
 use crate::analyze::table::{Output, TIME};
+use crate::analyze::threshold;
 use anyhow::Result;
 use std::io;
+
+/// What is slow, ms.
+const LEAST: f64 = 10.0;
+const NEEDS: &[Need] = &[Need { table: "file_io", group: "file" }];
 
 /// Slow reads and writes, one by one.
 pub static REPORT: Report = Report {
     name: "fileslower",
     question: "which reads and writes of files are slow?",
     exactness: "the time of the whole system call, which is a little more than that of vfs_read or vfs_write; memory-mapped files, io_uring and the kernel's own I/O are not seen",
-    needs: &[Need { table: "file_io", group: "file" }],
+    needs: NEEDS,
     outputs: &[
         Output::count("calls", "", "with --by: how many"),
         Output::new("tid", "", "thread"),
@@ -44,7 +49,7 @@ pub static REPORT: Report = Report {
         Flag::valued("min", "MS", "the least time, ms [default: 10]"),
         Flag::switch("all", "sockets, pipes and devices too").letter('a'),
     ],
-    fit: None,
+    fit: Some(|trace| Ok(threshold::of_calls(trace, NEEDS, ns(LEAST)))),
     run,
     compat: Some(compat),
 };
@@ -53,23 +58,32 @@ fn run(context: &Context) -> Result<Answer> {
     let mut scan = context.scan("file_io")?;
     let (ret, latency) = (scan.column("ret")?, scan.column("latency")?);
     let least = least(context)?;
+    context.shows_from(ns(least));
     let scan = if context.flag("all").is_some() { scan } else { regular(context, scan)? };
-    let slow = scan.only([latency], move |[latency]| latency.is_some_and(|time| time as f64 >= least));
-    Listing::new(context, slow, "calls")
+    let all = scan.clone();
+    let slow = scan.only([latency], move |[latency]| latency.is_some_and(|time| time as f64 >= least * 1e6));
+    let answer = Listing::new(context, slow, "calls")
         .named("tid")
         .named("comm")
         .named("op")
         .int("bytes", move |rows, row| rows.get(ret, row).filter(|&ret| ret >= 0))
         .named("latency_ms")
         .named("path")
-        .answer()
+        .answer()?;
+    let answer = context.cut_remarks().into_iter().filter(|remark| !context.shortcomings.contains(remark)).fold(answer, Answer::note);
+    let hidden = if answer.table.as_ref().is_some_and(|table| table.height() == 0) { all.count() } else { 0 };
+    Ok(if hidden > 0 { answer.note(format!("{hidden} calls took less than {least} ms: --min says from where on they are shown")) } else { answer })
 }
 
-/// The least time in ns.
+fn ns(ms: f64) -> u64 {
+    (ms * 1e6) as u64
+}
+
+/// The least time, ms.
 fn least(context: &Context) -> Result<f64, Failure> {
-    let text = context.flag("min").unwrap_or("10");
+    let Some(text) = context.flag("min") else { return Ok(LEAST) };
     let ms = text.parse::<f64>().ok().filter(|ms| *ms >= 0.0 && ms.is_finite());
-    ms.map(|ms| ms * 1e6).ok_or_else(|| Failure::usage(format!("--min {text}: expected milliseconds, such as 10 or 0.5")))
+    ms.ok_or_else(|| Failure::usage(format!("--min {text}: expected milliseconds, such as 10 or 0.5")))
 }
 
 /// As bcc's fileslower prints it, with the time since the start of the recording.

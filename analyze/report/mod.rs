@@ -37,6 +37,7 @@ use super::room::{self, Row};
 use super::sampled;
 use super::slices;
 use super::table::{Builder, Output};
+use super::threshold;
 use super::trace::Trace;
 use super::window::Window;
 use super::zoom::Zoom;
@@ -125,6 +126,8 @@ pub(crate) struct Context<'a> {
     zoom: RefCell<Arc<Zoom>>,
     /// How many those are at most.
     counted: Cell<u64>,
+    /// It shows nothing that took less, ns.
+    shown: Cell<u64>,
     /// Into what the span can be cut for a list that has no room as a whole.
     slices: RefCell<Vec<Window>>,
     /// It is one of those, which has room.
@@ -148,6 +151,7 @@ impl<'a> Context<'a> {
             scanned: RefCell::default(),
             zoom: RefCell::default(),
             counted: Cell::default(),
+            shown: Cell::default(),
             slices: RefCell::default(),
             is_slice: false,
         })
@@ -164,6 +168,7 @@ impl<'a> Context<'a> {
             scanned: RefCell::default(),
             zoom: RefCell::default(),
             counted: Cell::default(),
+            shown: self.shown.clone(),
             slices: RefCell::default(),
             is_slice: true,
             ..*self
@@ -356,7 +361,7 @@ impl<'a> Context<'a> {
                 groups.iter().map(|group| group.keys[at].clone()),
             );
         }
-        let lossy = self.trace.ledger().lossy(self.trace, &self.tables());
+        let lossy = self.lossy();
         let marks: Vec<bool> = (0..bins.len() as u32)
             .map(|bin| lossy.iter().any(|&lossy| overlap(lossy, bins.window(bin))))
             .collect();
@@ -367,7 +372,33 @@ impl<'a> Context<'a> {
         if factors.iter().any(Option::is_some) {
             table.approximate(groups.iter().map(of).collect());
         }
+        if let Some(least) = self.cut() {
+            table.only_from(groups.len(), least);
+        }
         table
+    }
+
+    /// The report shows nothing that took less than so many ns: what a recording leaves out below that is no loss.
+    pub fn shows_from(&self, least: u64) {
+        self.shown.set(least);
+    }
+
+    /// How long calls had to take to be in its tables, ns, where that leaves out what the report would show.
+    pub fn cut(&self) -> Option<u64> {
+        threshold::cut(self.trace, &self.tables(), self.shown.get())
+    }
+
+    /// What to say of that.
+    pub fn cut_remarks(&self) -> Vec<String> {
+        threshold::of_tables(self.trace, &self.tables(), self.shown.get())
+    }
+
+    /// The moments in which something of the report's tables is missing: counts there are lower bounds.
+    pub fn lossy(&self) -> Vec<Window> {
+        if self.cut().is_some() {
+            return vec![self.trace.span];
+        }
+        self.trace.ledger().lossy(self.trace, &self.tables())
     }
 
     /// So many in a group's interval, per second; none where it has no length, as that of another host may have.
