@@ -54,7 +54,7 @@ mod tests {
                     let first = |top: &str| rows(&[top]);
                     // A condition on the result, true of all, needs all of it.
                     let of_all = |top: &str| rows(&[top, "--having", &format!("{sort} >= 0")]);
-                    for top in ["0", "1", "3", "10", "49", "100"] {
+                    for top in ["1", "3", "10", "49", "100"] {
                         assert_eq!(first(top), of_all(top), "{verb} {by} {interval} {top}");
                     }
                 }

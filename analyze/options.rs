@@ -56,8 +56,8 @@ pub(crate) struct Options {
     /// Order of the rows: column[:asc|desc],…
     #[arg(long, value_name = "COLUMNS")]
     pub sort: Option<String>,
-    /// At most so many rows (per interval, unless --sort is given)
-    #[arg(long, value_name = "N")]
+    /// At most so many rows (per interval, unless --sort is given); 0: all
+    #[arg(long, value_name = "N", value_parser = rows)]
     pub top: Option<usize>,
     /// Length of an interval (1s, 100ms), or 'all' for the whole span
     #[arg(long, value_name = "TIME")]
@@ -182,6 +182,13 @@ impl Options {
         };
         self.format.or_else(by_name).unwrap_or_default()
     }
+}
+
+/// More rows than any answer has.
+pub(crate) const ALL: usize = usize::MAX;
+
+fn rows(text: &str) -> Result<usize, std::num::ParseIntError> {
+    text.parse().map(|rows| if rows == 0 { ALL } else { rows })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::options::{Format, Options};
 use super::output::{self, Output};
 use super::report::{Context, Report};
 use super::shape::Shape;
+use super::table::{TIME, Table};
 use super::trace::Trace;
 use super::window::Window;
 use super::{
@@ -154,7 +155,9 @@ fn answer(
     let (answer, tables): (Answer, Vec<u16>) = match (&context, verb) {
         (Some(context), _) => {
             let answered = run_report(context);
-            (answered.or_else(|refused| slices::answer(context, refused, out, terminal))?, context.tables())
+            let answer = answered.or_else(|refused| slices::answer(context, refused, out, terminal))?;
+            tell(&cut_short(context, &answer), messages)?;
+            (answer, context.tables())
         }
         (None, "info") => (info::answer(trace), all()),
         (None, "check") => (check::answer(trace), all()),
@@ -205,6 +208,19 @@ pub(super) fn aside(
     let notes = matches!(options.format(), Format::Table | Format::Json) && !options.compat;
     let untold = remarks.iter().filter(|remark| !(notes && answer.notes.contains(remark)));
     tell(&untold.cloned().collect::<Vec<_>>(), messages)
+}
+
+/// That a program gets the first rows only although it did not ask for those: people see as much by the number of lines.
+fn cut_short(context: &Context, answer: &Answer) -> Vec<String> {
+    let options = context.options;
+    let silent =
+        matches!(options.format(), Format::Table) || options.top.is_some() || options.check.is_some();
+    let rows = answer.table.as_ref().map_or(0, Table::height);
+    let most = context.report.defaults.top.filter(|&top| !silent && rows >= top);
+    let timed = answer.table.as_ref().is_some_and(|table| !answer.events && table.heading(TIME).is_ok());
+    let of = if timed { " of an interval" } else { "" };
+    let told = |top| format!("no more than {top} rows{of} are printed: --top 0 prints all");
+    most.map(told).into_iter().collect()
 }
 
 /// Says something beside the answer.

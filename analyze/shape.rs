@@ -141,6 +141,25 @@ mod tests {
     use crate::analyze::table::{Builder, Output};
 
     #[test]
+    fn a_program_is_told_that_there_may_be_more_and_gets_all_if_it_asks() {
+        let mut tape = crate::analyze::testkit::Tape::new();
+        tape.receives();
+        for at in 0..25 {
+            let comm = format!("p{at}");
+            tape.task(0, 100 + at, 100 + at, &comm).sock(0, at, 2, 1, 1).send(at, 100 + at, at, 10, 10);
+        }
+        let run = |words: &str| {
+            let line = format!("tcptop --interval all --by comm {words}");
+            let (_, out, messages) = tape.run(&line.split(' ').collect::<Vec<_>>());
+            (out.lines().count(), messages.contains("no more than 20 rows are printed: --top 0 prints all"))
+        };
+        assert_eq!(run("--format csv"), (21, true));
+        assert_eq!(run("--format csv --top 20"), (21, false), "it asked");
+        assert_eq!(run("--format csv --top 0"), (26, false));
+        assert!(!run("--format table").1, "people see a page");
+    }
+
+    #[test]
     fn the_first_rows_are_the_same_however_many_are_cut() {
         const CALLS: Output = Output::count("calls", "", "with ties, and where nothing is known");
         let rows = 0..i64::try_from(3 * FEW).expect("it is small");

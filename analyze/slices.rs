@@ -5,7 +5,7 @@
 //! all rows, and formats that have an end to be written after them, take them together.
 
 use super::answer::Answer;
-use super::options::{Format, Options};
+use super::options::{ALL, Format, Options};
 use super::printer::Printer;
 use super::report::Context;
 use super::run::{run_report, shape};
@@ -22,7 +22,7 @@ pub(crate) fn answer(
     terminal: bool,
 ) -> Result<Answer> {
     let slices = context.slices();
-    match context.options.top {
+    match context.options.top.filter(|&top| top != ALL) {
         _ if slices.len() < 2 => Err(refused),
         Some(_) => first(context, &slices),
         None if streams(context.options) => stream(context, &slices, out, terminal),
