@@ -210,7 +210,9 @@ impl Medium for Flight {
         let over = self.over;
         let work = move || {
             let result = preface.open(output, part, start).and_then(|mut to| {
-                over.into_iter().for_each(|at| to.ends_at(at));
+                if let Some(at) = over {
+                    to.ends_at(at);
+                }
                 write(to, epochs, &unwritten, &why)
             });
             unwritten.store(0, Ordering::Relaxed);

@@ -199,7 +199,9 @@ impl Work {
                 Ok(Message::Events(table, rows)) => self.take_records(table, &rows),
                 Ok(Message::Finish(why, at)) => {
                     reason = why;
-                    self.medium.iter_mut().for_each(|medium| medium.ended(at));
+                    if let Some(medium) = &mut self.medium {
+                        medium.ended(at);
+                    }
                     break;
                 }
                 Err(RecvTimeoutError::Timeout) => {}

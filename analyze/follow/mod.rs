@@ -156,7 +156,9 @@ impl Follow<'_> {
             self.tails[at].only_news(&mut losses);
             self.tails[at].forget(own.to);
             let name = self.side.as_ref().map_or(String::new(), |side| format!("{}: ", side.name(&trace)));
-            remarks.iter().for_each(|remark| self.say_once(format!("{name}{remark}")));
+            for remark in remarks {
+                self.say_once(format!("{name}{remark}"));
+            }
             match &self.side {
                 None => (all, lost) = (Some(answer), losses),
                 Some(side) => {

@@ -2,7 +2,7 @@
 
 use super::support::{CAPTURE, live, patiently, scratch, text};
 use super::trace::{number, open, rows};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const MILLISECOND: i128 = 1_000_000;
@@ -19,7 +19,7 @@ fn recorded(name: &str, options: &[&str], words: &[&str]) -> PathBuf {
     trace
 }
 
-fn end(trace: &PathBuf) -> i128 {
+fn end(trace: &Path) -> i128 {
     open(trace).footer.expect("a whole file has one").end_mono.into()
 }
 

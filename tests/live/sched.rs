@@ -146,7 +146,7 @@ fn who_wakes_a_wanted_task_is_a_number_and_no_name() {
 
 /// Each counts where the kernel moves a task, so they are equal; the thread may be moved before it begins to count, as
 /// when it executes its program, and once more before it ends.
-/// EXIT_DEAD, EXIT_ZOMBIE, TASK_DEAD.
+/// `EXIT_DEAD`, `EXIT_ZOMBIE`, `TASK_DEAD`.
 const DEAD: i128 = 0xb0;
 
 /// A descendant is wanted no more when it begins to exit, and runs for a while after that.
