@@ -49,6 +49,9 @@ impl Moment {
     }
 }
 
+/// How a program is attached to one processor.
+type OnProcessor = Box<dyn Fn(&ProgramMut, i32) -> Result<Link> + Send>;
+
 /// A family that is loaded and attached; dropping it detaches it.
 pub struct Family {
     /// Links first: they must go before the object.
@@ -57,8 +60,8 @@ pub struct Family {
     variables: Variables,
     /// Name of its group.
     pub group: String,
-    /// How often in a second, if it has a program that samples.
-    sampled: Option<u32>,
+    /// If it has a program that is attached to each processor apart.
+    on_processor: Option<OnProcessor>,
     /// What each probe got.
     pub outcomes: Vec<Outcome>,
 }
@@ -78,7 +81,7 @@ impl Family {
     ) -> Result<Self> {
         let hz = sampling::frequency(knobs);
         let family = Self::load_at(group, object, knobs, rings, maps, choice, &Declared(hz))?;
-        Ok(Self { sampled: Some(hz), ..family })
+        Ok(family.on_each(move |program, cpu| sampling::attach_on(program, hz, cpu)))
     }
 
     /// Loads programs that attach where `site` says.
@@ -118,13 +121,19 @@ impl Family {
                         object: loaded,
                         variables,
                         group: group.to_owned(),
-                        sampled: None,
+                        on_processor: None,
                         outcomes: choice.outcomes(group),
                     });
                 }
                 Err((program, reason)) => refuse(&mut choice, &program, &reason)?,
             }
         }
+    }
+
+    /// Its programs that sample, or count what a processor does, attach so to a processor that comes online later.
+    #[must_use]
+    pub fn on_each(self, attach: impl Fn(&ProgramMut, i32) -> Result<Link> + Send + 'static) -> Self {
+        Self { on_processor: Some(Box::new(attach)), ..self }
     }
 
     /// Whether its flows or tasks can be left out: see `bpf/sample.bpf.h`.
@@ -139,23 +148,23 @@ impl Family {
         self.variables.offset("drop_stacks").is_some()
     }
 
-    /// Whether it has programs that sample each processor.
+    /// Whether it has programs that are attached to each processor apart.
     #[must_use]
     pub fn samples(&self) -> bool {
-        self.sampled.is_some() && self.object.progs().any(|program| program.section() == SAMPLING)
+        self.on_processor.is_some() && self.object.progs().any(|program| program.section() == SAMPLING)
     }
 
-    /// Has those sample one more.
+    /// Attaches those to one more.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn sample_on(&mut self, cpu: i32) -> Result<()> {
-        let Some(hz) = self.sampled else { return Ok(()) };
+        let Some(attach) = &self.on_processor else { return Ok(()) };
         for program in self.object.progs_mut().filter(|program| program.section() == SAMPLING) {
             let attached =
                 self.attached.iter_mut().find(|attached| program.name() == attached.program.as_str());
             if let Some(attached) = attached {
-                attached.links.push(sampling::attach_on(&program, hz, cpu)?);
+                attached.links.push(attach(&program, cpu)?);
             }
         }
         Ok(())

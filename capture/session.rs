@@ -276,8 +276,8 @@ impl Session {
         for cpu in self.processors.arrived() {
             let sampled = self.families.iter_mut().try_for_each(|family| family.sample_on(cpu));
             self.progress.say(&match sampled {
-                Ok(()) => format!("processor {cpu} has come online: it is sampled from now on"),
-                Err(error) => format!("processor {cpu} has come online and is not sampled: {error:#}"),
+                Ok(()) => format!("processor {cpu} has come online: it is recorded from now on"),
+                Err(error) => format!("processor {cpu} has come online and is not recorded: {error:#}"),
             });
         }
     }

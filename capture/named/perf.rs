@@ -199,9 +199,7 @@ impl Counter {
         attributes.set_inherit(u64::from(!tgids.is_empty()));
         let mut links = Vec::new();
         let mut attach = |whose| -> Result<()> {
-            let event = perf_event::open(&attributes, whose)?;
-            links.push(program.attach_perf_event(event.as_raw_fd())?);
-            let _ = event.into_raw_fd(); // the link closes it
+            links.push(attach_to(program, &attributes, whose)?);
             Ok(())
         };
         if tgids.is_empty() {
@@ -212,6 +210,21 @@ impl Counter {
         }
         Ok(links)
     }
+
+    /// Attaches a program to one more processor.
+    ///
+    /// # Errors
+    /// As [`Counter::attach`].
+    pub fn attach_on(&self, program: &ProgramMut, cpu: i32) -> Result<Link> {
+        attach_to(program, &self.attributes(), Whose::Processor(cpu))
+    }
+}
+
+fn attach_to(program: &ProgramMut, attributes: &sys::perf_event_attr, whose: Whose) -> Result<Link> {
+    let event = perf_event::open(attributes, whose)?;
+    let link = program.attach_perf_event(event.as_raw_fd())?;
+    let _ = event.into_raw_fd(); // the link closes it
+    Ok(link)
 }
 
 /// For each thread of a process once, also for those that others, not seen yet, make in the meantime.

@@ -158,7 +158,15 @@ fn load_part(
     };
     let probe = Probe { name: name.to_owned(), variants: vec![variant], ..Probe::default() };
     let choice = Choice::new(vec![probe], |_| true, &BTreeMap::new());
-    Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, &Part { way: part, table: name, tgids })
+    let site = Part { way: part, table: name, tgids };
+    let family = Family::load_at(GROUP, OBJECT, &knobs, rings, maps, choice, &site)?;
+    match part.target {
+        // Those of some processes follow their threads to any processor.
+        Target::Perf(counter) if tgids.is_empty() => {
+            Ok(family.on_each(move |program, cpu| counter.attach_on(program, cpu)))
+        }
+        _ => Ok(family),
+    }
 }
 
 /// The map of what is added up, and that of the stacks among it.

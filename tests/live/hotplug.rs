@@ -22,7 +22,8 @@ fn switch() -> Option<impl Fn(&str)> {
 fn a_processor_that_comes_back_is_sampled_again() {
     let Some(online) = switch() else { return };
     online("0");
-    let watch = Watch::start("hotplug-samples", &["-a", "-g", "cpu", "-F", "199"]);
+    let watch =
+        Watch::start("hotplug-samples", &["-a", "-g", "cpu", "-F", "199", "-e", "ticks=pe:cpu-clock"]);
     let mut burns: Vec<_> =
         (0..2).map(|_| workload("sh", &["-c", "while :; do :; done"]).spawn().expect("a shell")).collect();
     std::thread::sleep(Duration::from_millis(500));
@@ -34,9 +35,11 @@ fn a_processor_that_comes_back_is_sampled_again() {
         burn.kill().expect("our own child");
         burn.wait().expect("our own child");
     }
-    assert!(stderr.contains("processor 1 has come online: it is sampled from now on"), "{stderr}");
-    let samples = rows(&path, "cpu_sample").iter().filter(|row| number(row, "cpu") == 1).count();
-    assert!(samples > 20, "{samples}: {stderr}");
+    assert!(stderr.contains("processor 1 has come online: it is recorded from now on"), "{stderr}");
+    for table in ["cpu_sample", "ticks"] {
+        let samples = rows(&path, table).iter().filter(|row| number(row, "cpu") == 1).count();
+        assert!(samples > 20, "{table}: {samples}: {stderr}");
+    }
     check_books(&path);
 }
 
