@@ -20,7 +20,7 @@ use super::trigger::Condition;
 use crate::schema::{Batch, Kind, Role};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub enum Message {
     },
     /// Records of the table of that number that came through no ring: what programs added up, or /proc tells.
     Events(usize, Vec<Summed>),
+    /// Say what has become of all that was sent before this.
+    Settle(Sender<Written>),
     /// The recording ended at that moment (ns), for this reason.
     Finish(String, u64),
 }
@@ -159,6 +161,18 @@ impl Recorder {
         self.progress.lock().expect("the writer does not panic").clone()
     }
 
+    /// The same, once all is written that was sent so far.
+    ///
+    /// # Panics
+    /// When the thread panicked.
+    #[must_use]
+    pub fn settled(&self) -> Written {
+        let (to, from) = channel();
+        let asked = self.to.send(Message::Settle(to)).is_ok();
+        // A thread that is gone has left its last words.
+        from.recv().ok().filter(|_| asked).unwrap_or_else(|| self.progress())
+    }
+
     /// Ends the trace, of a recording that ended `at` that moment (ns), with its footer and waits for it.
     ///
     /// # Panics
@@ -197,6 +211,11 @@ impl Work {
                 Ok(Message::Rows(own, rows)) => self.write_rows(own, &rows),
                 Ok(Message::Dump { why, done, by_hand }) => self.ask_for_dump(why, by_hand, done),
                 Ok(Message::Events(table, rows)) => self.take_records(table, &rows),
+                Ok(Message::Settle(to)) => {
+                    self.show_progress();
+                    // Who asked may be gone by now.
+                    let _ = to.send(self.written.clone());
+                }
                 Ok(Message::Finish(why, at)) => {
                     reason = why;
                     if let Some(medium) = &mut self.medium {

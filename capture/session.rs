@@ -461,7 +461,8 @@ impl Session {
     fn account_for_discarded(&self) {
         let row =
             |(&table, &count): (&u16, &u64)| ledger::discarded_row(self.started, self.moment(), table, count);
-        let rows = self.written().unaccounted().iter().map(row).collect();
+        let written = self.recorder.as_ref().map(Recorder::settled).unwrap_or_default();
+        let rows = written.unaccounted().iter().map(row).collect();
         self.send_rows(Own::Ledger, rows);
     }
 }
