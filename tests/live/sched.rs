@@ -144,8 +144,6 @@ fn who_wakes_a_wanted_task_is_a_number_and_no_name() {
     assert!(!mentions(&path, "stranger-shell"), "a name of another process is in the file");
 }
 
-/// Each counts where the kernel moves a task, so they are equal; the thread may be moved before it begins to count, as
-/// when it executes its program, and once more before it ends.
 /// `EXIT_DEAD`, `EXIT_ZOMBIE`, `TASK_DEAD`.
 const DEAD: i128 = 0xb0;
 
@@ -172,6 +170,8 @@ fn a_wanted_process_is_followed_until_it_has_left_for_good() {
     );
 }
 
+/// Each counts where the kernel moves a task, so they are equal; the thread may be moved before it begins to count, as
+/// when it executes its program, and once more before it ends.
 #[test]
 fn moves_are_those_of_the_kernel_s_own_account() {
     if !live() {
