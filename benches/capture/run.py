@@ -5,7 +5,7 @@
     make bench-capture QUICK=1                       without the slow peers and with shorter runs (under ten minutes)
     benches/capture/run.py --pairs 9 recv-storm tcp  these only
     benches/capture/run.py --only capture,rec tcp    these recorders only
-    benches/capture/run.py pieces                    what a recorded call is made of, on this machine
+    benches/capture/run.py pieces own                single figures (singles.py)
 
 Every sample is a bare run followed at once by a recorded run; a figure is the median over the pairs, so what
 else the machine does falls on both. Recorders and workloads belong to this process and end with it; each
@@ -37,58 +37,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import singles
 import targets
+from workloads import HERE, WORKLOADS
 
-HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIMIT = 120  # seconds: nothing here takes a fourth of it
-
-
-class Workload:
-    """What runs, how often, and what each recorder must be told to see its events."""
-
-    def __init__(self, count, groups, rec=None, points=None, calls=None, server=False, paired=False, like=None):
-        self.count, self.groups, self.server = count, groups, server
-        # Without these only `capture` knows the events.
-        self.rec, self.points, self.calls = rec, points, calls
-        # The program's name for what runs, where that is another.
-        self.like = like
-        # An event is a call: some recorders have one record for it, others one for each of its two ends.
-        self.paired = paired
-        self.options = ["--syscalls", "each"] if paired else []
-
-    def command(self, built, name, count=None):
-        program = HERE / "server.sh" if self.server else built / "workload"
-        return [str(program), self.like or name, str(self.count if count is None else count)]
-
-
-NET = ("net", "recv,send_start,send,state,accept,accept4",
-       "sock:sock_send_length,sock:sock_recv_length,sock:inet_sock_set_state",
-       "sendto,recvfrom,read,write,writev,accept4")
-RECV = ("net", "recv,accept,accept4", "sock:sock_recv_length", "recvfrom")
-PROC = ("proc", "fork,exec,exit,exec_failed",
-        "sched:sched_process_fork,sched:sched_process_exec,sched:sched_process_exit", "vfork,clone,execve,exit_group")
-SYS = ("syscalls", "paired_call,paired_ret", "raw_syscalls:sys_enter,raw_syscalls:sys_exit", "all")
-SCHED = ("sched", "switch,waking,wakeup", "sched:sched_switch,sched:sched_waking,sched:sched_wakeup", None)
-WORKLOADS = {
-    "recv-storm": Workload(1_000_000, *RECV),
-    "recv-paced": Workload(30_000, *RECV),
-    "sys-storm": Workload(150_000, *SYS, paired=True),
-    "sys-paced": Workload(20_000, *SYS, paired=True),
-    "tcp": Workload(60_000, *NET),
-    "pipe": Workload(60_000, *SCHED),
-    "spawn": Workload(600, *PROC),
-    "nginx": Workload(2, *NET, server=True),
-    "nginx-all": Workload(2, "all", server=True, like="nginx"),
-    "redis": Workload(2, *NET, server=True),
-    # What the families cost that no other recorder here has an equal of.
-    "net-rx": Workload(60_000, "net-rx", like="tcp"),
-    "sys-sums": Workload(150_000, "syscalls", like="sys-storm"),
-    "files": Workload(100_000, "file"),
-    "blocks": Workload(30_000, "block"),
-    "burn": Workload(2_000, "cpu"),
-    "burn-stat": Workload(2_000, "stat", like="burn"),
-}
 
 
 class Refused(Exception):
@@ -255,93 +209,7 @@ class Bench:
         return row
 
 
-def miss(bench, capture):
-    """A program that finds its event unwanted, over one that does nothing, ns per event.
-
-    With all of group net, and without sock_accept: where that is a system-call tracepoint, it slows each call of the
-    machine down, and what the filter itself takes is the second figure.
-    """
-    def beside(words):
-        child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        try:
-            time.sleep(1.5)
-            return Sample([str(bench.built / "workload"), "recv-storm", "1000000"], bench.recording).work["cpu_ns"] / 1e6
-        finally:
-            os.killpg(child.pid, signal.SIGTERM)
-            child.wait(20)
-
-    file, sleep = str(bench.dir / "miss"), [str(bench.built / "workload"), "idle", "30000"]
-    bare, empty, ours, lean = [], [], [], []
-    recording = [str(capture), "-o", file, "--force", "-q", "-g", "net"]
-    for _ in range(bench.pairs):
-        bare.append(Sample([str(bench.built / "workload"), "recv-storm", "1000000"], bench.recording).work["cpu_ns"] / 1e6)
-        empty.append(beside([str(bench.built / "rec"), file, "empty", *sleep]))
-        ours.append(beside([*recording, "--", *sleep]))
-        lean.append(beside([*recording, "--attach", "sock_accept=none", "--", *sleep]))
-    over = statistics.median(e - b for b, e in zip(bare, empty))
-    extra, filter_alone = (statistics.median(o - e for o, e in zip(with_it, empty)) for with_it in (ours, lean))
-    bench.results.single["miss"] = filter_alone
-    print(f"filter miss: an empty program adds {over:.1f} ns to an event, ours {extra:.1f} ns more, "
-          f"{filter_alone:.1f} without accepts\n")
-
-
-PIECES = {
-    "entry": "an entry hook, with a program that does nothing",
-    "entry,return": "both hooks, likewise",
-    "asked": "who runs, asked of a helper",
-    "read": "who runs, read from the run queue",
-    "clock": "the clock",
-    "place": "a thread's place",
-    "count": "an exact count",
-    "record": "a record of 48 bytes into the ring",
-}
-
-
-def pieces(bench, _capture):
-    """What a recorded call is made of: CPU time that each piece adds to a system call, ns, over the hook alone."""
-    file, storm = str(bench.dir / "pieces"), [str(bench.built / "workload"), "sys-storm", "150000"]
-    added = {piece: [] for piece in PIECES}
-    for _ in range(3 * bench.pairs):
-        bare = bench.run(storm, WORKLOADS["tcp"])
-        for piece, times in added.items():
-            with_it = bench.run([str(bench.built / "pieces"), file, piece, *storm], WORKLOADS["tcp"])
-            times.append((with_it.work["cpu_ns"] - bare.work["cpu_ns"]) / bare.work["events"])
-    hook = statistics.median(added["entry"])
-    for piece, says in PIECES.items():
-        over = added[piece] if piece.startswith("entry") else [a - e for a, e in zip(added[piece], added["entry"])]
-        print(f"  {statistics.median(over):6.1f} ns  {says}")
-    both = statistics.median(added["entry,return"])
-    parts = {piece: statistics.median(added[piece]) - hook for piece in PIECES}
-    total = both + 2 * (parts["read"] + parts["clock"] + parts["place"]) + parts["count"] + parts["record"]
-    print(f"  {total:6.1f} ns  a call in one record: both hooks; twice who runs, the clock and a place; a count, a record\n", flush=True)
-
-
-def idle(bench, name, words, seconds=10):
-    """CPU of a recorder in whose recording nothing happens, in % of one processor, start and end left out."""
-    def cpu(milliseconds):
-        command = [str(bench.built / "workload"), "idle", str(milliseconds)]
-        return bench.run(words(command), WORKLOADS["tcp"]).cpu_ns
-
-    share = statistics.median((cpu(1000 + seconds * 1000) - cpu(1000)) / (seconds * 1e7) for _ in range(3))
-    print(f"idle: {name} {share:.2f} % of one processor")
-    return share
-
-
-def idle_all(bench, capture):
-    """The recorders, and ours as a flight recorder, which is what waits for long."""
-    file = str(bench.dir / "idle")
-    for recorder in bench.recorders[:2]:
-        idle(bench, recorder.name, lambda command: recorder.words(WORKLOADS["tcp"], file, command))
-    armed = [str(capture), "-o", file, "-g", "proc,net,net-rx", "--flight", "30s,64MiB", "--"]
-    nothing = [str(bench.built / "workload"), "idle", "0"]
-    starts = [bench.run([str(capture), "-o", file, "--force", "--", *nothing], WORKLOADS["tcp"]).cpu_ns for _ in range(3)]
-    bench.results.single["start"] = statistics.median(starts) / 1e6
-    print(f"start: {bench.results.single['start']:.0f} ms of CPU with the default groups")
-    bench.results.single["idle"] = idle(bench, "capture --flight", lambda command: [*armed, *command])
-    print(flush=True)
-
-
-SINGLE = {"miss": miss, "idle": idle_all, "pieces": pieces}
+SINGLE = {"miss": singles.miss, "own": singles.own, "idle": singles.idle_all, "pieces": singles.pieces}
 
 
 def build(target):
