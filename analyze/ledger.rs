@@ -14,7 +14,8 @@
 use super::trace::Trace;
 use super::window::Window;
 use crate::schema::Role;
-use crate::schema::reader::{Absent, Frame};
+use crate::schema::absent::Absent;
+use crate::schema::reader::Frame;
 use std::collections::BTreeMap;
 
 /// Sums of ledger rows.

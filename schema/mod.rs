@@ -13,6 +13,7 @@
 //! makes each column small ([`transform`]) and the reader undoes it; neither knows any table, since
 //! definitions ([`table`]) are part of the file.
 
+pub mod absent;
 pub mod column;
 mod dictionary;
 pub mod error;

@@ -9,6 +9,7 @@
 //! the end of a trace, or a second host, belongs to another recording with other tables and ids, and
 //! is left alone and reported as damage.
 
+use super::absent::Absent;
 use super::column::{Batch, Column};
 use super::error::{FormatError, Result};
 use super::frame::{self, FrameHeader, Kind, Part};
@@ -47,15 +48,6 @@ pub struct Damage {
     pub what: String,
 }
 
-/// Parts of a recording that are not among its files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Absent {
-    /// The numbers of the first and the last of them.
-    pub parts: (u32, u32),
-    /// The moments that they tell of: from the first one to before the second.
-    pub times: (u64, u64),
-}
-
 /// An open trace.
 #[derive(Debug)]
 pub struct TraceReader {
@@ -68,7 +60,7 @@ pub struct TraceReader {
     pub frames: Vec<Frame>,
     /// What could not be read.
     pub damage: Vec<Damage>,
-    /// Parts in the middle that are not here.
+    /// Parts in the middle that are not here, also those of what the file was made of.
     pub absent: Vec<Absent>,
     /// Frames with rows whose headers are whole, and of whose rows not all are there.
     pub cut: Vec<Frame>,
@@ -290,6 +282,7 @@ impl TraceReader {
         self.host = self.single(&mut scratch.buffers, Kind::Host, read_host)?.unwrap_or_default();
         self.tables = self.single(&mut scratch.buffers, Kind::Tables, read_tables)?.unwrap_or_default();
         self.footer = self.single(&mut scratch.buffers, Kind::Footer, read_footer)?;
+        self.absent = self.footer.as_ref().map_or_else(Vec::new, |footer| footer.absent.clone());
         if self.host.required_reader > FORMAT {
             return Err(FormatError::TooNew { required: self.host.required_reader, supported: FORMAT });
         }

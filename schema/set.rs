@@ -2,11 +2,13 @@
 //!
 //! A recording may go from file to file. Each is a whole trace with the same tables and ids, so the set needs
 //! no translation: the files are laid end to end, and their frames go on counting where those of the file before
-//! ended. Of files that are not there (the numbers of their parts are skipped) it is known which time they tell of.
+//! ended. Of files that are not there (the numbers of their parts are skipped) it is known which time they tell of. A file
+//! that was made of a set without some of its parts says so in its footer ([`super::absent`]).
 
+use super::absent::Absent;
 use super::error::{FormatError, Result};
 use super::frame::Kind;
-use super::reader::{Absent, Damage, Frame, TraceReader};
+use super::reader::{Damage, Frame, TraceReader};
 use super::singles::Footer;
 use super::source::Source;
 use std::collections::HashMap;
@@ -57,6 +59,7 @@ impl TraceReader {
             self.absent
                 .push(Absent { parts, times: (from, file.host.start_mono.max(from.saturating_add(1))) });
         }
+        self.absent.extend(file.absent);
         *last = part;
         let frame = |frame: Frame| Frame { offset: base + frame.offset, ..frame };
         self.frames.extend(file.frames.into_iter().map(frame));
@@ -125,7 +128,8 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use crate::schema::reader::{Absent, Scratch};
+    use crate::schema::absent::Absent;
+    use crate::schema::reader::Scratch;
     use crate::schema::{
         Batch, Column, ColumnDef, ColumnType, Host, Kind, Role, TableDef, TraceReader, TraceWriter,
     };
@@ -172,6 +176,11 @@ mod tests {
         let absent = Absent { parts: (3, 4), times: (0, 4) };
         assert_eq!((&all.absent[..], all.damage.len()), (&[absent][..], 0));
         assert_eq!(times(&all), [0, 4], "the first part may be gone because only the last few were kept");
+        let mut copy = part(7, 6..7, true);
+        copy.absent.push(Absent { parts: (1, 1), times: (6, 7) });
+        let own = copy.absent.clone();
+        let all = TraceReader::join(vec![copy, part(5, 4..5, true)]).expect("a set");
+        assert_eq!(all.absent, [vec![Absent { parts: (6, 6), times: (4, 6) }], own].concat());
         let all = TraceReader::join(vec![part(1, 0..1, true), part(2, 1..2, false)]).expect("a set");
         assert!(all.footer.is_none(), "killed while it wrote the last file");
         for files in [vec![], vec![part(1, 0..1, true), part(1, 0..1, true)]] {

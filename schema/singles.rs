@@ -1,5 +1,6 @@
 //! The messages that a trace has once: host, table definitions, footer.
 
+use super::absent::{self, Absent};
 use super::error::{FormatError, Result};
 use super::frame::{self, FrameHeader};
 use super::histogram::Histogram;
@@ -26,6 +27,8 @@ pub struct Footer {
     pub histograms: HashMap<(u16, u16), Histogram>,
     /// Per table number and column index: the ids with most.
     pub tops: HashMap<(u16, u16), Top>,
+    /// Parts of the recording that were not among the files that this one was made of.
+    pub absent: Vec<Absent>,
 }
 
 /// What a checkpoint says: the frames since the one before, whose offset is `previous`.
@@ -110,6 +113,7 @@ fn footer_of(from: footer::Reader) -> Result<Footer> {
         checkpoint: from.get_checkpoint(),
         reason: from.get_reason()?.to_string()?,
         end_mono: from.get_end_mono(),
+        absent: absent::read(from)?,
         ..Footer::default()
     };
     at_most(frame::MAX_TABLES, from.get_tables()?.len(), "totals")?;

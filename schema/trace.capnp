@@ -200,6 +200,20 @@ struct Footer {
   tables @3 :List(TableTotal);
   histograms @4 :List(Histogram);
   tops @5 :List(Top);
+  absent @6 :List(Absent);
+  # Parts of the recording that the file was made of and that were not there: what they told of is in no row, no loss
+  # ledger and no gap of the sequence numbers. Empty in what a recorder writes.
+}
+
+struct Absent {
+  # Parts that follow each other.
+  first @0 :UInt32;
+  # Numbers of the first and the last of them.
+  last @1 :UInt32;
+  from @2 :UInt64;
+  # The time that they tell of, CLOCK_MONOTONIC in ns: from this moment
+  to @3 :UInt64;
+  # to before this one.
 }
 
 struct TableTotal {

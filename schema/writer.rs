@@ -1,5 +1,6 @@
 //! Writes a trace: append only, never seeks, so that it works into a pipe.
 
+use super::absent::{self, Absent};
 use super::column::Batch;
 use super::error::{FormatError, Result};
 use super::frame::{self, FrameHeader, Kind};
@@ -41,6 +42,7 @@ pub struct TraceWriter<W: Write> {
     last_checkpoint: u64,
     last_time: u64,
     end: Option<u64>,
+    absent: Vec<Absent>,
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -62,6 +64,7 @@ impl<W: Write> TraceWriter<W> {
             last_checkpoint: 0,
             last_time: host.start_mono,
             end: None,
+            absent: Vec::new(),
             packer,
         };
         let message = message::build(256, |root| host.write(root.init_host()));
@@ -101,6 +104,11 @@ impl<W: Write> TraceWriter<W> {
     /// Says when the recording ended, where that is not the time of the last row.
     pub fn ends_at(&mut self, moment: u64) {
         self.end = Some(moment);
+    }
+
+    /// Says which parts of the recording were not among the files that this one is made of.
+    pub fn lacks(&mut self, absent: Vec<Absent>) {
+        self.absent = absent;
     }
 
     /// The sink.
@@ -233,7 +241,8 @@ impl<W: Write> TraceWriter<W> {
             table.set_stored_bytes(totals.stored_bytes);
         }
         self.fill_histograms(to.reborrow());
-        self.fill_tops(to);
+        self.fill_tops(to.reborrow());
+        absent::write(&self.absent, to);
     }
 
     fn fill_histograms(&self, to: super::trace_capnp::footer::Builder) {

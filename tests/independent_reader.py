@@ -467,6 +467,9 @@ class Trace:
 
     def check_footer(self, rows):
         footer = self.single(FOOTER, {})
+        for absent in footer.get("absent", []):
+            if absent["first"] > absent["last"] or int(absent["from"]) > int(absent["to"]):
+                self.damage.append(f"the footer lacks parts that end before they begin: {absent}")
         for total in footer.get("tables", []):
             name = self.tables[total["table"]]["name"] if total["table"] < len(self.tables) else total["table"]
             if int(total["rows"]) != rows.get(name, 0):
