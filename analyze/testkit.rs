@@ -15,6 +15,7 @@ use super::clock::SECOND;
 use super::error::{Exit, Failure};
 use super::run::run;
 use super::trace::Trace;
+use crate::schema::absent::Absent;
 use crate::schema::{Host, Kind, Role, TableDef, TraceReader, TraceWriter};
 pub(crate) use cell::Cell;
 use cell::batch;
@@ -248,6 +249,17 @@ impl Tape {
 
     /// The file, with its last words.
     pub fn ending(&self, reason: &str) -> Vec<u8> {
+        self.writer().finish(reason).expect("a Vec takes all").0
+    }
+
+    /// The file, made of a set without these parts.
+    pub fn lacking(&self, absent: Vec<Absent>) -> Vec<u8> {
+        let mut writer = self.writer();
+        writer.lacks(absent);
+        writer.finish("test").expect("a Vec takes all").0
+    }
+
+    fn writer(&self) -> TraceWriter<Vec<u8>> {
         let mut writer =
             TraceWriter::new(Vec::new(), 1, &self.host, self.defs.clone()).expect("a Vec takes all");
         for (def, rows) in self.defs.iter().zip(&self.rows) {
@@ -260,7 +272,7 @@ impl Tape {
                 writer.append(kind, 0, &batch(def, rows)).expect("a Vec takes all");
             }
         }
-        writer.finish(reason).expect("a Vec takes all").0
+        writer
     }
 
     /// The trace, opened.

@@ -9,7 +9,7 @@ use crate::analyze::args::Call;
 use crate::analyze::error::Exit;
 use crate::analyze::escape::visible;
 use crate::analyze::files;
-use crate::analyze::ledger::Losses;
+use crate::analyze::ledger::{Losses, not_here};
 use crate::analyze::trace::{LAG, Trace, cut};
 use crate::analyze::window::Window;
 use crate::schema::reader::Frame;
@@ -145,11 +145,14 @@ impl Tail {
     }
 
     /// Leaves the damage and the parts that were not told of before. That parts went while others were read is what the
-    /// recorder does with `--keep`.
+    /// recorder does with `--keep`; those that a file says it lacks were gone before.
     pub fn only_news(&mut self, losses: &mut Losses) {
         losses.damage.retain(|place| self.told.insert(place.clone()));
         losses.absent.retain(|parts| self.told.insert(parts.clone()));
-        losses.absent.iter_mut().for_each(|parts| parts.push_str(": removed (--keep) before being read"));
+        let before: Vec<String> =
+            self.parts.iter().flat_map(|part| &part.reader.absent).map(not_here).collect();
+        let meanwhile = losses.absent.iter_mut().filter(|parts| !before.contains(parts));
+        meanwhile.for_each(|parts| parts.push_str(": removed (--keep) before being read"));
     }
 
     /// The trace as far as a span needs it: the names of the epochs of its events, and what was counted before its

@@ -9,12 +9,13 @@
 //! Traces of different hosts, or from before and after a boot, have no common clock and no common ids. They are not
 //! merged but read side by side: `analyze a.bin b.bin tcptop`.
 
-use super::{Job, Part, Plan, Target, Verb, select};
+use super::{Job, Part, Plan, Target, Verb, ended, select};
 use crate::analyze::error::Failure;
 use crate::analyze::identity::Identity;
 use crate::analyze::rows::Rows;
 use crate::analyze::trace::Trace;
 use crate::analyze::window::Window;
+use crate::schema::absent::united;
 use crate::schema::{Batch, Column, ColumnDef, Host, Role, TableDef};
 use anyhow::Result;
 use clap::Args as _;
@@ -62,7 +63,9 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     host.recorder =
         format!("{}; analyze {} merge of {}", host.recorder, env!("CARGO_PKG_VERSION"), 1 + rest.len());
     let span = Window { from: earliest.span.from, to: latest.span.to };
-    Ok(Plan { host, tables, parts, span, reason: super::ended(latest), notes: Vec::new() })
+    let absent = united(job.traces.iter().flat_map(|trace| trace.reader.absent.clone()).collect());
+    let reason = ended(latest, &absent);
+    Ok(Plan { host, tables, parts, span, reason, absent, notes: Vec::new() })
 }
 
 fn union(to: &mut Vec<String>, from: &[String]) {

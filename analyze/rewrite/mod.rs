@@ -30,6 +30,7 @@ use super::progress::Pass;
 use super::rows::Rows;
 use super::trace::Trace;
 use super::window::Window;
+use crate::schema::absent::Absent;
 use crate::schema::pack::{Packed, Packer};
 use crate::schema::reader::{Frame, Scratch};
 use crate::schema::{Batch, Column, FormatError, FrameHeader, Host, Kind, TableDef, TraceWriter, frame};
@@ -90,6 +91,8 @@ pub(crate) struct Plan<'a> {
     parts: Vec<Part<'a>>,
     span: Window,
     reason: String,
+    /// Parts of the recording that are in none of the inputs.
+    absent: Vec<Absent>,
     /// What the user should know.
     notes: Vec<String>,
 }
@@ -143,18 +146,21 @@ impl<'a> Plan<'a> {
             tables: trace.reader.tables.clone(),
             parts: vec![Part::whole(trace)],
             span: trace.span,
-            reason: ended(trace),
+            reason: ended(trace, &trace.reader.absent),
+            absent: trace.reader.absent.clone(),
             notes: Vec::new(),
         })
     }
 }
 
-/// Why the recording ended, as far as its files say, and which of them are not there: the new one is no set, in which a
-/// number that is skipped would tell.
-fn ended(trace: &Trace) -> String {
+/// Why the recording ended, as far as its files say, and which of them are not there: for people, and for readers that do
+/// not know the footer's list. A copy of a copy says it once.
+fn ended(trace: &Trace, absent: &[Absent]) -> String {
     let cut = || "not by a clean stop: up to the last unfinished second may be missing".to_owned();
     let reason = trace.reader.footer.as_ref().map_or_else(cut, |footer| footer.reason.clone());
-    trace.reader.absent.iter().fold(reason, |reason, absent| format!("{reason}; {}", not_here(absent)))
+    absent.iter().map(not_here).fold(reason, |reason, what| {
+        if reason.contains(&what) { reason } else { format!("{reason}; {what}") }
+    })
 }
 
 /// Runs a verb.
@@ -229,6 +235,7 @@ fn write(plan: &Plan, level: i32, to: impl Write) -> Result<(u64, u64)> {
         }
     }
     writer.ends_at(plan.span.to.saturating_sub(1));
+    writer.lacks(plan.absent.clone());
     let rows = writer.totals().iter().map(|table| table.rows).sum();
     let (_, bytes) = writer.finish(&plan.reason).context("the new file")?;
     Ok((rows, bytes))

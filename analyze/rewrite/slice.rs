@@ -10,7 +10,7 @@
 //! events that were not chosen are not losses.
 
 use super::names::Names;
-use super::{Edit, Job, Part, Plan, Target, Verb, select};
+use super::{Edit, Job, Part, Plan, Target, Verb, ended, select};
 use crate::analyze::error::{Failure, nearest};
 use crate::analyze::load::Scan;
 use crate::analyze::mask::Mask;
@@ -58,6 +58,9 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     plan.host.start_mono = span.from;
     plan.host.start_real = trace.clock.wall(span.from).cast_unsigned();
     plan.span = span;
+    plan.absent =
+        trace.reader.absent.iter().filter_map(|absent| absent.within((span.from, span.to))).collect();
+    plan.reason = ended(trace, &plan.absent);
     let kept = |def: &TableDef| def.role != Role::Event || scans.contains_key(&def.number);
     plan.tables.retain(kept);
     let mut next = 0u16..;

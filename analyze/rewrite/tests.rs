@@ -2,6 +2,8 @@
 
 use crate::analyze::testkit::{Folder, Tape};
 
+mod absent;
+
 /// Four seconds of sends by two threads on two sockets, 100 a second, of which ten were lost in the third.
 fn tape() -> Tape {
     let mut tape = Tape::new();
