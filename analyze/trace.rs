@@ -123,6 +123,11 @@ impl Trace {
         self.files.get(after.wrapping_sub(1)).map(|(start, name)| (*start, name.as_str()))
     }
 
+    /// Whether several files of one recording are this trace.
+    pub fn is_a_set(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// How a byte is named.
     pub fn place(&self, offset: u64) -> String {
         match self.file_at(offset) {

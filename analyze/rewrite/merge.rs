@@ -9,7 +9,7 @@
 //! Traces of different hosts, or from before and after a boot, have no common clock and no common ids. They are not
 //! merged but read side by side: `analyze a.bin b.bin tcptop`.
 
-use super::{Job, Part, Plan, Target, Verb, ended, select};
+use super::{Job, NO_PART, Part, Plan, Target, Verb, ended, select};
 use crate::analyze::error::Failure;
 use crate::analyze::identity::Identity;
 use crate::analyze::rows::Rows;
@@ -55,7 +55,7 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     }
     let earliest = job.traces.iter().min_by_key(|trace| trace.span.from).unwrap_or(first);
     let latest = job.traces.iter().max_by_key(|trace| trace.span.to).unwrap_or(first);
-    let mut host = earliest.reader.host.clone();
+    let mut host = Host { part: NO_PART, ..earliest.reader.host.clone() };
     for trace in job.traces {
         union(&mut host.groups, &trace.reader.host.groups);
         union(&mut host.filters, &trace.reader.host.filters);

@@ -44,6 +44,9 @@ use std::sync::Arc;
 /// Frames that are in memory at a time.
 const WAVE: usize = 16;
 
+/// What is made of several parts, or is less than one, must not be read as the one whose number it had.
+const NO_PART: u32 = 0;
+
 /// A verb that writes another trace.
 #[derive(Debug)]
 pub(crate) struct Verb {
@@ -141,6 +144,9 @@ impl<'a> Plan<'a> {
         };
         let mut host = trace.reader.host.clone();
         host.recorder = format!("{}; analyze {} {verb}", host.recorder, env!("CARGO_PKG_VERSION"));
+        if trace.is_a_set() {
+            host.part = NO_PART;
+        }
         Ok(Self {
             host,
             tables: trace.reader.tables.clone(),

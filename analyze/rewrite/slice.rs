@@ -10,7 +10,7 @@
 //! events that were not chosen are not losses.
 
 use super::names::Names;
-use super::{Edit, Job, Part, Plan, Target, Verb, ended, select};
+use super::{Edit, Job, NO_PART, Part, Plan, Target, Verb, ended, select};
 use crate::analyze::error::{Failure, nearest};
 use crate::analyze::load::Scan;
 use crate::analyze::mask::Mask;
@@ -55,6 +55,7 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     }
     plan.notes = notes;
     plan.host.filters.push(asked(job, &own));
+    plan.host.part = NO_PART;
     plan.host.start_mono = span.from;
     plan.host.start_real = trace.clock.wall(span.from).cast_unsigned();
     plan.span = span;

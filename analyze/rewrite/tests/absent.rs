@@ -70,6 +70,15 @@ fn a_slice_misses_what_is_not_here_of_its_span() {
         let (_, info, _) = folder.run("b.bin info");
         assert_eq!(info.contains(GONE), exit == 3, "{span}: {info}");
     }
+    folder.run(&format!("{SET} slice --to 3s -o first.bin"));
+    folder.run(&format!("{SET} slice --from 3s -o second.bin"));
+    let (exit, out, messages) = folder.run("second.bin first.bin merge -o b.bin --force");
+    assert_eq!(exit, 3, "{out}{messages}");
+    for report in REPORTS.iter().chain(&["check --format json"]) {
+        let (set, merged) = (folder.run(&format!("{SET} {report}")), folder.run(&format!("b.bin {report}")));
+        assert!((set.0, &set.2) == (merged.0, &merged.2), "{report}: {}", merged.2);
+        assert!(report.starts_with("check") || set.1 == merged.1, "{report}: {}", merged.1);
+    }
 }
 
 #[test]
