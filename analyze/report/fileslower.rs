@@ -70,9 +70,15 @@ fn run(context: &Context) -> Result<Answer> {
         .named("latency_ms")
         .named("path")
         .answer()?;
-    let answer = context.cut_remarks().into_iter().filter(|remark| !context.shortcomings.contains(remark)).fold(answer, Answer::note);
-    let hidden = if answer.table.as_ref().is_some_and(|table| table.height() == 0) { all.count() } else { 0 };
-    Ok(if hidden > 0 { answer.note(format!("{hidden} calls took less than {least} ms: --min says from where on they are shown")) } else { answer })
+    let untold = |remark: &String| !context.shortcomings.contains(remark);
+    let answer = context.cut_remarks().into_iter().filter(untold).fold(answer, Answer::note);
+    let is_empty = answer.table.as_ref().is_some_and(|table| table.height() == 0);
+    let hidden = if is_empty { all.count() } else { 0 };
+    if hidden == 0 {
+        return Ok(answer);
+    }
+    let shorter = format!("{hidden} calls took less than {least} ms");
+    Ok(answer.note(format!("{shorter}: --min says from where on they are shown")))
 }
 
 fn ns(ms: f64) -> u64 {
