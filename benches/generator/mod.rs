@@ -7,6 +7,7 @@ pub mod work;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tapedeck::capture::batch::Batcher;
 use tapedeck::capture::budget::{Budget, Gauge};
@@ -71,6 +72,7 @@ pub fn make(
     let recorder = Recorder::start(Box::new(medium), &layouts, Rules::default())?;
     recorder.to.send(Message::Rows(Own::Enum, names::rows(&layouts)))?;
     let generator = Generator::new(Maker::new(&layouts, host.start_mono), events, story);
+    let end = Arc::clone(&generator.end);
     let (began, cpu) = (Instant::now(), cpu_time());
     let (budget, stacks) = (Budget::new(None, None), Stacks::new(&layouts));
     let batcher = Batcher::new(&layouts, 0, budget.filling).numbering(stacks.clone());
@@ -79,7 +81,7 @@ pub fn make(
     if let Some(stacks) = stacks {
         recorder.to.send(Message::Rows(Own::Symbol, symbols(&stacks.places())))?;
     }
-    let written = recorder.finish("all events are made", u64::MAX);
+    let written = recorder.finish("all events are made", end.load(Ordering::Relaxed));
     Ok(Made { bytes: written.progress.bytes, wall: began.elapsed().as_secs_f64(), cpu: cpu_time() - cpu })
 }
 
@@ -154,11 +156,13 @@ struct Generator<S> {
     left: u64,
     story: S,
     defined: bool,
+    /// The moment up to which events are made.
+    end: Arc<AtomicU64>,
 }
 
 impl<S: Story> Generator<S> {
     fn new(maker: Maker, events: u64, story: S) -> Self {
-        Self { maker, left: events / story.events(), story, defined: false }
+        Self { maker, left: events / story.events(), story, defined: false, end: Arc::default() }
     }
 }
 
@@ -170,6 +174,7 @@ impl<S: Story> EventSource for Generator<S> {
         let turns = self.left.min(10_000);
         (0..turns).for_each(|_| self.story.turn(&mut self.maker, take));
         self.left -= turns;
+        self.end.store(self.maker.now, Ordering::Relaxed);
         turns as usize
     }
 
