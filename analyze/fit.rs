@@ -23,16 +23,6 @@ pub(crate) fn fit(trace: &Trace, report: &Report) -> Result<Vec<String>, Failure
     report.fit.map_or_else(|| Ok(threshold::of_calls(trace, report.needs, 0)), |fit| fit(trace))
 }
 
-/// Columns of a report's tables that it has no use for.
-const UNUSED: [(&str, &str); 3] =
-    [("tcptop", "sock_send.latency"), ("tcptop", "sock_recv.latency"), ("flows", "sock_recv.latency")];
-
-/// Which of the columns that a probe does not fill, as `table.column,…`, a report would have had a use for.
-pub(crate) fn missed(report: &Report, absent: &str) -> Vec<String> {
-    let columns = absent.split(',').map(str::trim).filter(|column| !column.is_empty());
-    columns.filter(|column| !UNUSED.contains(&(report.name, column))).map(str::to_owned).collect()
-}
-
 /// Whether a table was recorded; if not, why.
 pub(crate) fn recorded<'a>(
     trace: &'a Trace,

@@ -14,7 +14,7 @@
 //! same check.
 
 use super::answer::Answer;
-use super::fit::{fit, missed};
+use super::fit::fit;
 use super::report::{REPORTS, Report, defined};
 use super::rows::Value;
 use super::table::{Builder, Output};
@@ -61,8 +61,8 @@ fn verdict(trace: &Trace, report: &Report) -> Verdict {
 /// What the report would have wanted too.
 fn lacking(trace: &Trace, report: &Report) -> Vec<String> {
     let needs = || report.needs.iter();
-    let probes = needs().filter_map(|need| trace.probes().of(need.table));
-    let absent = probes.map(|probe| (probe, missed(report, &probe.absent)));
+    let probes = needs().filter_map(|need| Some((need, trace.probes().of(need.table)?)));
+    let absent = probes.map(|(need, probe)| (probe, need.missed(&probe.absent)));
     let mut missing: Vec<String> = absent
         .filter(|(_, columns)| !columns.is_empty())
         .map(|(probe, columns)| format!("{} does not see {}", probe.describe(), columns.join(", ")))
@@ -180,11 +180,13 @@ mod tests {
 
     #[test]
     fn a_column_that_a_report_has_no_use_for_is_not_missed() {
-        let report =
-            |name: &str| *super::REPORTS.iter().find(|report| report.name == name).expect("a report");
-        let missed = |name| super::missed(report(name), "sock_recv.latency, sock_recv.flags");
-        assert_eq!(missed("tcptop"), ["sock_recv.flags"]);
-        assert_eq!(missed("tcpsend"), ["sock_recv.latency", "sock_recv.flags"]);
+        let flows = super::REPORTS.iter().find(|report| report.name == "flows").expect("a report");
+        let missed = |table: &str| {
+            let need = flows.needs.iter().find(|need| need.table == table).expect("it reads that");
+            need.missed(&format!("{table}.latency, {table}.flags"))
+        };
+        assert_eq!(missed("sock_recv"), ["sock_recv.flags"]);
+        assert_eq!(missed("sock_send"), ["sock_send.latency", "sock_send.flags"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The group of such tables.
 const GROUP: &str = "named";
 /// What the reports on them need.
-pub(crate) const NEEDS: &[Need] = &[Need { table: ANY, group: GROUP }];
+pub(crate) const NEEDS: &[Need] = &[Need::of(ANY, GROUP)];
 /// Their option for some of them.
 pub(crate) const PROBE: Flag = Flag::valued("probe", "NAMES", "only these probes");
 /// Of hits that were added up: how many.

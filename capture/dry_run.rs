@@ -11,7 +11,7 @@
 //! sock_recv        24,080    1.5 MiB/s
 //! sock_send        24,070    1.9 MiB/s
 //!
-//! file      roughly 346 KiB/s: 20 MiB a minute, 1.2 GiB an hour; down to 19 KiB/s where events are all alike; and 14 KiB once
+//! file      roughly 346 KiB/s: 20 MiB a minute, 1.2 GiB an hour; down to 14 KiB/s where events are all alike; and 14 KiB once
 //! rings     8192 KiB; the busiest processor fills its share in 1.1 s
 //! probes    about 0.9 % of one processor
 //! recorder  about 0.5 % of one processor
@@ -20,10 +20,10 @@
 //! Counts are exact. What they lead to is an estimate from three figures. That the recorder needs 110 ns for a row,
 //! compression included, was measured by `make bench-capture`. The other two are judgement: a row takes a tenth of its
 //! record in the file, and storing a record takes the probe 40 ns more than counting it. How far a trace shrinks depends on how
-//! alike its events are: storms of equal calls took 0.36 to 1.26 bytes an event, other loads 2.3 to 5.1, so the growth
-//! of the file is rough, and what the most equal storm would take is said beside it. A file in which nothing happens grows too, by what the recorder says of itself each second, and has a
-//! begin and an end, whose size is exact: an empty one is written to nowhere (`bare.rs`). Names of functions, which only
-//! those that were met have, come on top.
+//! alike its events are: storms of equal calls took 0.29 to 1.26 bytes an event, other loads 2.1 to 5.1, so the growth
+//! of the file is rough, and what the most equal storm would take is said beside it. A file in which nothing happens
+//! grows too, by what the recorder says of itself each second, and has a begin and an end, whose size is exact: an empty
+//! one is written to nowhere (`bare.rs`). Names of functions, which only those that were met have, come on top.
 
 use super::aggregate::{Aggregates, Taken};
 use super::args::Args;
@@ -49,7 +49,7 @@ use std::time::Duration;
 const HEADER: u64 = 8;
 const FILE_SHARE: f64 = 0.1;
 /// Of an event that is as the one before.
-const LEAST_BYTES: f64 = 0.36;
+const LEAST_BYTES: f64 = 0.29;
 const STORING_NS: f64 = 40.0;
 const RECORDER_NS: f64 = 110.0;
 /// Clocks, ledger, costs and repeated definitions take so much of a file each second (795 bytes on two idle processors).

@@ -24,12 +24,12 @@ const fn group(name: &'static str, default: bool, rate: &'static str, cost: &'st
 
 /// All groups.
 pub const GROUPS: &[Group] = &[
-    group("proc", true, "up to 5,000 events/s", "18 bytes per event; fork and exec keep 90 % of their pace"),
+    group("proc", true, "up to 5,000 events/s", "18 bytes per event; fork and exec keep 97 % of their pace"),
     group(
         "net",
         true,
         "5,000 to 300,000 events/s, most of them sends and receives",
-        "1.4 to 2.6 bytes per event; nginx keeps 91 % of its pace, redis 89, a TCP ping-pong 87",
+        "1.3 to 2.5 bytes per event; nginx keeps 89 % of its pace, redis 88, a TCP ping-pong 87",
     ),
     group(
         "stat",
@@ -60,7 +60,7 @@ pub const GROUPS: &[Group] = &[
         "sched",
         false,
         "100,000 to 2,000,000 events/s; far fewer with --min-wait",
-        "1.8 bytes per event; two processes that only wake each other keep 84 % of their pace",
+        "1.7 bytes per event; two processes that only wake each other keep 82 % of their pace",
     ),
     group(
         "syscalls",

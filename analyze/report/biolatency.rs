@@ -32,7 +32,7 @@ pub static REPORT: Report = Report {
     name: "biolatency",
     question: "how long do requests to disks take?",
     exactness: "requests that began in the span and were complete when the recording ended; an interval has those that began in it",
-    needs: &[Need { table: "block_rq", group: "block" }],
+    needs: &[Need::of("block_rq", "block")],
     outputs: &[
         OUTPUTS[0],
         OUTPUTS[1],

@@ -32,7 +32,7 @@ pub static REPORT: Report = Report {
     name: "biosnoop",
     question: "which requests went to disks, whose, and how long did each take?",
     exactness: "requests that began in the span and were complete when the recording ended; of several issues the last, of several pieces all",
-    needs: &[Need { table: "block_rq", group: "block" }],
+    needs: &[Need::of("block_rq", "block")],
     outputs: &[
         Output::count("requests", "", "with --by: how many"),
         Output::count("total_bytes", "bytes", "with --by: what was done"),

@@ -32,7 +32,7 @@ pub static REPORT: Report = Report {
     name: "biotop",
     question: "which processes keep which disks busy?",
     exactness: "requests that were complete when the recording ended, in the interval in which they began, with the bytes that were done",
-    needs: &[Need { table: "block_rq", group: "block" }],
+    needs: &[Need::of("block_rq", "block")],
     outputs: &[
         Output::count("ios", "", "requests"),
         Output::count("bytes", "bytes", "what was done of them"),

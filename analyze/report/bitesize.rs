@@ -28,7 +28,7 @@ pub static REPORT: Report = Report {
     name: "bitesize",
     question: "how large are requests to disks, by program?",
     exactness: "requests that began in the span and were complete when the recording ended, by their size when the driver got them",
-    needs: &[Need { table: "block_rq", group: "block" }],
+    needs: &[Need::of("block_rq", "block")],
     outputs: &[
         Output::count("requests", "", "how many"),
         Output::count("total_bytes", "bytes", "their sizes together"),

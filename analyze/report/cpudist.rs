@@ -20,7 +20,7 @@ pub static REPORT: Report = Report {
     name: "cpudist",
     question: "for how long do tasks run at a stretch, or stay off their processors?",
     exactness: "stretches that ended in the span, however they ended; those open at either end are left out",
-    needs: &[Need { table: "sched_run", group: "sched" }, Need { table: "sched_wait", group: "sched" }],
+    needs: &[Need::of("sched_run", "sched"), Need::of("sched_wait", "sched")],
     outputs: &spread::OUTPUTS,
     defaults: Defaults { by: "none", sort: "n", top: None, interval: None },
     flags: &[

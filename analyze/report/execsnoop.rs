@@ -32,7 +32,7 @@ pub static REPORT: Report = Report {
     name: "execsnoop",
     question: "what is being executed, by whom, with which arguments?",
     exactness: "one row for each execve or execveat at its return; failed ones only with --failed",
-    needs: &[Need { table: "process_exec", group: "proc" }],
+    needs: &[Need::of("process_exec", "proc")],
     outputs: &[
         Output::count("execs", "", "with --by: how many"),
         Output::new("pid", "", "process"),

@@ -37,7 +37,7 @@ pub static REPORT: Report = Report {
     name: "exitsnoop",
     question: "which processes ended, after how long, and why?",
     exactness: "one row for each process at the end of its last thread; with --per-thread for each thread",
-    needs: &[Need { table: "process_exit", group: "proc" }],
+    needs: &[Need::of("process_exit", "proc")],
     outputs: &[
         Output::count("exits", "", "with --by: how many"),
         Output::new("pid", "", "process"),

@@ -34,7 +34,7 @@ pub static REPORT: Report = Report {
     name: "filelife",
     question: "which files were made and soon removed again, and how long did they live?",
     exactness: "files that were made and removed within the recording, followed by their path through renames; made: an open that created it; removed: an unlink",
-    needs: &[Need { table: "path_op", group: "file" }, Need { table: "file_open", group: "file" }],
+    needs: &[Need::of("path_op", "file"), Need::of("file_open", "file")],
     outputs: &[
         Output::count("files", "", "with --by: how many"),
         Output::new("pid", "", "process that removed it"),

@@ -27,7 +27,7 @@ use std::io;
 
 /// What is slow, ms.
 const LEAST: f64 = 10.0;
-const NEEDS: &[Need] = &[Need { table: "file_io", group: "file" }];
+const NEEDS: &[Need] = &[Need::of("file_io", "file")];
 
 /// Slow reads and writes, one by one.
 pub static REPORT: Report = Report {

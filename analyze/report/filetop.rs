@@ -34,7 +34,7 @@ pub static REPORT: Report = Report {
     name: "filetop",
     question: "which files are read and written most, and by whom?",
     exactness: "calls of the read and write families at their return, with the bytes that they returned; memory-mapped files, sendfile, splice, io_uring and the kernel's own I/O are not seen; a descriptor that was closed during the call has no file",
-    needs: &[Need { table: "file_io", group: "file" }],
+    needs: &[Need::of("file_io", "file")],
     outputs: &[
         Output::count("reads", "", "calls that read"),
         Output::count("writes", "", "calls that wrote"),

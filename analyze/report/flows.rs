@@ -36,7 +36,7 @@ pub static REPORT: Report = Report {
     name: "flows",
     question: "which TCP connections were there: bytes, calls, duration, retransmissions, latency?",
     exactness: "a row for each socket; bytes and calls of tcp_sendmsg and tcp_recvmsg, MSG_PEEK apart",
-    needs: &[Need { table: "sock_send", group: "net" }, Need { table: "sock_recv", group: "net" }],
+    needs: &[Need::of("sock_send", "net"), Need::of("sock_recv", "net").but(&["latency"])],
     outputs: &[
         Output::count("tx_bytes", "bytes", "bytes that were sent"),
         Output::count("tx_calls", "", "calls of tcp_sendmsg"),
@@ -66,8 +66,8 @@ pub static REPORT: Report = Report {
     compat: None,
 };
 
-static STATES: Need = Need { table: "tcp_state", group: "net" };
-static SEGMENTS: Need = Need { table: "tcp_rx", group: "net-rx" };
+static STATES: Need = Need::of("tcp_state", "net");
+static SEGMENTS: Need = Need::of("tcp_rx", "net-rx");
 
 fn run(context: &Context) -> Result<Answer> {
     let mut all = vec![sends(context)?, receives(context)?];

@@ -25,7 +25,7 @@ pub static REPORT: Report = Report {
     name: "iostat",
     question: "how busy is each disk, and how long do its requests take?",
     exactness: "differences of the kernel's counters of the whole host between snapshots, times in steps of 1 ms; a difference belongs to the interval of its middle",
-    needs: &[Need { table: "disk_stat", group: "stat" }],
+    needs: &[Need::of("disk_stat", "stat")],
     outputs: &[
         Output::measure("r_s", "1/s", 2, "reads"),
         Output::measure("rkb_s", "KiB/s", 2, "read"),

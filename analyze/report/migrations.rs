@@ -29,7 +29,7 @@ pub static REPORT: Report = Report {
     name: "migrations",
     question: "which tasks are moved from processor to processor, and how often?",
     exactness: "each move as the kernel makes it",
-    needs: &[Need { table: "sched_migrate", group: "sched" }],
+    needs: &[Need::of("sched_migrate", "sched")],
     outputs: &[
         Output::count("migrations", "", "how often"),
         Output::decimal("migrations_per_s", "1/s", 2, "moves per second of the interval"),

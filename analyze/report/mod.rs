@@ -91,6 +91,28 @@ pub(crate) struct Need {
     pub table: &'static str,
     /// The probe group that fills it.
     pub group: &'static str,
+    /// Its columns that the report has no use for: that a probe does not fill them is no matter.
+    unused: &'static [&'static str],
+}
+
+impl Need {
+    /// A table of a group, with all its columns.
+    pub const fn of(table: &'static str, group: &'static str) -> Self {
+        Self { table, group, unused: &[] }
+    }
+
+    /// Without those.
+    pub const fn but(self, unused: &'static [&'static str]) -> Self {
+        Self { unused, ..self }
+    }
+
+    /// Which of the columns that a probe does not fill, as `table.column,…`, the report would have had a use for.
+    pub fn missed(&self, absent: &str) -> Vec<String> {
+        let columns = absent.split(',').map(str::trim).filter(|column| !column.is_empty());
+        let used =
+            |column: &&str| column.rsplit_once('.').is_none_or(|(_, name)| !self.unused.contains(&name));
+        columns.filter(used).map(str::to_owned).collect()
+    }
 }
 
 /// A report on whatever tables a group has.

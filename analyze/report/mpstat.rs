@@ -26,7 +26,7 @@ pub static REPORT: Report = Report {
     name: "mpstat",
     question: "what do the processors spend their time on?",
     exactness: "differences of the kernel's counters of the whole host, which have steps of 10 ms, between snapshots; a difference belongs to the interval of its middle",
-    needs: &[Need { table: "cpu_time", group: "stat" }],
+    needs: &[Need::of("cpu_time", "stat")],
     outputs: &[
         Output::measure("usr_pct", "%", 2, "user code"),
         Output::measure("nice_pct", "%", 2, "user code at a lower priority"),

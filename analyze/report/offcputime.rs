@@ -29,7 +29,7 @@ pub static REPORT: Report = Report {
     name: "offcputime",
     question: "in which functions do tasks sleep, and for how long?",
     exactness: "sleeps that ended in the span, until running again; those open at either end are left out",
-    needs: &[Need { table: "sched_wait", group: "sched" }],
+    needs: &[Need::of("sched_wait", "sched")],
     outputs: &flame::TIMES,
     defaults: Defaults { by: "none", sort: "total_us,self_us", top: Some(30), interval: None },
     flags: flame::FLAGS,

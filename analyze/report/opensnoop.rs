@@ -34,7 +34,7 @@ pub static REPORT: Report = Report {
     name: "opensnoop",
     question: "which files are opened, by whom, and which opens fail?",
     exactness: "one row for each open, creat, openat or openat2 at its return; opens by io_uring, by the kernel itself and by 32-bit programs are not seen",
-    needs: &[Need { table: "file_open", group: "file" }],
+    needs: &[Need::of("file_open", "file")],
     outputs: &[
         Output::count("opens", "", "with --by: how many"),
         Output::new("pid", "", "process"),

@@ -42,7 +42,7 @@ pub static REPORT: Report = Report {
     name: "pidstat",
     question: "how much CPU, memory and I/O does each process use?",
     exactness: "differences of the kernel's counters at snapshots and at each thread's end; a difference belongs to the interval of its middle",
-    needs: &[Need { table: "task_stat", group: "stat" }],
+    needs: &[Need::of("task_stat", "stat")],
     outputs: &[
         Output::decimal("usr_pct", "%", 2, "-u: user CPU time, of one CPU"),
         Output::decimal("system_pct", "%", 2, "-u: system CPU time"),

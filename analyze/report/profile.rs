@@ -37,7 +37,7 @@ pub static REPORT: Report = Report {
     name: "profile",
     question: "which functions take the CPU time, and who calls them?",
     exactness: "samples of what processors were doing, not counts of calls; idle processors are left out",
-    needs: &[Need { table: "cpu_sample", group: "cpu" }],
+    needs: &[Need::of("cpu_sample", "cpu")],
     outputs: &flame::OUTPUTS,
     defaults: Defaults { by: "none", sort: "self,total", top: Some(30), interval: None },
     flags: flame::FLAGS,

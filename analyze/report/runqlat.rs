@@ -31,7 +31,7 @@ pub static REPORT: Report = Report {
     name: "runqlat",
     question: "how long do tasks wait for a processor?",
     exactness: "waits that ended in the span, from being able to run until running; those open at either end are left out",
-    needs: &[Need { table: "sched_wait", group: "sched" }],
+    needs: &[Need::of("sched_wait", "sched")],
     outputs: &spread::OUTPUTS,
     defaults: Defaults { by: "none", sort: "n", top: None, interval: None },
     flags: &[spread::MILLISECONDS, spread::PROCESSES, spread::THREADS],

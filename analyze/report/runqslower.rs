@@ -32,7 +32,7 @@ pub static REPORT: Report = Report {
     name: "runqslower",
     question: "which tasks waited long for a processor, and behind whom?",
     exactness: "waits that ended in the span, from being able to run until running",
-    needs: &[Need { table: "sched_wait", group: "sched" }],
+    needs: &[Need::of("sched_wait", "sched")],
     outputs: &[
         Output::new("cpu", "", "processor"),
         Output::new("comm", "", "name of the task that waited"),

@@ -30,7 +30,7 @@ pub static REPORT: Report = Report {
     name: "statsnoop",
     question: "which files are looked at (stat), by whom, and which are missing?",
     exactness: "one row for each stat, lstat, fstat, newfstatat, statx, statfs or fstatfs at its return; those by io_uring and by 32-bit programs are not seen",
-    needs: &[Need { table: "path_op", group: "file" }],
+    needs: &[Need::of("path_op", "file")],
     outputs: &[
         Output::count("calls", "", "with --by: how many"),
         Output::new("pid", "", "process"),

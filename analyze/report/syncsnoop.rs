@@ -27,7 +27,7 @@ pub static REPORT: Report = Report {
     name: "syncsnoop",
     question: "who syncs which files, and how long does it take?",
     exactness: "one row for each sync, syncfs, fsync, fdatasync, msync or sync_file_range at its return; those by io_uring and by 32-bit programs are not seen",
-    needs: &[Need { table: "file_sync", group: "file" }],
+    needs: &[Need::of("file_sync", "file")],
     outputs: &[
         Output::count("calls", "", "with --by: how many"),
         Output::new("pid", "", "process"),

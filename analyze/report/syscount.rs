@@ -42,8 +42,8 @@ pub static REPORT: Report = Report {
     question: "which system calls, how many, how slow, and by whom?",
     exactness: "calls that returned; counts, sums and the longest are exact",
     needs: &[
-        Need { table: "syscall", group: "syscalls" },
-        Need { table: "syscall_agg", group: "syscalls" },
+        Need::of("syscall", "syscalls"),
+        Need::of("syscall_agg", "syscalls"),
     ],
     outputs: &[
         Output::count("calls", "", "calls that returned"),

@@ -31,7 +31,7 @@ pub static REPORT: Report = Report {
     name: "tcpaccept",
     question: "which TCP connections were accepted, and by whom?",
     exactness: "one row for each connection that accept or accept4 returned, at that moment",
-    needs: &[Need { table: "sock_accept", group: "net" }],
+    needs: &[Need::of("sock_accept", "net")],
     outputs: &[
         Output::count("connections", "", "with --by: how many"),
         Output::new("pid", "", "process that accepted"),

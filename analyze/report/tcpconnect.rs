@@ -28,7 +28,7 @@ pub static REPORT: Report = Report {
     name: "tcpconnect",
     question: "which TCP connections were opened from here, and by whom?",
     exactness: "one row for each socket that went to SYN-SENT, answered or not",
-    needs: &[Need { table: "tcp_state", group: "net" }],
+    needs: &[Need::of("tcp_state", "net")],
     outputs: connection_columns![
         Output::count("connections", "", "with --by: how many");
         "process that connected";

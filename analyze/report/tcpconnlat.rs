@@ -40,7 +40,7 @@ pub static REPORT: Report = Report {
     name: "tcpconnlat",
     question: "how long do TCP connections take to open, and which fail?",
     exactness: "from SYN-SENT to established or closed; percentiles are values that occurred (inverse CDF) among the established",
-    needs: &[Need { table: "tcp_state", group: "net" }],
+    needs: &[Need::of("tcp_state", "net")],
     outputs: connection_columns![
         Output::count("n", "", "with --by: established");
         "process that connected";

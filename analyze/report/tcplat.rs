@@ -51,7 +51,7 @@ pub static REPORT: Report = Report {
     question: "how long does TCP take from a send to its ACK, its response, its delivery?",
     exactness: "latency from the entry of tcp_sendmsg, paired by socket and sequence number; percentiles are values \
                 that occurred (inverse CDF), and are left out where n is too small for them",
-    needs: &[Need { table: "sock_send", group: "net" }, Need { table: "tcp_rx", group: "net-rx" }],
+    needs: &[Need::of("sock_send", "net"), Need::of("tcp_rx", "net-rx")],
     outputs: &[
         Output::new("n", "", "latencies"),
         Output::measure("min_us", "us", 3, "shortest"),

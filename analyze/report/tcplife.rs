@@ -34,7 +34,7 @@ pub static REPORT: Report = Report {
     name: "tcplife",
     question: "how long did TCP connections last, and how many bytes did they carry?",
     exactness: "one row for each connection that was established and closed in the recording; bytes are payload, without SYN and FIN",
-    needs: &[Need { table: "tcp_state", group: "net" }],
+    needs: &[Need::of("tcp_state", "net")],
     outputs: connection_columns![
         Output::count("connections", "", "with --by: how many");
         "process that owns the socket";;

@@ -29,7 +29,7 @@ pub static REPORT: Report = Report {
     name: "tcpsend",
     question: "how often is tcp_sendmsg called, and with how many bytes?",
     exactness: "calls of tcp_sendmsg, not packets; bytes are those that calls returned as accepted; failed calls count as calls",
-    needs: &[Need { table: "sock_send", group: "net" }],
+    needs: &[Need::of("sock_send", "net")],
     outputs: &[
         Output::count("calls", "", "calls of tcp_sendmsg"),
         Output::decimal(

@@ -31,7 +31,7 @@ pub static REPORT: Report = Report {
     name: "tcptop",
     question: "which processes and TCP connections move how many bytes?",
     exactness: "bytes as calls of tcp_sendmsg and tcp_recvmsg returned them; MSG_PEEK is not counted",
-    needs: &[Need { table: "sock_send", group: "net" }, Need { table: "sock_recv", group: "net" }],
+    needs: &[Need::of("sock_send", "net").but(&["latency"]), Need::of("sock_recv", "net").but(&["latency"])],
     outputs: &[
         Output::count("rx_bytes", "bytes", "bytes that were received"),
         Output::count("tx_bytes", "bytes", "bytes that were sent"),

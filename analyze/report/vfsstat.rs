@@ -34,10 +34,10 @@ pub static REPORT: Report = Report {
     question: "how many reads, writes, syncs, opens and other file operations are there per second?",
     exactness: "system calls at their return, failed ones too; not calls of vfs_ functions: io_uring and the kernel's own I/O are not seen; vectored calls are counted",
     needs: &[
-        Need { table: "file_io", group: "file" },
-        Need { table: "file_open", group: "file" },
-        Need { table: "file_sync", group: "file" },
-        Need { table: "path_op", group: "file" },
+        Need::of("file_io", "file"),
+        Need::of("file_open", "file"),
+        Need::of("file_sync", "file"),
+        Need::of("path_op", "file"),
     ],
     outputs: &[
         RATES[0], RATES[1], RATES[2], RATES[3], RATES[4], RATES[5], RATES[6], RATES[7],

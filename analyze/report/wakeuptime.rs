@@ -30,7 +30,7 @@ pub static REPORT: Report = Report {
     name: "wakeuptime",
     question: "who wakes sleeping tasks, from which functions, after how long?",
     exactness: "sleeps that ended in the span, until being woken; those open at either end are left out",
-    needs: &[Need { table: "sched_wake", group: "sched" }],
+    needs: &[Need::of("sched_wake", "sched")],
     outputs: &flame::TIMES,
     defaults: Defaults { by: "none", sort: "total_us,self_us", top: Some(30), interval: None },
     flags: flame::FLAGS,
