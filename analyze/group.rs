@@ -249,9 +249,14 @@ impl<'a> Grouping<'a> {
                 leading.keep(&self.bins, positions, of);
             }
         };
-        let named = Named::of(&keys, &self.ids.of, |at, ids| self.names(at, ids));
         let mut positions: Vec<u32> = (0..keys.len() as u32).collect();
-        if named.tells_all_apart() {
+        // Where numbers tell groups apart, of a million only those that are shown need names.
+        let by_numbers = self.numbers_tell_apart();
+        if by_numbers {
+            keep_leading(&mut positions, &states);
+        }
+        let named = Named::of(&keys, &positions, &self.ids.of, |at, ids| self.names(at, ids));
+        if !by_numbers && named.tells_all_apart() {
             keep_leading(&mut positions, &states);
         }
         let mut firsts = self.merge_equal(&named.ranks(&keys, positions), &mut states);
@@ -262,6 +267,17 @@ impl<'a> Grouping<'a> {
             state: std::mem::take(&mut states[at as usize]),
         };
         firsts.into_iter().map(group).collect()
+    }
+
+    /// Whether each id is a number that is shown as such: two of them never have the same name.
+    fn numbers_tell_apart(&self) -> bool {
+        let shown = |input: &Input| {
+            let small = matches!(input.def.kind, ColumnType::Number { width: ..=4, .. });
+            let own = matches!(input.source, Source::Own(_));
+            own && small && input.divisor.is_none() && input.def.enumeration.is_empty()
+        };
+        let ids = self.ids.of.iter().max().map_or(0, |most| most + 1);
+        (0..ids).all(|id| self.ids.of.iter().zip(&self.by).any(|(&of, input)| of == id && shown(input)))
     }
 
     /// Merges states whose keys have the same names, in the order of the file. Returns the first of each, in the order of

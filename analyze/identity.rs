@@ -2,22 +2,26 @@
 //!
 //! A thread id is used again and a thread changes its name, so `task` is asked for a moment: the
 //! latest row up to it, else the earliest. Other ids are used once: their latest row knows most.
+//!
+//! There may be more rows than events, and most questions need a column or two: each is read when it is needed.
 
-use super::distinct;
+use super::distinct::{Distinct, Id};
 use super::rows::{Rows, Value};
 use super::trace::Trace;
-use crate::schema::ColumnType;
 use crate::schema::hash::FastMap;
+use crate::schema::{Batch, Column, ColumnType, TableDef};
 use rayon::prelude::*;
+use std::sync::{Arc, OnceLock};
 
 /// One identity table.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    rows: Rows,
-    key: usize,
-    time: Option<usize>,
+    def: Arc<TableDef>,
+    rows: Distinct,
+    /// Per column its values, once they were needed.
+    columns: Vec<OnceLock<Rows>>,
     by_moment: bool,
-    /// Rows by key and time, without repetitions.
+    /// Rows by key and time; those of threads without repetitions.
     order: Vec<u32>,
     parts: Parts,
 }
@@ -33,18 +37,49 @@ enum Parts {
     Sparse(FastMap<u64, (u32, u32)>),
 }
 
+/// Where each key's part begins, from the lowest key on, and where the last one ends; `None` where they are too far apart.
+fn starts(keys: impl Iterator<Item = u64> + Clone) -> Option<(u64, Vec<u32>)> {
+    let (low, high) = (keys.clone().min()?, keys.clone().max()?);
+    if high - low >= 4 * keys.clone().count() as u64 {
+        return None;
+    }
+    let mut starts = vec![0; (high - low) as usize + 2];
+    keys.for_each(|key| starts[(key - low) as usize + 1] += 1);
+    for at in 1..starts.len() {
+        starts[at] += starts[at - 1];
+    }
+    Some((low, starts))
+}
+
+/// Rows by key and moment.
+fn in_order(trace: &Trace, ids: &[Id]) -> Vec<u32> {
+    let Some((low, mut next)) = starts(ids.iter().map(|id| id.0)) else {
+        let mut places: Vec<(Id, u32)> = ids.iter().copied().zip(0..).collect();
+        trace.install(|| places.par_sort_unstable());
+        return places.into_iter().map(|place| place.1).collect();
+    };
+    let mut order = vec![0; ids.len()];
+    for (row, id) in (0..).zip(ids) {
+        let at = &mut next[(id.0 - low) as usize];
+        order[*at as usize] = row;
+        *at += 1;
+    }
+    // Each part's begin has moved to its end.
+    let mut from = 0;
+    for to in next {
+        let part = &mut order[from..to as usize];
+        if part.len() > 1 {
+            part.sort_unstable_by_key(|&row| (ids[row as usize].1, row));
+        }
+        from = to as usize;
+    }
+    order
+}
+
 impl Parts {
     /// From keys in order.
     fn new(keys: &[u64]) -> Self {
-        let (low, high) = (keys.first().copied().unwrap_or(0), keys.last().copied().unwrap_or(0));
-        if high - low < 4 * keys.len() as u64 {
-            let mut starts = vec![0; (high - low) as usize + 2];
-            for key in keys {
-                starts[(key - low) as usize + 1] += 1;
-            }
-            for at in 1..starts.len() {
-                starts[at] += starts[at - 1];
-            }
+        if let Some((low, starts)) = starts(keys.iter().copied()) {
             return Self::Dense { low, starts };
         }
         let mut parts: FastMap<u64, (u32, u32)> = FastMap::default();
@@ -71,28 +106,73 @@ impl Parts {
 }
 
 impl Identity {
-    /// Reads a table.
+    /// Finds the rows of a table.
     pub fn load(trace: &Trace, table: &str) -> Option<Self> {
-        let def = trace.table(table)?;
-        let key = def.columns.iter().position(|column| column.key)?;
-        let rows = distinct::rows(trace, def, key);
-        let time = rows.def.time();
-        let moment = |row: u32| time.map_or(0, |time| rows.raw(time, row as usize));
-        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-        trace.install(|| order.par_sort_by_key(|&row| (rows.raw(key, row as usize), moment(row), row)));
-        // Rows that differ only in when and where they were written say nothing new.
-        let skip = [time, rows.def.column("cpu")];
-        let told: Vec<usize> = (0..rows.def.columns.len()).filter(|&at| !skip.contains(&Some(at))).collect();
-        order.dedup_by(|later, earlier| rows.same(&told, *later as usize, *earlier as usize));
-        let keys: Vec<u64> = order.iter().map(|&row| rows.raw(key, row as usize)).collect();
+        let def = Arc::clone(trace.table(table)?);
+        let rows = Distinct::of(trace, &def, def.key()?);
+        let order = in_order(trace, rows.ids());
+        let columns = def.columns.iter().map(|_| OnceLock::new()).collect();
+        let parts = Parts::Sparse(FastMap::default());
+        let mut identity = Self { def, rows, columns, by_moment: false, order, parts };
+        if table == "task" {
+            identity.need_all(trace);
+            identity.leave_out_repetitions();
+        }
+        let keys: Vec<u64> = identity.order.iter().map(|&row| identity.key(row)).collect();
         // Where no thread took another name, the moment says nothing and need not be decoded.
-        let by_moment = table == "task" && keys.windows(2).any(|keys| keys[0] == keys[1]);
-        Some(Self { by_moment, rows, key, time, order, parts: Parts::new(&keys) })
+        identity.by_moment = table == "task" && keys.windows(2).any(|keys| keys[0] == keys[1]);
+        identity.parts = Parts::new(&keys);
+        Some(identity)
+    }
+
+    /// Rows that differ only in when and where they were written say nothing new.
+    fn leave_out_repetitions(&mut self) {
+        let mut order = std::mem::take(&mut self.order);
+        let skip = [self.def.time(), self.def.column("cpu")];
+        let told: Vec<usize> = (0..self.columns.len()).filter(|&at| !skip.contains(&Some(at))).collect();
+        let same = |a: u32, b: u32| told.iter().all(|&at| self.of(at).same(at, a as usize, b as usize));
+        order.dedup_by(|later, earlier| same(*later, *earlier));
+        self.order = order;
+    }
+
+    /// Reads columns that were not read yet.
+    pub fn need(&self, trace: &Trace, wanted: &[usize]) {
+        let mut missing: Vec<usize> =
+            wanted.iter().copied().filter(|&at| self.columns[at].get().is_none()).collect();
+        if missing.is_empty() {
+            return;
+        }
+        // How an address is printed depends on its family.
+        let family = self.column("family");
+        missing.extend(family.filter(|at| !missing.contains(at)));
+        let mut all = self.rows.read(trace, &missing);
+        let families = family.map(|at| all.columns[at].clone());
+        for at in missing {
+            let mut columns = vec![Column::Absent; self.columns.len()];
+            if let (ColumnType::Ip, Some(family), Some(values)) =
+                (self.def.columns[at].kind, family, &families)
+            {
+                columns[family] = values.clone();
+            }
+            columns[at] = std::mem::take(&mut all.columns[at]);
+            let only = Batch { rows: all.rows, columns, ..Batch::default() };
+            self.columns[at].get_or_init(|| Rows::new(Arc::clone(&self.def), only));
+        }
+    }
+
+    /// Reads all columns.
+    pub fn need_all(&self, trace: &Trace) {
+        self.need(trace, &(0..self.columns.len()).collect::<Vec<_>>());
+    }
+
+    /// The values of a column.
+    fn of(&self, column: usize) -> &Rows {
+        self.columns[column].get().expect("who asks for a column has said that it is needed")
     }
 
     /// Number of rows that [`Identity::find`] can point at, repetitions among them.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.ids().len()
     }
 
     /// Whether an id means different things at different moments.
@@ -124,19 +204,19 @@ impl Identity {
         self.order.chunk_by(|&a, &b| self.key(a) == self.key(b)).filter_map(|rows| rows.last().copied())
     }
 
-    /// The rows without repetitions, by key and time.
+    /// All rows, by key and time.
     pub fn all(&self) -> &[u32] {
         &self.order
     }
 
     /// When a row was written.
     pub fn moment(&self, row: u32) -> u64 {
-        self.time.map_or(0, |time| self.rows.raw(time, row as usize))
+        self.rows.ids()[row as usize].1
     }
 
     /// Position of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
-        self.rows.def.column(name)
+        self.def.column(name)
     }
 
     /// Every key, in order.
@@ -146,7 +226,7 @@ impl Identity {
 
     /// The bytes of a text or an address of a row.
     pub fn bytes(&self, column: usize, row: u32) -> &[u8] {
-        self.rows.bytes(column, row as usize)
+        self.of(column).bytes(column, row as usize)
     }
 
     /// The ids in a column that refers to an identity table: one, or a list of four bytes each in a text.
@@ -154,32 +234,32 @@ impl Identity {
         let one = self.get(column, row).map(i64::cast_unsigned);
         let list = self.bytes(column, row).chunks_exact(4);
         let list = list.map(|id| u32::from_le_bytes(id.try_into().expect("four bytes")).into());
-        one.filter(|_| self.rows.def.columns[column].kind != ColumnType::Text).into_iter().chain(list)
+        one.filter(|_| self.def.columns[column].kind != ColumnType::Text).into_iter().chain(list)
     }
 
     /// The key of a row.
     pub fn key(&self, row: u32) -> u64 {
-        self.rows.raw(self.key, row as usize)
+        self.rows.ids()[row as usize].0
     }
 
     /// A number of a row.
     pub fn get(&self, column: usize, row: u32) -> Option<i64> {
-        self.rows.get(column, row as usize)
+        self.of(column).get(column, row as usize)
     }
 
     /// A cell of a row as reports show it.
     pub fn value(&self, trace: &Trace, column: usize, row: u32) -> Value {
-        self.rows.value(trace.labels(), column, row as usize)
+        self.of(column).value(trace.labels(), column, row as usize)
     }
 
     /// Whether a row says the same as a row of another trace's table of the same columns.
     pub fn says_as(&self, row: u32, other: &Self, its: u32) -> bool {
-        let (row, its) = (row as usize, its as usize);
         let same = |at| {
-            self.rows.raw(at, row) == other.rows.raw(at, its)
-                && self.rows.bytes(at, row) == other.rows.bytes(at, its)
+            let (ours, theirs) = (self.of(at), other.of(at));
+            ours.raw(at, row as usize) == theirs.raw(at, its as usize)
+                && ours.bytes(at, row as usize) == theirs.bytes(at, its as usize)
         };
-        (0..self.rows.def.columns.len()).all(same)
+        (0..self.columns.len()).all(same)
     }
 
     /// A cell by id and column name; null where either is not known.

@@ -12,14 +12,14 @@
 //! answered side by side ([`super::beside`]). Only a text of the event's hides them (the `host` that a lookup of names
 //! asks for, the `file` that was executed); an id of that name has the table in front (`file_io_file`).
 //!
-//! An identity table is read when one of its columns is first named: most questions name none or one.
+//! An identity table's column is read when it is first named: most questions name none or one.
 
 use super::error::{Failure, nearest};
 use super::identity::Identity;
 use super::load::Scan;
+use super::members::Members;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
-use crate::schema::hash::FastSet;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -69,12 +69,13 @@ pub(crate) struct Lazy {
 impl Lazy {
     /// If the trace has such a table.
     fn of(trace: &Trace, table: &str) -> Option<Arc<Self>> {
-        let keyed = trace.table(table)?.columns.iter().any(|column| column.key);
+        let keyed = trace.table(table)?.key().is_some();
         keyed.then(|| Arc::new(Self { table: table.to_owned(), identity: OnceLock::new() }))
     }
 
-    fn load(&self, trace: &Trace) {
-        if let Some(identity) = trace.identity(&self.table) {
+    fn load(&self, trace: &Trace, column: usize) {
+        if let Some(identity) = trace.rows_behind(&self.table) {
+            identity.need(trace, &[column]);
             self.identity.get_or_init(|| identity);
         }
     }
@@ -137,10 +138,14 @@ impl Link {
     }
 
     /// The ids whose rows have a number in a column, where that depends on no moment.
-    fn ids_with(&self, column: usize, number: i64) -> FastSet<i64> {
-        let has =
-            |&id: &u64| self.find_id(id, 0).is_some_and(|row| self.identity.get(column, row) == Some(number));
-        self.first().keys().filter(has).map(u64::cast_signed).collect()
+    fn ids_with(&self, column: usize, number: i64) -> Members {
+        let has = |row: u32| self.identity.get(column, row) == Some(number);
+        if self.through.is_none() {
+            let rows = self.identity.latest().filter(|&row| has(row));
+            return rows.map(|row| self.identity.key(row)).collect();
+        }
+        let found = |&id: &u64| self.find_id(id, 0).is_some_and(has);
+        self.first().keys().filter(found).collect()
     }
 
     /// Whether both always find the same row.
@@ -157,10 +162,10 @@ impl Link {
         self.identity.table == other.identity.table && between(self) == between(other)
     }
 
-    fn load(&self, trace: &Trace) {
-        self.identity.load(trace);
+    fn load(&self, trace: &Trace, column: usize) {
+        self.identity.load(trace, column);
         if let Some(through) = &self.through {
-            through.between.load(trace);
+            through.between.load(trace, through.column);
         }
     }
 }
@@ -336,8 +341,8 @@ impl<'a> Inputs<'a> {
     /// By name, whether this trace has values for it or not.
     pub fn get(&self, name: &str) -> Option<&Input> {
         let input = self.list.iter().find(|input| input.name == name)?;
-        if let Source::Via { link, .. } = &input.source {
-            link.load(self.trace);
+        if let Source::Via { link, column } = &input.source {
+            link.load(self.trace, *column);
         }
         Some(input)
     }
@@ -424,7 +429,7 @@ impl Input {
             Source::Own(column) => scan.only([*column], move |[found]| found == Some(number)),
             Source::Via { link, column } if link.is_fixed() => {
                 let ids = link.ids_with(*column, number);
-                scan.only([link.key], move |[id]| id.is_some_and(|id| ids.contains(&id)))
+                scan.only([link.key], move |[id]| id.is_some_and(|id| ids.has(id.cast_unsigned())))
             }
             _ => {
                 let needs = self.needs(&scan.def);

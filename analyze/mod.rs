@@ -71,6 +71,7 @@ mod load;
 mod load_average;
 mod mask;
 mod meant;
+mod members;
 mod missing;
 mod named;
 mod named_sums;

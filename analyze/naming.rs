@@ -21,13 +21,13 @@ pub(crate) struct Names {
 }
 
 impl Met {
-    /// In keys.
-    fn of(keys: &[Key], id: usize) -> Self {
+    /// In keys at some positions.
+    fn of(keys: &[Key], positions: &[u32], id: usize) -> Self {
         let mut met = Self { positions: FastMap::default(), list: Vec::new() };
-        for key in keys {
-            let next = met.list.len() as u32;
-            if *met.positions.entry(key.ids[id]).or_insert(next) == next {
-                met.list.push(key.ids[id]);
+        for &at in positions {
+            let (id, next) = (keys[at as usize].ids[id], met.list.len() as u32);
+            if *met.positions.entry(id).or_insert(next) == next {
+                met.list.push(id);
             }
         }
         met
@@ -91,10 +91,15 @@ pub(crate) struct Ranked {
 }
 
 impl<'a> Named<'a> {
-    /// Of keys, of which column `at` has the id `of[at]`; `name` names the ids of a column.
-    pub fn of(keys: &[Key], of: &'a [usize], name: impl Fn(usize, &[u64]) -> Names) -> Self {
+    /// Of keys at some positions, of which column `at` has the id `of[at]`; `name` names the ids of a column.
+    pub fn of(
+        keys: &[Key],
+        positions: &[u32],
+        of: &'a [usize],
+        name: impl Fn(usize, &[u64]) -> Names,
+    ) -> Self {
         let ids = of.iter().max().map_or(0, |most| most + 1);
-        let met: Vec<Met> = (0..ids).map(|id| Met::of(keys, id)).collect();
+        let met: Vec<Met> = (0..ids).map(|id| Met::of(keys, positions, id)).collect();
         let names = of.iter().enumerate().map(|(at, &id)| name(at, &met[id].list)).collect();
         Self { met, names, of }
     }

@@ -177,9 +177,9 @@ impl Rows {
         self.batch.columns[column].u64s()
     }
 
-    /// Whether two rows have the same values in some columns.
-    pub fn same(&self, columns: &[usize], a: usize, b: usize) -> bool {
-        columns.iter().all(|&c| self.raw(c, a) == self.raw(c, b) && self.bytes(c, a) == self.bytes(c, b))
+    /// Whether two rows have the same value in a column.
+    pub fn same(&self, column: usize, a: usize, b: usize) -> bool {
+        self.raw(column, a) == self.raw(column, b) && self.bytes(column, a) == self.bytes(column, b)
     }
 
     /// The cell as a report shows it: numbers that have names as those, addresses as text.

@@ -1,14 +1,15 @@
 //! States by key, in the order in which keys were met: flat tables, since folds meet a key in every row.
 
 use super::group::Merge;
-use super::ids::{Key, UNKNOWN};
+use super::ids::Key;
 use crate::schema::hash::Mixer;
 use hashbrown::HashTable;
 use std::hash::{Hash, Hasher};
 use std::hint::select_unpredictable;
 
-/// Numbers below this find their state in a list; ids are given out one by one, so most are.
-const DENSE: u64 = 1 << 20;
+/// Numbers below this find their state in a list; ids are given out one by one, so most are. Each thread has a list,
+/// of 16 MiB at most.
+const DENSE: u64 = 1 << 22;
 /// In that list: no state yet.
 const NONE: u32 = u32::MAX;
 
@@ -43,14 +44,14 @@ impl Short {
     /// What no key is: there are not so many intervals.
     const NO: Self = Self([u32::MAX; 3]);
 
+    /// Without a branch, since it is asked in every row. [`super::ids::UNKNOWN`] is the largest number here too, and what else would be
+    /// does not fit.
     #[inline]
     fn of(key: &Key) -> Option<Self> {
-        let [first, second, 0, 0] = key.ids else { return None };
-        let id = |id: u64| match id {
-            UNKNOWN => Some(u32::MAX),
-            _ => u32::try_from(id).ok().filter(|&id| id < u32::MAX),
-        };
-        Some(Self([key.bin, id(first)?, id(second)?]))
+        let [first, second, third, fourth] = key.ids;
+        let over = (first.wrapping_add(1) | second.wrapping_add(1)) >> 32;
+        let short = Self([key.bin, first as u32, second as u32]);
+        select_unpredictable(over | third | fourth == 0, Some(short), None)
     }
 
     #[inline]
@@ -101,7 +102,7 @@ impl Shorts {
 
     fn insert(&mut self, short: Short, at: u32) {
         self.taken += 1;
-        if 4 * self.taken > 3 * self.places.len() {
+        if 2 * self.taken > self.places.len() {
             let more = 2 * self.places.len();
             let before = std::mem::replace(&mut self.places, vec![Self::FREE; more]);
             before.into_iter().filter(|place| place.1 != NONE).for_each(|place| self.put(place));
@@ -230,6 +231,7 @@ impl<A: Merge> States<A> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ids::UNKNOWN;
     use super::*;
 
     #[derive(Default)]

@@ -211,8 +211,17 @@ impl Trace {
 
     /// The frames that hold rows of a table, in file order.
     pub fn frames_of(&self, table: u16) -> impl Iterator<Item = &Frame> {
-        let positions = self.extent(table).into_iter().flat_map(|extent| &extent.frames);
-        positions.map(|&at| &self.reader.frames[at as usize])
+        self.positions_of(table).map(|at| self.frame(at))
+    }
+
+    /// Where they are among all frames.
+    pub fn positions_of(&self, table: u16) -> impl Iterator<Item = u32> {
+        self.extent(table).into_iter().flat_map(|extent| extent.frames.iter().copied())
+    }
+
+    /// The frame there.
+    pub fn frame(&self, at: u32) -> &Frame {
+        &self.reader.frames[at as usize]
     }
 
     /// Where and how the file ends, if not with the end of a recording.
@@ -261,7 +270,8 @@ impl Trace {
         }
     }
 
-    fn note(&self, frame: &Frame, why: String) {
+    /// Remembers a frame that cannot be used.
+    pub(super) fn note(&self, frame: &Frame, why: String) {
         let header = &frame.header;
         let noted = Unreadable {
             table: header.table,
@@ -306,8 +316,15 @@ impl Trace {
         Rows::new(Arc::clone(def), all)
     }
 
-    /// An identity table, if the trace has it.
+    /// An identity table, if the trace has it, with all its columns.
     pub fn identity(&self, table: &str) -> Option<Arc<Identity>> {
+        let identity = self.rows_behind(table)?;
+        identity.need_all(self);
+        Some(identity)
+    }
+
+    /// An identity table of which columns are read as they are needed.
+    pub fn rows_behind(&self, table: &str) -> Option<Arc<Identity>> {
         let mut known = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(identity) = known.get(table) {
             return identity.clone();
@@ -411,7 +428,7 @@ fn extents(reader: &TraceReader) -> Vec<Extent> {
 }
 
 /// Adds rows; false if they do not have the same columns.
-fn append(all: &mut Batch, batch: Batch) -> bool {
+pub(super) fn append(all: &mut Batch, batch: Batch) -> bool {
     if all.rows == 0 {
         *all = batch;
         return true;

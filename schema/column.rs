@@ -64,6 +64,18 @@ impl Text {
 }
 
 impl Column {
+    /// Adds a number, cut to the column's width; to texts an empty one, to what is absent nothing.
+    pub fn push(&mut self, number: u64) {
+        match self {
+            Self::Absent => {}
+            Self::U8(v) => v.push(number as u8),
+            Self::U16(v) => v.push(number as u16),
+            Self::U32(v) => v.push(number as u32),
+            Self::U64(v) => v.push(number),
+            Self::Text(v) => v.push(&[]),
+        }
+    }
+
     /// Number of values.
     #[must_use]
     pub fn len(&self) -> usize {

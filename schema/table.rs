@@ -133,6 +133,12 @@ impl TableDef {
         self.columns.iter().position(|column| column.name == name)
     }
 
+    /// Position of the id that tells what a row is about, if the table has one.
+    #[must_use]
+    pub fn key(&self) -> Option<usize> {
+        self.columns.iter().position(|column| column.key)
+    }
+
     /// Position of the moment that orders the rows, if the table has one.
     #[must_use]
     pub fn time(&self) -> Option<usize> {

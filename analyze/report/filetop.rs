@@ -21,6 +21,7 @@ use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::{Line, Lines};
 use crate::analyze::error::Failure;
+use crate::analyze::flow::moved;
 use crate::analyze::group::Merge;
 use crate::analyze::input::Inputs;
 use crate::analyze::load::Scan;
@@ -87,13 +88,17 @@ fn run(context: &Context) -> Result<Answer> {
     let writes = context.trace.number("io_op", "write");
     let scan = if context.flag("all").is_some() { scan } else { regular(context, scan)? };
     let grouping = context.grouping(&scan)?;
-    let columns = [op, asked.unwrap_or(ret), ret];
-    let groups = grouping.sum(&scan, columns, |sum: &mut Sum, [op, asked, ret]| {
+    let add = |sum: &mut Sum, op: Option<i64>, bytes: Option<i64>| {
         let at = usize::from(op == writes);
         sum.calls[at] += 1;
-        let bytes = asked.or(ret).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
-        sum.bytes[at] = sum.bytes[at].saturating_add(bytes);
-    });
+        sum.bytes[at] = sum.bytes[at].saturating_add(moved(bytes));
+    };
+    let groups = match asked {
+        Some(asked) => {
+            grouping.sum(&scan, [op, asked, ret], |sum, [op, asked, ret]| add(sum, op, asked.or(ret)))
+        }
+        None => grouping.sum(&scan, [op, ret], |sum, [op, ret]| add(sum, op, ret)),
+    };
     let mut table = context.keys(&grouping, &groups);
     let sums = || groups.iter().map(|group| &group.state);
     table

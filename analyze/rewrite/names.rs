@@ -40,7 +40,7 @@ impl Names {
 
     /// Whether a row stays.
     pub fn tell(&self, frame: &Frame, rows: &Rows, row: usize) -> bool {
-        let key = rows.def.columns.iter().position(|column| column.key);
+        let key = rows.def.key();
         let asked =
             key.zip(self.ids.get(&rows.def.name)).is_some_and(|(key, ids)| ids.contains(&rows.raw(key, row)));
         asked && (self.epochs.contains(&frame.header.epoch) || self.news.contains(&(frame.offset, row)))
@@ -72,7 +72,7 @@ impl Names {
 
     /// The rows of other epochs that no row before them, nor one of our epochs, says.
     fn find_news(&mut self, trace: &Trace, def: &TableDef) {
-        let Some(key) = def.columns.iter().position(|column| column.key) else { return };
+        let Some(key) = def.key() else { return };
         let Some(ids) = self.ids.get(&def.name) else { return };
         let wanted: Vec<usize> = std::iter::once(key).chain(def.time()).collect();
         let (ours, others): (Vec<&Frame>, Vec<&Frame>) =
