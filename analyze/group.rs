@@ -266,7 +266,12 @@ impl<'a> Grouping<'a> {
             keys: named.values(&keys[at as usize]),
             state: std::mem::take(&mut states[at as usize]),
         };
-        firsts.into_iter().map(group).collect()
+        let groups = firsts.into_iter().map(group).collect();
+        if states.len() > FEW {
+            // To give back the memory of a million states takes as long as to merge them.
+            self.trace.install(|| states.into_par_iter().for_each(drop));
+        }
+        groups
     }
 
     /// Whether each id is a number that is shown as such: two of them never have the same name.

@@ -225,7 +225,11 @@ impl<A: Merge> States<A> {
 
     /// Adds later states.
     pub fn merge(&mut self, later: Self) {
-        self.add_all(later.keys.into_iter().zip(later.list));
+        // All places first: a processor waits for many of them at once, as long as nothing else is between them.
+        let places: Vec<u32> = later.keys.into_iter().map(|key| self.find(key)).collect();
+        for (at, state) in places.into_iter().zip(later.list) {
+            self.list[at as usize].merge(state);
+        }
     }
 }
 

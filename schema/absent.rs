@@ -25,6 +25,21 @@ impl Absent {
         (times.0 < times.1).then_some(Self { times, ..*self })
     }
 
+    /// What is not here once one of the parts, which tells of some moments, is: parts before it and parts after it.
+    #[must_use]
+    pub fn without(&self, part: u32, (from, to): (u64, u64)) -> [Option<Self>; 2] {
+        let ((first, last), (begin, end)) = (self.parts, self.times);
+        if !(first..=last).contains(&part) {
+            return [Some(*self), None];
+        }
+        let left = |parts: (u32, u32), times: (u64, u64)| {
+            (parts.0 <= parts.1 && times.0 < times.1).then_some(Self { parts, times })
+        };
+        let before = if part == first { None } else { left((first, part - 1), (begin, from.min(end))) };
+        let after = if part == last { None } else { left((part + 1, last), (to.max(begin), end)) };
+        [before, after]
+    }
+
     /// From the first part and moment of both to the last.
     fn with(self, other: Self) -> Self {
         let hull = |a: (u64, u64), b: (u64, u64)| (a.0.min(b.0), a.1.max(b.1));
@@ -93,6 +108,20 @@ mod tests {
     fn footer_with(all: &[Absent]) -> Result<Vec<Absent>> {
         let message = message::build(64, |root| write(all, root.init_footer()));
         message::parse(&message, read_footer).map(|footer| footer.absent)
+    }
+
+    #[test]
+    fn a_part_that_is_here_splits_those_that_are_not() {
+        let all = Absent { parts: (2, 4), times: (10, 40) };
+        let of = |parts, times| Some(Absent { parts, times });
+        assert_eq!(all.without(1, (0, 10)), [Some(all), None]);
+        assert_eq!(all.without(2, (10, 20)), [None, of((3, 4), (20, 40))]);
+        assert_eq!(all.without(3, (20, 30)), [of((2, 2), (10, 20)), of((4, 4), (30, 40))]);
+        assert_eq!(all.without(4, (30, 40)), [of((2, 3), (10, 30)), None]);
+        assert_eq!(absent(7, 5, 9).without(7, (6, 8)), [None, None]);
+        let ends = Absent { parts: (0, u32::MAX), times: (0, u64::MAX) };
+        assert_eq!(ends.without(0, (0, u64::MAX)), [None, None], "no time is left");
+        assert_eq!(ends.without(u32::MAX, (1, 2)), [of((0, u32::MAX - 1), (0, 1)), None]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::analyze::identity::Identity;
 use crate::analyze::rows::Rows;
 use crate::analyze::trace::Trace;
 use crate::analyze::window::Window;
-use crate::schema::absent::united;
+use crate::schema::absent::{Absent, united};
 use crate::schema::{Batch, Column, ColumnDef, Host, Role, TableDef};
 use anyhow::Result;
 use clap::Args as _;
@@ -63,9 +63,23 @@ fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     host.recorder =
         format!("{}; analyze {} merge of {}", host.recorder, env!("CARGO_PKG_VERSION"), 1 + rest.len());
     let span = Window { from: earliest.span.from, to: latest.span.to };
-    let absent = united(job.traces.iter().flat_map(|trace| trace.reader.absent.clone()).collect());
+    let absent = absent(job.traces);
     let reason = ended(latest, &absent);
     Ok(Plan { host, tables, parts, span, reason, absent, notes: Vec::new() })
+}
+
+/// The parts that are not in any of them: one that is a trace by itself is here.
+fn absent(traces: &[Trace]) -> Vec<Absent> {
+    let parts = || traces.iter().filter(|trace| trace.cut().is_none() && !trace.is_a_set());
+    let left = |of: &Trace| {
+        let recording = &of.reader.host.recording;
+        let others = parts().map(|trace| (&trace.reader.host, (trace.span.from, trace.span.to)));
+        let here = others.filter(|(host, _)| host.part != NO_PART && host.recording == *recording);
+        here.fold(of.reader.absent.clone(), |absent, (host, times)| {
+            absent.iter().flat_map(|absent| absent.without(host.part, times)).flatten().collect()
+        })
+    };
+    united(traces.iter().flat_map(left).collect())
 }
 
 fn union(to: &mut Vec<String>, from: &[String]) {

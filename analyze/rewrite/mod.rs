@@ -160,13 +160,15 @@ impl<'a> Plan<'a> {
 }
 
 /// Why the recording ended, as far as its files say, and which of them are not there: for people, and for readers that do
-/// not know the footer's list. A copy of a copy says it once.
+/// not know the footer's list. What a copy says of it is said of what is not there of the copy.
 fn ended(trace: &Trace, absent: &[Absent]) -> String {
     let cut = || "not by a clean stop: up to the last unfinished second may be missing".to_owned();
     let reason = trace.reader.footer.as_ref().map_or_else(cut, |footer| footer.reason.clone());
-    absent.iter().map(not_here).fold(reason, |reason, what| {
-        if reason.contains(&what) { reason } else { format!("{reason}; {what}") }
-    })
+    let sentence = |absent: &Absent| format!("; {}", not_here(absent));
+    let reason = trace.reader.absent.iter().fold(reason, |reason, it| reason.replace(&sentence(it), ""));
+    let mut sentences: Vec<String> = absent.iter().map(sentence).collect();
+    sentences.dedup();
+    reason + &sentences.concat()
 }
 
 /// Runs a verb.
@@ -200,11 +202,19 @@ pub(crate) fn run(
         writeln!(report, "{note}")?;
     }
     plan.notes.iter().try_for_each(|note| writeln!(report, "{}", visible(note)))?;
-    let mut exit = Exit::Ok;
-    for trace in &traces {
+    report_losses(&traces, &plan, messages)
+}
+
+/// What is missing from the traces; of parts that are not here, those that the new file lacks.
+fn report_losses(traces: &[Trace], plan: &Plan, messages: &mut dyn Write) -> Result<Exit> {
+    let span = (plan.span.from, plan.span.to);
+    let lacks = plan.absent.iter().filter(|absent| absent.within(span).is_some());
+    let (mut exit, mut absent) = (Exit::Ok, lacks.map(not_here).collect());
+    for trace in traces {
         let all: Vec<u16> = trace.tables.iter().map(|table| table.number).collect();
-        exit =
-            exit.max(super::run::report_losses(&trace.ledger().losses(trace, trace.span, &all), messages)?);
+        let mut losses = trace.ledger().losses(trace, trace.span, &all);
+        losses.absent = std::mem::take(&mut absent);
+        exit = exit.max(super::run::report_losses(&losses, messages)?);
     }
     Ok(exit)
 }

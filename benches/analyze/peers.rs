@@ -1,7 +1,9 @@
 //! The same rows for others: Parquet in the order of time, compressed with zstd, and who reads it.
 
 use anyhow::Context as _;
-use polars::prelude::{Column as Series, DataFrame, IntoColumn as _, NamedFrom as _, Series as Values};
+use polars::prelude::{
+    Column as Series, DataFrame, IntoColumn as _, NamedFrom as _, Series as Values, SortMultipleOptions,
+};
 use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,28 +101,52 @@ fn write(reader: &TraceReader, table: &str, path: &Path) -> anyhow::Result<u64> 
     Ok(std::fs::metadata(path)?.len())
 }
 
-/// Each socket once: id and ports. The peers join it.
+/// Each socket once, as it was last described, with all that the trace says of it. The peers join it.
 fn sockets(reader: &TraceReader, path: &Path) -> anyhow::Result<u64> {
     let def = reader.table("sock").context("no table sock")?;
-    let columns = ["sock", "lport", "rport"].map(|name| def.column(name));
-    let [Some(sock), Some(lport), Some(rport)] = columns else { anyhow::bail!("sock lacks a column") };
-    let mut found = std::collections::BTreeMap::new();
+    let key = def.key().context("no key in table sock")?;
     let mut scratch = Scratch::new();
-    for frame in reader.frames_of(def.number) {
-        let batch = reader.read(frame, Some(&[sock, lport, rport]), &mut scratch)?;
-        let number = |column: usize, row| batch.columns[column].number(row).unwrap_or(0) as u32;
-        found
-            .extend((0..batch.rows).map(|row| (number(sock, row), (number(lport, row), number(rport, row)))));
+    let mut last = std::collections::BTreeMap::new();
+    let frames: Vec<&Frame> = reader.frames_of(def.number).collect();
+    for (at, frame) in frames.iter().enumerate() {
+        let ids = reader.read(frame, Some(&[key]), &mut scratch)?;
+        last.extend(ids.columns[key].u32s().iter().zip(0_u32..).map(|(&sock, row)| (sock, (at, row))));
     }
-    let column = |name: &str, values: Vec<u32>| Values::new(name.into(), values).into_column();
-    let columns = vec![
-        column("sock", found.keys().copied().collect()),
-        column("lport", found.values().map(|ports| ports.0).collect()),
-        column("rport", found.values().map(|ports| ports.1).collect()),
-    ];
-    let mut frame = DataFrame::new(found.len(), columns)?;
+    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); frames.len()];
+    for (at, row) in last.into_values() {
+        rows[at].push(row);
+    }
+    let mut parts: Vec<Vec<Column>> = vec![Vec::new(); def.columns.len()];
+    for (frame, rows) in frames.iter().zip(rows) {
+        let batch = reader.read(frame, None, &mut scratch)?;
+        for (part, column) in parts.iter_mut().zip(batch.columns) {
+            let starts: Vec<u32> = (0..column.len() as u32).map(|row| row * ADDRESS).collect();
+            part.push(column.pick(&starts, &rows));
+        }
+    }
+    let mut columns = Vec::new();
+    for (part, of) in parts.into_iter().zip(&def.columns) {
+        let halves = [0, 8].map(|from| half(&part, from));
+        columns.extend(series(&of.name, &part.iter().collect::<Vec<_>>()));
+        for (half, name) in halves.iter().zip(["high", "low"]).filter(|(half, _)| !half.is_empty()) {
+            columns.push(Values::new(format!("{}_{name}", of.name).into(), half).into_column());
+        }
+    }
+    let mut frame = DataFrame::new(columns.first().map_or(0, Series::len), columns)?;
+    frame.sort_in_place(["sock"], SortMultipleOptions::default())?;
     ParquetWriter::new(std::fs::File::create(path)?)
         .with_compression(ParquetCompression::Zstd(None))
         .finish(&mut frame)?;
     Ok(std::fs::metadata(path)?.len())
+}
+
+/// Bytes of an address.
+const ADDRESS: u32 = 16;
+
+/// Eight bytes of each address, as a number: peers have no type for all sixteen.
+fn half(parts: &[Column], from: usize) -> Vec<u64> {
+    let texts = parts.iter().filter_map(Column::text).flat_map(tapedeck::schema::Text::iter);
+    let eight =
+        |bytes: &[u8]| bytes.get(from..from + 8).map_or([0; 8], |eight| eight.try_into().expect("eight"));
+    texts.map(|bytes| u64::from_be_bytes(eight(bytes))).collect()
 }

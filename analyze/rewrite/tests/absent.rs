@@ -10,20 +10,44 @@ const SET: &str = "t.000001.bin t.000003.bin";
 /// Two seconds of sends, and two more from second 5 on: what was between them is in the part that is not here.
 fn set_with_a_hole() -> Folder {
     let folder = Folder::new();
-    for (number, from) in [(1, 0), (3, 5 * SECOND)] {
-        let mut tape = Tape::new();
-        tape.host(|it| {
-            (it.recording, it.part) = ("r".into(), number);
-            (it.start_mono, it.start_real) = (it.start_mono + from, it.start_real + from);
-        });
-        tape.task(from, 7, 70, "web").sock(from, 1, 2, 4711, 80);
-        for at in 0..20 {
-            tape.send(from + at * SECOND / 10, 7, 1, 100, 100);
-        }
-        tape.ledger(from, 10, 0).ledger(from + SECOND, 10, 0);
-        folder.put(&format!("t.00000{number}.bin"), &tape.bytes());
-    }
+    put_part(&folder, "r", 1, 0);
+    put_part(&folder, "r", 3, 5 * SECOND);
     folder
+}
+
+/// A file of a set.
+fn put_part(folder: &Folder, recording: &str, number: u32, from: u64) {
+    let mut tape = Tape::new();
+    tape.host(|it| {
+        (it.recording, it.part) = (recording.into(), number);
+        (it.start_mono, it.start_real) = (it.start_mono + from, it.start_real + from);
+    });
+    tape.task(0, 7, 70, "web").sock(0, 1, 2, 4711, 80);
+    for at in 0..20 {
+        tape.send(from + at * SECOND / 10, 7, 1, 100, 100);
+    }
+    tape.ledger(from, 10, 0).ledger(from + SECOND, 10, 0);
+    folder.put(&format!("t.00000{number}.bin"), &tape.bytes());
+}
+
+#[test]
+fn a_part_that_is_merged_in_is_not_missed() {
+    let folder = set_with_a_hole();
+    folder.run(&format!("{SET} merge -o holed.bin"));
+    put_part(&folder, "another", 2, 2 * SECOND);
+    let (exit, out, messages) = folder.run("holed.bin t.000002.bin merge -o b.bin");
+    assert_eq!(exit, 3, "part 2 of another recording: {out}{messages}");
+    put_part(&folder, "r", 2, 2 * SECOND);
+    let set = "t.000001.bin t.000002.bin t.000003.bin";
+    folder.run(&format!("{set} merge -o whole.bin"));
+    for line in ["holed.bin t.000002.bin", "t.000002.bin holed.bin"] {
+        let (exit, out, messages) = folder.run(&format!("{line} merge -o b.bin --force"));
+        assert_eq!(exit, 0, "{out}{messages}");
+        assert!(!folder.run("b.bin info").1.contains("not here"));
+        for report in REPORTS {
+            assert_eq!(folder.run(&format!("b.bin {report}")), folder.run(&format!("whole.bin {report}")));
+        }
+    }
 }
 
 const GONE: &str = "part 2 of the recording is not here";
@@ -70,6 +94,10 @@ fn a_slice_misses_what_is_not_here_of_its_span() {
         let (_, info, _) = folder.run("b.bin info");
         assert_eq!(info.contains(GONE), exit == 3, "{span}: {info}");
     }
+    folder.run(&format!("{SET} merge -o b.bin --force"));
+    folder.run("b.bin slice --to 1s -o c.bin");
+    let (_, info, _) = folder.run("c.bin info");
+    assert!(!info.contains("not here"), "nothing is missing there: {info}");
     folder.run(&format!("{SET} slice --to 3s -o first.bin"));
     folder.run(&format!("{SET} slice --from 3s -o second.bin"));
     let (exit, out, messages) = folder.run("second.bin first.bin merge -o b.bin --force");
@@ -97,13 +125,16 @@ fn absurd_spans_of_what_is_not_here_do_no_harm() {
     {
         assert_eq!(folder.run(&format!("all.bin {line}")).0, 3, "{line}");
     }
-    let whole = (START, START + 3 * SECOND + 1);
+    let end = START + 3 * SECOND + 1;
     for absent in absurd {
         folder.put("a.bin", &tape.lacking(vec![absent]));
-        let expected = if absent.within(whole).is_some() { 3 } else { 0 };
-        for line in
-            ["tcpsend --format csv", "tcpsend --interval 1s --follow", "slice --from 1s -o b.bin --force"]
-        {
+        for (line, from) in [
+            ("tcpsend --format csv", START),
+            ("tcpsend --interval 1s --follow", START),
+            ("recompress -o b.bin --force", START),
+            ("slice --from 1s -o b.bin --force", START + SECOND),
+        ] {
+            let expected = if absent.within((from, end)).is_some() { 3 } else { 0 };
             assert_eq!(folder.run(&format!("a.bin {line}")).0, expected, "{absent:?}: {line}");
         }
     }
