@@ -5,9 +5,8 @@
 //! new. Where the rows of a key never change, the key alone does.
 
 use super::progress::Pass;
-use super::rows::Rows;
 use super::strip::{STRIP, Selection};
-use super::trace::{Trace, append};
+use super::trace::Trace;
 use crate::schema::hash::{FastMap, FastSet};
 use crate::schema::reader::Scratch;
 use crate::schema::{Batch, Column, TableDef};
@@ -69,10 +68,20 @@ impl Seen {
     }
 }
 
+/// What rows have in a column.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// A value for each row, or none at all.
+    pub column: Column,
+    /// The rows whose value no frame says.
+    pub unsaid: FastSet<u32>,
+}
+
 /// The distinct rows of a table, in the order of the file.
 #[derive(Debug)]
 pub(crate) struct Distinct {
     def: Arc<TableDef>,
+    key: usize,
     /// By position in the trace, the frames that have any, and which of their rows.
     frames: Vec<(u32, Vec<u32>)>,
     ids: Vec<Id>,
@@ -88,7 +97,7 @@ impl Distinct {
     fn without(trace: &Trace, def: &Arc<TableDef>, key: usize, damaged: &FastSet<u32>) -> Self {
         let frames: Vec<u32> = trace.positions_of(def.number).filter(|at| !damaged.contains(at)).collect();
         let chosen = first_seen(trace, def, key, &frames);
-        let mut distinct = Self { def: Arc::clone(def), frames: Vec::new(), ids: Vec::new() };
+        let mut distinct = Self { def: Arc::clone(def), key, frames: Vec::new(), ids: Vec::new() };
         for (at, new) in frames.into_iter().zip(chosen).filter(|(_, new)| !new.is_empty()) {
             distinct.frames.push((at, new.iter().map(|new| new.0).collect()));
             distinct.ids.extend(new.into_iter().map(|new| new.1));
@@ -101,71 +110,85 @@ impl Distinct {
         &self.ids
     }
 
-    /// What they have in some columns, a value for each of them. What a damaged frame was the first to say, a later
-    /// one may say again; what none says is null, or 0 in a column that has no null.
-    pub fn read(&self, trace: &Trace, wanted: &[usize]) -> Batch {
+    /// What they have in some columns. What a damaged frame was the first to say, a later one may say again.
+    pub fn read(&self, trace: &Trace, wanted: &[usize]) -> Vec<Said> {
+        let parts = self.parts(trace, wanted);
+        match wanted {
+            _ if parts.iter().all(Option::is_some) => {
+                let mut parts: Vec<Batch> = parts.into_iter().flatten().collect();
+                let take = |column: usize| move |part: &mut Batch| std::mem::take(&mut part.columns[column]);
+                wanted.iter().map(|&at| self.join(at, parts.iter_mut().map(take(at)).collect())).collect()
+            }
+            &[column] => vec![self.say_again(trace, column, parts)],
+            // It may be one column's part that is damaged, and the others are whole.
+            _ => wanted.iter().flat_map(|&column| self.read(trace, &[column])).collect(),
+        }
+    }
+
+    /// Per frame, the rows; `None`: it is damaged.
+    fn parts(&self, trace: &Trace, wanted: &[usize]) -> Vec<Option<Batch>> {
         let pick = |scratch: &mut Scratch, (at, rows): &(u32, Vec<u32>)| {
             let all = trace.read(trace.frame(*at), Some(wanted), scratch)?;
             let picked = all.pick(rows);
             scratch.reuse(all.into_batch());
             Some(picked)
         };
-        let mut parts = trace.each(&self.frames, pick);
-        let model: Vec<_> = parts.iter().flatten().take(1).flat_map(kinds).collect();
-        for ((at, _), part) in self.frames.iter().zip(&mut parts) {
-            if part.take_if(|part| !kinds(part).eq(model.iter().copied())).is_some() {
-                trace.note(trace.frame(*at), "its columns differ from those of the frames before".into());
-            }
-        }
-        let mut all = Batch { columns: vec![Column::Absent; self.def.columns.len()], ..Batch::default() };
-        let damaged = parts.iter().any(Option::is_none);
-        if damaged && wanted.len() > 1 {
-            // It may be one column's part that is, and the others are whole.
-            for &column in wanted {
-                let mut one = self.read(trace, &[column]);
-                all.rows = one.rows;
-                all.columns[column] = std::mem::take(&mut one.columns[column]);
-            }
-            return all;
-        }
-        if damaged {
-            self.say_again(trace, wanted, &mut parts);
-        }
-        for part in parts.into_iter().flatten() {
-            append(&mut all, part);
-        }
-        all
+        trace.each(&self.frames, pick)
     }
 
-    /// Fills the parts of damaged frames from later ones.
-    fn say_again(&self, trace: &Trace, wanted: &[usize], parts: &mut [Option<Batch>]) {
-        let damaged = self.frames.iter().zip(&*parts).filter(|(_, part)| part.is_none());
-        let damaged: FastSet<u32> = damaged.map(|(frame, _)| frame.0).collect();
-        let Some(key) = self.def.key() else { return };
-        let others = Self::without(trace, &self.def, key, &damaged);
-        let mut said = others.read(trace, wanted);
-        let unknown = said.rows as u32;
-        for (column, def) in said.columns.iter_mut().zip(&self.def.columns) {
-            column.push(def.null.unwrap_or(0));
+    /// The values of a column, a part from each frame. A frame need not have it.
+    fn join(&self, column: usize, parts: Vec<Column>) -> Said {
+        let null = self.def.columns[column].null.unwrap_or(0);
+        let stored = parts.iter().find(|part| **part != Column::Absent);
+        let mut said = Said { column: stored.map_or(Column::Absent, Column::emptied), ..Said::default() };
+        if said.column == Column::Absent {
+            return said;
         }
-        let said = Rows::new(Arc::clone(&self.def), said);
-        let rows: FastMap<Id, u32> = others.ids.iter().copied().zip(0..).collect();
-        let mut ids = &self.ids[..];
+        for ((_, rows), part) in self.frames.iter().zip(parts) {
+            let from = said.column.len() as u32;
+            if part.len() != rows.len() || !said.column.append(part) {
+                said.unsaid.extend(from..from + rows.len() as u32);
+                for _ in rows {
+                    said.column.push(null);
+                }
+            }
+        }
+        said
+    }
+
+    /// The same where frames are damaged: from frames that are not.
+    fn say_again(&self, trace: &Trace, column: usize, parts: Vec<Option<Batch>>) -> Said {
+        let all: Vec<u32> = trace.positions_of(self.def.number).collect();
+        let whole = |scratch: &mut Scratch, at: &u32| {
+            trace.read(trace.frame(*at), Some(&[column]), scratch).is_some()
+        };
+        let whole = trace.each(&all, whole);
+        let damaged = all.into_iter().zip(whole).filter(|(_, whole)| !whole).map(|(at, _)| at).collect();
+        let others = Self::without(trace, &self.def, self.key, &damaged);
+        let of =
+            |part: Option<Batch>| part.map_or(Column::Absent, |mut part| part.columns.swap_remove(column));
+        let said = others.join(column, others.parts(trace, &[column]).into_iter().map(of).collect());
+        let known = |(_, row): &(Id, u32)| !said.unsaid.contains(row);
+        let rows: FastMap<Id, u32> = others.ids.iter().copied().zip(0..).filter(known).collect();
+        let starts = said.column.starts();
+        let (mut from, mut unsaid, mut columns) = (0, FastSet::default(), Vec::new());
         for ((_, chosen), part) in self.frames.iter().zip(parts) {
-            let (here, rest) = ids.split_at(chosen.len());
-            ids = rest;
-            part.get_or_insert_with(|| {
-                let found: Vec<u32> =
-                    here.iter().map(|id| rows.get(id).copied().unwrap_or(unknown)).collect();
-                said.pick(&found)
-            });
+            let ids = &self.ids[from..from + chosen.len()];
+            if part.is_some() || said.column.is_empty() {
+                columns.push(of(part));
+            } else {
+                let missing = (from as u32..).zip(ids).filter(|(_, id)| !rows.contains_key(id));
+                unsaid.extend(missing.map(|(row, _)| row));
+                // What stands in the place of a missing one is not looked at.
+                let found: Vec<u32> = ids.iter().map(|id| rows.get(id).copied().unwrap_or(0)).collect();
+                columns.push(said.column.pick(&starts, &found));
+            }
+            from += chosen.len();
         }
+        let mut joined = self.join(column, columns);
+        joined.unsaid.extend(unsaid);
+        joined
     }
-}
-
-/// How each column is stored.
-fn kinds(batch: &Batch) -> impl Iterator<Item = std::mem::Discriminant<Column>> {
-    batch.columns.iter().map(std::mem::discriminant)
 }
 
 /// Per frame, the rows that no frame before has.
@@ -212,6 +235,7 @@ fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[u32]) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use super::Trace;
     use crate::analyze::rows::Value;
     use crate::analyze::testkit::{START, Tape};
 
@@ -247,30 +271,51 @@ mod tests {
         assert!(damaged > rows.len() / 2, "only {damaged} of {} bytes mattered", rows.len());
     }
 
-    #[test]
-    fn what_only_a_damaged_frame_said_is_not_known() {
+    /// Sockets of so many frames of 5000 rows each, so different that columns are parts of their own.
+    fn sockets(frames: u64, id: impl Fn(u64) -> u64) -> Vec<u8> {
         let mut tape = Tape::new();
-        // So many and so different that columns are parts of their own.
-        for sock in 0..10_000 {
+        for sock in (0..frames * 5000).map(id) {
             tape.sock(100 + sock, sock, 2, sock * 7919 % 50_021, sock * 31 % 997);
         }
         tape.rows_per_frame(5000);
-        let mut bytes = tape.bytes();
+        tape.bytes()
+    }
+
+    /// The trace with local ports damaged in some frames.
+    fn damaged(mut bytes: Vec<u8>, frames: &[usize]) -> Trace {
         let trace = Tape::open_bytes(bytes.clone(), 1);
         let sock = trace.table("sock").expect("the table is there");
-        let frame = trace.reader.frames_of(sock.number).next().expect("two frames");
-        let part = |column| frame.header.parts.iter().position(|part| usize::from(part.column) == column);
-        let lport = part(sock.column("lport").expect("the column is there")).expect("a part of its own");
-        let before: u32 = frame.header.parts[..lport].iter().map(|part| part.stored).sum();
-        bytes[frame.offset as usize + frame.header.header_length() + before as usize + 20] ^= 0x10;
-        let trace = Tape::open_bytes(bytes, 1);
-        let socks = trace.identity("sock").expect("the table is there");
-        let port = |sock, column| socks.look_up(&trace, sock, 0, column);
-        assert_eq!(
-            [port(1, "lport"), port(5001, "lport")],
-            [Value::Int(0), Value::Int(5001 * 7919 % 50_021)]
-        );
-        assert_eq!(port(1, "rport"), Value::Int(31), "the rest of it is known");
+        let lport = sock.column("lport").expect("the column is there");
+        for (_, frame) in trace.frames_of(sock.number).enumerate().filter(|(at, _)| frames.contains(at)) {
+            let parts = &frame.header.parts;
+            let at =
+                parts.iter().position(|part| usize::from(part.column) == lport).expect("a part of its own");
+            let before: u32 = parts[..at].iter().map(|part| part.stored).sum();
+            bytes[frame.offset as usize + frame.header.header_length() + before as usize + 20] ^= 0x10;
+        }
+        Tape::open_bytes(bytes, 1)
+    }
+
+    fn port(trace: &Trace, sock: u64, column: &str) -> Value {
+        trace.identity("sock").expect("the table is there").look_up(trace, sock, 0, column)
+    }
+
+    #[test]
+    fn what_only_a_damaged_frame_said_is_not_known() {
+        let trace = damaged(sockets(2, |at| at), &[0]);
+        assert_eq!(port(&trace, 1, "lport"), Value::Null);
+        assert_eq!(port(&trace, 5001, "lport"), Value::Int(5001 * 7919 % 50_021));
+        assert_eq!(port(&trace, 1, "rport"), Value::Int(31), "the rest of it is known");
         assert_eq!(trace.unreadable().len(), 1);
+    }
+
+    #[test]
+    fn what_several_damaged_frames_said_is_said_by_another_or_by_nobody() {
+        let bytes = sockets(3, |at| at % 5000);
+        let trace = damaged(bytes.clone(), &[0, 1]);
+        assert_eq!(port(&trace, 1, "lport"), Value::Int(7919));
+        let trace = damaged(bytes, &[0, 1, 2]);
+        assert_eq!((port(&trace, 1, "lport"), port(&trace, 1, "rport")), (Value::Null, Value::Int(31)));
+        assert_eq!(trace.unreadable().len(), 3);
     }
 }

@@ -5,10 +5,10 @@
 //!
 //! There may be more rows than events, and most questions need a column or two: each is read when it is needed.
 
-use super::distinct::{Distinct, Id};
+use super::distinct::{Distinct, Id, Said};
 use super::rows::{Rows, Value};
 use super::trace::Trace;
-use crate::schema::hash::FastMap;
+use crate::schema::hash::{FastMap, FastSet};
 use crate::schema::{Batch, Column, ColumnType, TableDef};
 use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
@@ -18,12 +18,20 @@ use std::sync::{Arc, OnceLock};
 pub(crate) struct Identity {
     def: Arc<TableDef>,
     rows: Distinct,
-    /// Per column its values, once they were needed.
-    columns: Vec<OnceLock<Rows>>,
+    /// Per column, what was said, once it was needed.
+    columns: Vec<OnceLock<Values>>,
     by_moment: bool,
     /// Rows by key and time; those of threads without repetitions.
     order: Vec<u32>,
     parts: Parts,
+}
+
+/// What rows have in a column.
+#[derive(Debug)]
+struct Values {
+    rows: Rows,
+    /// Rows of damaged frames of which nobody else says what they have.
+    unsaid: FastSet<u32>,
 }
 
 /// Per key, its part of the order.
@@ -125,11 +133,18 @@ impl Identity {
         Some(identity)
     }
 
-    /// Rows that differ only in when and where they were written say nothing new.
+    /// Rows that differ only in when and where they were written say nothing new, nor do those of which a part is damaged
+    /// where others of the key are whole.
     fn leave_out_repetitions(&mut self) {
         let mut order = std::mem::take(&mut self.order);
         let skip = [self.def.time(), self.def.column("cpu")];
         let told: Vec<usize> = (0..self.columns.len()).filter(|&at| !skip.contains(&Some(at))).collect();
+        let whole = |row: &u32| told.iter().all(|&at| !self.values(at).unsaid.contains(row));
+        if !order.iter().all(whole) {
+            let known: FastSet<u64> =
+                order.iter().filter(|row| whole(row)).map(|&row| self.key(row)).collect();
+            order.retain(|row| whole(row) || !known.contains(&self.key(*row)));
+        }
         let same = |a: u32, b: u32| told.iter().all(|&at| self.of(at).same(at, a as usize, b as usize));
         order.dedup_by(|later, earlier| same(*later, *earlier));
         self.order = order;
@@ -137,26 +152,30 @@ impl Identity {
 
     /// Reads columns that were not read yet.
     pub fn need(&self, trace: &Trace, wanted: &[usize]) {
-        let mut missing: Vec<usize> =
-            wanted.iter().copied().filter(|&at| self.columns[at].get().is_none()).collect();
+        let unread = |at: &usize| self.columns[*at].get().is_none();
+        let mut missing: Vec<usize> = wanted.iter().copied().filter(unread).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        // How an address is printed depends on its family.
+        let is_address = |&at: &usize| self.def.columns[at].kind == ColumnType::Ip;
+        let family = self.column("family").filter(|_| missing.iter().any(is_address));
+        missing.extend(family.filter(|at| unread(at) && !missing.contains(at)));
         if missing.is_empty() {
             return;
         }
-        // How an address is printed depends on its family.
-        let family = self.column("family");
-        missing.extend(family.filter(|at| !missing.contains(at)));
-        let mut all = self.rows.read(trace, &missing);
-        let families = family.map(|at| all.columns[at].clone());
-        for at in missing {
+        let mut said: Vec<(usize, Said)> =
+            missing.iter().copied().zip(self.rows.read(trace, &missing)).collect();
+        // The family first, since the others take it from there.
+        said.sort_by_key(|(at, _)| Some(*at) != family);
+        for (at, Said { column, unsaid }) in said {
             let mut columns = vec![Column::Absent; self.columns.len()];
-            if let (ColumnType::Ip, Some(family), Some(values)) =
-                (self.def.columns[at].kind, family, &families)
-            {
-                columns[family] = values.clone();
+            if let Some(family) = family.filter(|_| is_address(&at)) {
+                columns[family] = self.of(family).column(family).clone();
             }
-            columns[at] = std::mem::take(&mut all.columns[at]);
-            let only = Batch { rows: all.rows, columns, ..Batch::default() };
-            self.columns[at].get_or_init(|| Rows::new(Arc::clone(&self.def), only));
+            columns[at] = column;
+            let batch = Batch { rows: self.len(), columns, ..Batch::default() };
+            let rows = Rows::new(Arc::clone(&self.def), batch);
+            self.columns[at].get_or_init(|| Values { rows, unsaid });
         }
     }
 
@@ -165,9 +184,13 @@ impl Identity {
         self.need(trace, &(0..self.columns.len()).collect::<Vec<_>>());
     }
 
+    fn values(&self, column: usize) -> &Values {
+        self.columns[column].get().expect("who asks for a column has said that it is needed")
+    }
+
     /// The values of a column.
     fn of(&self, column: usize) -> &Rows {
-        self.columns[column].get().expect("who asks for a column has said that it is needed")
+        &self.values(column).rows
     }
 
     /// Number of rows that [`Identity::find`] can point at, repetitions among them.
@@ -244,12 +267,14 @@ impl Identity {
 
     /// A number of a row.
     pub fn get(&self, column: usize, row: u32) -> Option<i64> {
-        self.of(column).get(column, row as usize)
+        let Values { rows, unsaid } = self.values(column);
+        if unsaid.contains(&row) { None } else { rows.get(column, row as usize) }
     }
 
     /// A cell of a row as reports show it.
     pub fn value(&self, trace: &Trace, column: usize, row: u32) -> Value {
-        self.of(column).value(trace.labels(), column, row as usize)
+        let Values { rows, unsaid } = self.values(column);
+        if unsaid.contains(&row) { Value::Null } else { rows.value(trace.labels(), column, row as usize) }
     }
 
     /// Whether a row says the same as a row of another trace's table of the same columns.

@@ -21,6 +21,7 @@ use super::members::Members;
 use super::rows::{Rows, Value};
 use super::trace::Trace;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -173,11 +174,19 @@ impl Link {
 impl Through {
     /// As of the row in between, so that a socket keeps one owner's name when its owner takes another.
     fn resolve(&self, identity: &Identity) -> Vec<Option<u32>> {
-        let behind = |row| {
-            let id = self.between.get(self.column, row)?.cast_unsigned();
-            identity.find(id, self.between.moment(row))
-        };
-        (0..self.between.len() as u32).map(behind).collect()
+        let between = &self.between;
+        let mut behind = vec![None; between.len()];
+        for rows in between.all().chunk_by(|&a, &b| between.key(a) == between.key(b)) {
+            // Rows that say the same again do not make it anew.
+            for rows in rows.chunk_by(|&a, &b| between.get(self.column, a) == between.get(self.column, b)) {
+                let id = between.get(self.column, rows[0]).map(i64::cast_unsigned);
+                let found = id.and_then(|id| identity.find(id, between.moment(rows[0])));
+                for &row in rows {
+                    behind[row as usize] = found;
+                }
+            }
+        }
+        behind
     }
 }
 
@@ -368,13 +377,30 @@ impl<'a> Inputs<'a> {
         let expand = |word| {
             ALIASES.iter().find(|alias| alias.0 == word).map_or_else(|| vec![word], |alias| alias.1.to_vec())
         };
+        let names: Vec<&str> = words.flat_map(expand).collect();
+        self.load_together(&names);
         let mut list: Vec<Input> = Vec::new();
-        for name in words.flat_map(expand) {
+        for name in names {
             if list.iter().all(|input| input.name != name) {
                 list.push(self.find(name)?.clone());
             }
         }
         Ok(list)
+    }
+
+    /// What is behind several names, in one pass over each table.
+    fn load_together(&self, names: &[&str]) {
+        let mut columns: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for input in names.iter().filter_map(|name| self.list.iter().find(|input| input.name == *name)) {
+            if let Source::Via { link, column } = &input.source {
+                columns.entry(&link.identity.table).or_default().push(*column);
+            }
+        }
+        for (table, columns) in columns {
+            if let Some(identity) = self.trace.rows_behind(table) {
+                identity.need(self.trace, &columns);
+            }
+        }
     }
 }
 

@@ -328,7 +328,8 @@ impl Ledger {
     }
 }
 
-fn span_of(absent: &Absent) -> Window {
+/// When it was.
+pub(crate) fn span_of(absent: &Absent) -> Window {
     Window { from: absent.times.0, to: absent.times.1 }
 }
 

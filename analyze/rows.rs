@@ -59,7 +59,7 @@ struct Cell {
 impl Rows {
     /// Rows as the reader decoded them.
     pub fn new(def: Arc<TableDef>, batch: Batch) -> Self {
-        let starts = batch.columns.iter().map(starts).collect();
+        let starts = batch.columns.iter().map(Column::starts).collect();
         let time = def.time();
         let cell = |(def, column): (&ColumnDef, &Column)| Cell {
             absent: !def.absent.is_empty() || matches!(column, Column::Absent),
@@ -172,6 +172,11 @@ impl Rows {
         Batch { table: self.batch.table, stream: self.batch.stream, rows: rows.len(), columns }
     }
 
+    /// The values of a column as they are stored.
+    pub fn column(&self, column: usize) -> &Column {
+        &self.batch.columns[column]
+    }
+
     /// All values of an eight-byte column; empty for any other.
     pub fn u64s(&self, column: usize) -> &[u64] {
         self.batch.columns[column].u64s()
@@ -207,12 +212,6 @@ impl Rows {
     fn family(&self, row: usize) -> Option<i64> {
         self.get(self.def.column("family")?, row)
     }
-}
-
-fn starts(column: &Column) -> Vec<u32> {
-    let Column::Text(text) = column else { return Vec::new() };
-    let next = |at: &mut u32, length: &u32| Some(std::mem::replace(at, *at + length));
-    text.lengths.iter().scan(0, next).collect()
 }
 
 /// A number as its enumeration calls it.

@@ -270,8 +270,7 @@ impl Trace {
         }
     }
 
-    /// Remembers a frame that cannot be used.
-    pub(super) fn note(&self, frame: &Frame, why: String) {
+    fn note(&self, frame: &Frame, why: String) {
         let header = &frame.header;
         let noted = Unreadable {
             table: header.table,
@@ -292,16 +291,13 @@ impl Trace {
     pub fn gather(&self, table: &str) -> Option<Rows> {
         let def = self.table(table)?;
         let frames: Vec<&Frame> = self.frames_of(def.number).collect();
-        let read = |scratch: &mut Scratch, frame: &&Frame| match self.reader.read(frame, None, scratch) {
-            Ok(batch) => Some(batch),
-            Err(error) => {
-                self.note(frame, error.to_string());
-                None
-            }
-        };
-        let batches = self.each(&frames, read);
+        let batches = self.each(&frames, |scratch, frame| self.batch(frame, scratch));
         let parts = frames.into_iter().zip(batches).filter_map(|(frame, batch)| Some((frame, batch?)));
         Some(self.join(def, parts))
+    }
+
+    fn batch(&self, frame: &Frame, scratch: &mut Scratch) -> Option<Batch> {
+        self.reader.read(frame, None, scratch).map_err(|error| self.note(frame, error.to_string())).ok()
     }
 
     /// Rows of several frames, one after the other; a frame with other columns is noted and left out.
@@ -346,10 +342,15 @@ impl Trace {
         Arc::clone(known.entry(naming.clone()).or_insert_with(|| read().into()))
     }
 
-    /// Names of numbers.
+    /// Names of numbers. They are read by one thread: if it is one of ours that asks, in the midst of a frame, and it waited
+    /// for others, it could be given another frame meanwhile, and ask again while it waits for itself.
     pub fn labels(&self) -> &Labels {
         self.labels.get_or_init(|| {
-            let Some(rows) = self.gather("enum") else { return Labels::default() };
+            let Some(def) = self.table("enum") else { return Labels::default() };
+            let mut scratch = self.scratch();
+            let frames = self.frames_of(def.number);
+            let rows =
+                self.join(def, frames.filter_map(|frame| Some((frame, self.batch(frame, &mut scratch)?))));
             let columns = ["name", "value", "label"].map(|name| rows.def.column(name));
             let [Some(name), Some(value), Some(label)] = columns else { return Labels::default() };
             let text = |column, row| super::escape::lossless(rows.bytes(column, row));
@@ -428,7 +429,7 @@ fn extents(reader: &TraceReader) -> Vec<Extent> {
 }
 
 /// Adds rows; false if they do not have the same columns.
-pub(super) fn append(all: &mut Batch, batch: Batch) -> bool {
+fn append(all: &mut Batch, batch: Batch) -> bool {
     if all.rows == 0 {
         *all = batch;
         return true;
@@ -438,18 +439,5 @@ pub(super) fn append(all: &mut Batch, batch: Batch) -> bool {
         return false;
     }
     all.rows += batch.rows;
-    for (to, from) in all.columns.iter_mut().zip(batch.columns) {
-        match (to, from) {
-            (Column::U8(to), Column::U8(from)) => to.extend(from),
-            (Column::U16(to), Column::U16(from)) => to.extend(from),
-            (Column::U32(to), Column::U32(from)) => to.extend(from),
-            (Column::U64(to), Column::U64(from)) => to.extend(from),
-            (Column::Text(to), Column::Text(from)) => {
-                to.lengths.extend(from.lengths);
-                to.bytes.extend(from.bytes);
-            }
-            _ => {}
-        }
-    }
-    true
+    all.columns.iter_mut().zip(batch.columns).all(|(to, from)| to.append(from))
 }

@@ -25,18 +25,19 @@ impl Absent {
         (times.0 < times.1).then_some(Self { times, ..*self })
     }
 
-    /// What is not here once one of the parts, which tells of some moments, is: parts before it and parts after it.
+    /// What is not here once one of the parts, which tells of some moments, is: parts before it and parts after it, which
+    /// told of a moment at least.
     #[must_use]
     pub fn without(&self, part: u32, (from, to): (u64, u64)) -> [Option<Self>; 2] {
         let ((first, last), (begin, end)) = (self.parts, self.times);
         if !(first..=last).contains(&part) {
             return [Some(*self), None];
         }
-        let left = |parts: (u32, u32), times: (u64, u64)| {
-            (parts.0 <= parts.1 && times.0 < times.1).then_some(Self { parts, times })
-        };
-        let before = if part == first { None } else { left((first, part - 1), (begin, from.min(end))) };
-        let after = if part == last { None } else { left((part + 1, last), (to.max(begin), end)) };
+        let (till, since) = (from.clamp(begin, end), to.clamp(begin, end));
+        let before = (part > first)
+            .then(|| Self { parts: (first, part - 1), times: (begin, till.max(begin.saturating_add(1))) });
+        let after = (part < last)
+            .then(|| Self { parts: (part + 1, last), times: (since.min(end.saturating_sub(1)), end) });
         [before, after]
     }
 
@@ -120,7 +121,8 @@ mod tests {
         assert_eq!(all.without(4, (30, 40)), [of((2, 3), (10, 30)), None]);
         assert_eq!(absent(7, 5, 9).without(7, (6, 8)), [None, None]);
         let ends = Absent { parts: (0, u32::MAX), times: (0, u64::MAX) };
-        assert_eq!(ends.without(0, (0, u64::MAX)), [None, None], "no time is left");
+        assert_eq!(ends.without(0, (0, u64::MAX)), [None, of((1, u32::MAX), (u64::MAX - 1, u64::MAX))]);
+        assert_eq!(all.without(3, (5, 50)), [of((2, 2), (10, 11)), of((4, 4), (39, 40))]);
         assert_eq!(ends.without(u32::MAX, (1, 2)), [of((0, u32::MAX - 1), (0, 1)), None]);
     }
 

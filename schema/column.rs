@@ -76,6 +76,36 @@ impl Column {
         }
     }
 
+    /// A column that is stored in the same way, without values.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        match self {
+            Self::Absent => Self::Absent,
+            Self::U8(_) => Self::U8(Vec::new()),
+            Self::U16(_) => Self::U16(Vec::new()),
+            Self::U32(_) => Self::U32(Vec::new()),
+            Self::U64(_) => Self::U64(Vec::new()),
+            Self::Text(_) => Self::Text(Text::default()),
+        }
+    }
+
+    /// Adds the values of another; false if that is stored in another way.
+    pub fn append(&mut self, more: Self) -> bool {
+        match (self, more) {
+            (Self::Absent, Self::Absent) => {}
+            (Self::U8(to), Self::U8(from)) => to.extend(from),
+            (Self::U16(to), Self::U16(from)) => to.extend(from),
+            (Self::U32(to), Self::U32(from)) => to.extend(from),
+            (Self::U64(to), Self::U64(from)) => to.extend(from),
+            (Self::Text(to), Self::Text(from)) => {
+                to.lengths.extend(from.lengths);
+                to.bytes.extend(from.bytes);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// Number of values.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -123,6 +153,14 @@ impl Column {
             Self::U64(v) => v.len() * 8,
             Self::Text(v) => v.lengths.len() * 4 + v.bytes.len(),
         }
+    }
+
+    /// Where each text begins; nothing for numbers.
+    #[must_use]
+    pub fn starts(&self) -> Vec<u32> {
+        let lengths = self.text().map_or(&[][..], |text| &text.lengths);
+        let next = |at: &mut u32, length: &u32| Some(std::mem::replace(at, *at + length));
+        lengths.iter().scan(0, next).collect()
     }
 
     /// Some of the values; `starts` says where each text begins.

@@ -74,7 +74,8 @@ fn absent(traces: &[Trace]) -> Vec<Absent> {
     let left = |of: &Trace| {
         let recording = &of.reader.host.recording;
         let others = parts().map(|trace| (&trace.reader.host, (trace.span.from, trace.span.to)));
-        let here = others.filter(|(host, _)| host.part != NO_PART && host.recording == *recording);
+        let same = |host: &Host| !recording.is_empty() && host.recording == *recording;
+        let here = others.filter(|(host, _)| host.part != NO_PART && same(host));
         here.fold(of.reader.absent.clone(), |absent, (host, times)| {
             absent.iter().flat_map(|absent| absent.without(host.part, times)).flatten().collect()
         })

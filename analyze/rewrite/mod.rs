@@ -24,7 +24,7 @@ use super::args::Call;
 use super::error::{Exit, Failure};
 use super::escape::visible;
 use super::files;
-use super::ledger::not_here;
+use super::ledger::{not_here, overlap, span_of};
 use super::output::Output;
 use super::progress::Pass;
 use super::rows::Rows;
@@ -207,8 +207,7 @@ pub(crate) fn run(
 
 /// What is missing from the traces; of parts that are not here, those that the new file lacks.
 fn report_losses(traces: &[Trace], plan: &Plan, messages: &mut dyn Write) -> Result<Exit> {
-    let span = (plan.span.from, plan.span.to);
-    let lacks = plan.absent.iter().filter(|absent| absent.within(span).is_some());
+    let lacks = plan.absent.iter().filter(|absent| overlap(span_of(absent), plan.span));
     let (mut exit, mut absent) = (Exit::Ok, lacks.map(not_here).collect());
     for trace in traces {
         let all: Vec<u16> = trace.tables.iter().map(|table| table.number).collect();

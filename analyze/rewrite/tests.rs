@@ -236,3 +236,21 @@ fn files_are_not_overwritten_by_accident() {
     let files = std::fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(files, 2, "nothing is left lying about");
 }
+
+#[test]
+fn a_column_that_one_trace_lacks_is_there_for_the_other_after_a_merge() {
+    let folder = Folder::new();
+    for (name, sock) in [("a", 1), ("b", 2)] {
+        let mut tape = Tape::new();
+        tape.task(0, 7, 70, "web").sock(sock, sock, 2, 4711, 80).send(sock * 1000, 7, sock, 100, 100);
+        folder.put(&format!("{name}.bin"), &tape.bytes());
+    }
+    folder.run("a.bin redact --names keep --args keep --addresses drop -o hidden.bin");
+    for order in ["hidden.bin b.bin", "b.bin hidden.bin"] {
+        folder.run(&format!("{order} merge -o m.bin --force"));
+        let (exit, out, messages) = folder.run("m.bin tcpsend --interval all --by raddr --format csv");
+        let rows: Vec<&str> = out.lines().skip(1).filter_map(|line| line.split(",false,").next()).collect();
+        assert_eq!((exit, rows), (0, vec!["10.0.0.2", ""]), "{order}: {out}{messages}");
+        assert_eq!(folder.run("m.bin check").0, 0, "{order}");
+    }
+}
