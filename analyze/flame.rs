@@ -12,6 +12,7 @@ use super::report::{Context, Flag};
 use super::rows::Value;
 use super::stacks::{Function, Naming, Stacks, plain};
 use super::table::Output;
+use super::tally::Tally;
 use crate::schema::hash::FastMap;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
@@ -69,22 +70,18 @@ pub(crate) type Pair = (u32, u32);
 
 /// What was added up per pair of stacks, which is one number: each row looks its pair up.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Weights(FastMap<u64, u64>);
+pub(crate) struct Weights(Tally);
 
 impl Weights {
-    /// Adds a weight. Nearly every row has a pair that is known: to find it is less than to make room for it.
+    /// Adds a weight.
     #[inline]
     pub fn add(&mut self, (kernel, user): Pair, weight: u64) {
-        let pair = u64::from(kernel) << 32 | u64::from(user);
-        match self.0.get_mut(&pair) {
-            Some(sum) => *sum += weight,
-            None => _ = self.0.insert(pair, weight),
-        }
+        self.0.add(u64::from(kernel) << 32 | u64::from(user), weight);
     }
 
     /// In no order.
     pub fn each(&self) -> impl Iterator<Item = (Pair, u64)> {
-        self.0.iter().map(|(&pair, &weight)| (((pair >> 32) as u32, pair as u32), weight))
+        self.0.iter().map(|(pair, weight)| (((pair >> 32) as u32, pair as u32), weight))
     }
 
     /// In the order of stacks.
@@ -93,13 +90,13 @@ impl Weights {
     }
 
     fn sum(&self) -> u64 {
-        self.0.values().sum()
+        self.each().map(|(_, weight)| weight).sum()
     }
 }
 
 impl Merge for Weights {
     fn merge(&mut self, later: Self) {
-        later.0.into_iter().for_each(|(pair, weight)| *self.0.entry(pair).or_default() += weight);
+        later.0.iter().for_each(|(pair, weight)| self.0.add(pair, weight));
     }
 }
 

@@ -60,28 +60,23 @@ fn starts(keys: impl Iterator<Item = u64> + Clone) -> Option<(u64, Vec<u32>)> {
 }
 
 /// Rows by key and moment.
-fn in_order(trace: &Trace, ids: &[Id]) -> Vec<u32> {
-    let Some((low, mut next)) = starts(ids.iter().map(|id| id.0)) else {
+fn in_order(trace: &Trace, ids: &[Id]) -> (Vec<u32>, Parts) {
+    let Some((low, starts)) = starts(ids.iter().map(|id| id.0)) else {
         let mut places: Vec<(Id, u32)> = ids.iter().copied().zip(0..).collect();
         trace.install(|| places.par_sort_unstable());
-        return places.into_iter().map(|place| place.1).collect();
+        let keys: Vec<u64> = places.iter().map(|place| place.0.0).collect();
+        return (places.into_iter().map(|place| place.1).collect(), Parts::new(&keys));
     };
-    let mut order = vec![0; ids.len()];
+    let (mut order, mut next) = (vec![0; ids.len()], starts.clone());
     for (row, id) in (0..).zip(ids) {
         let at = &mut next[(id.0 - low) as usize];
         order[*at as usize] = row;
         *at += 1;
     }
-    // Each part's begin has moved to its end.
-    let mut from = 0;
-    for to in next {
-        let part = &mut order[from..to as usize];
-        if part.len() > 1 {
-            part.sort_unstable_by_key(|&row| (ids[row as usize].1, row));
-        }
-        from = to as usize;
+    for part in starts.windows(2).filter(|part| part[1] - part[0] > 1) {
+        order[part[0] as usize..part[1] as usize].sort_unstable_by_key(|&row| (ids[row as usize].1, row));
     }
-    order
+    (order, Parts::Dense { low, starts })
 }
 
 impl Parts {
@@ -118,18 +113,17 @@ impl Identity {
     pub fn load(trace: &Trace, table: &str) -> Option<Self> {
         let def = Arc::clone(trace.table(table)?);
         let rows = Distinct::of(trace, &def, def.key()?);
-        let order = in_order(trace, rows.ids());
+        let (order, parts) = in_order(trace, rows.ids());
         let columns = def.columns.iter().map(|_| OnceLock::new()).collect();
-        let parts = Parts::Sparse(FastMap::default());
         let mut identity = Self { def, rows, columns, by_moment: false, order, parts };
         if table == "task" {
             identity.need_all(trace);
             identity.leave_out_repetitions();
+            let keys: Vec<u64> = identity.order.iter().map(|&row| identity.key(row)).collect();
+            // Where no thread took another name, the moment says nothing and need not be decoded.
+            identity.by_moment = keys.windows(2).any(|keys| keys[0] == keys[1]);
+            identity.parts = Parts::new(&keys);
         }
-        let keys: Vec<u64> = identity.order.iter().map(|&row| identity.key(row)).collect();
-        // Where no thread took another name, the moment says nothing and need not be decoded.
-        identity.by_moment = table == "task" && keys.windows(2).any(|keys| keys[0] == keys[1]);
-        identity.parts = Parts::new(&keys);
         Some(identity)
     }
 
@@ -222,9 +216,18 @@ impl Identity {
         &self.order[from..to]
     }
 
-    /// The latest row of every key, by key.
-    pub fn latest(&self) -> impl Iterator<Item = u32> {
-        self.order.chunk_by(|&a, &b| self.key(a) == self.key(b)).filter_map(|rows| rows.last().copied())
+    /// Every key and its latest row, by key.
+    pub fn latest(&self) -> Box<dyn Iterator<Item = (u64, u32)> + '_> {
+        match &self.parts {
+            Parts::Dense { low, starts } => {
+                let parts = (*low..).zip(starts.windows(2)).filter(|(_, part)| part[0] < part[1]);
+                Box::new(parts.map(|(key, part)| (key, self.order[part[1] as usize - 1])))
+            }
+            Parts::Sparse(_) => {
+                let parts = self.order.chunk_by(|&a, &b| self.key(a) == self.key(b));
+                Box::new(parts.filter_map(|rows| Some((self.key(rows[0]), *rows.last()?))))
+            }
+        }
     }
 
     /// All rows, by key and time.
@@ -244,7 +247,7 @@ impl Identity {
 
     /// Every key, in order.
     pub fn keys(&self) -> impl Iterator<Item = u64> {
-        self.order.chunk_by(|&a, &b| self.key(a) == self.key(b)).map(|rows| self.key(rows[0]))
+        self.latest().map(|(key, _)| key)
     }
 
     /// The bytes of a text or an address of a row.

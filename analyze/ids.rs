@@ -140,15 +140,16 @@ impl Ids {
         let rows = chunk.rows();
         let timed = self.bins.len() > 1 && rows.has_moments();
         let whole = self.bins.of(chunk.frame.header.min_time);
-        let (mut run, mut slots) = (Run::default(), [0; STRIP]);
-        let (mut moments, mut ids) = ([0; STRIP], vec![[0; STRIP]; self.list.len()]);
-        let mut in_bins = [whole; STRIP];
+        // Room is made where it is needed: a frame has few strips, and to clear what nobody reads is a tenth of a short fold.
+        let mut ids = vec![[0; STRIP]; self.list.len()];
+        let mut moments = timed.then(|| Box::new([0; STRIP]));
+        let (mut run, mut slots, mut in_bins) = (Run::default(), Vec::new(), [whole; STRIP]);
         for strip in chunk.strips() {
             for (id, values) in self.list.iter().zip(&mut ids) {
                 self.read(id, rows, &strip, values);
             }
-            if timed {
-                rows.moments(&strip, &mut moments);
+            if let Some(moments) = &mut moments {
+                rows.moments(&strip, moments);
                 let moments = moments[..strip.len()].iter();
                 in_bins.iter_mut().zip(moments).for_each(|(bin, &moment)| *bin = run.bin(&self.bins, moment));
             }
@@ -156,20 +157,20 @@ impl Ids {
                 let id = |id: usize| ids.get(id).map_or(0, |values| values[at]);
                 Key { bin: in_bins[at], ids: std::array::from_fn(id) }
             };
-            let part = &mut slots[..strip.len()];
+            if ids.is_empty() && !timed {
+                let slot = states.find(Key { bin: whole, ids: [0; MOST] });
+                each(&mut states.list, &Slots::One(slot), &strip);
+                continue;
+            }
+            slots.resize(strip.len(), 0);
             match (&ids[..], states.only()) {
-                ([], _) if !timed => {
-                    let slot = states.find(Key { bin: whole, ids: [0; MOST] });
-                    each(&mut states.list, &Slots::One(slot), &strip);
-                    continue;
-                }
-                ([ids], Some(Only::Id)) => part.iter_mut().zip(ids).for_each(|(slot, &id)| {
+                ([ids], Some(Only::Id)) => slots.iter_mut().zip(ids).for_each(|(slot, &id)| {
                     *slot = states.find_number(id, || Key { bin: 0, ids: [id, 0, 0, 0] });
                 }),
-                (_, None) => states.find_all(key, part),
-                _ => part.iter_mut().enumerate().for_each(|(at, slot)| *slot = states.find(key(at))),
+                (_, None) => states.find_all(key, &mut slots),
+                _ => slots.iter_mut().enumerate().for_each(|(at, slot)| *slot = states.find(key(at))),
             }
-            each(&mut states.list, &Slots::Each(part), &strip);
+            each(&mut states.list, &Slots::Each(&slots), &strip);
         }
     }
 

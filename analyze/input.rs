@@ -142,8 +142,7 @@ impl Link {
     fn ids_with(&self, column: usize, number: i64) -> Members {
         let has = |row: u32| self.identity.get(column, row) == Some(number);
         if self.through.is_none() {
-            let rows = self.identity.latest().filter(|&row| has(row));
-            return rows.map(|row| self.identity.key(row)).collect();
+            return self.identity.latest().filter(|&(_, row)| has(row)).map(|(key, _)| key).collect();
         }
         let found = |&id: &u64| self.find_id(id, 0).is_some_and(has);
         self.first().keys().filter(found).collect()

@@ -109,6 +109,7 @@ mod states;
 mod strip;
 mod sysstat;
 mod table;
+mod tally;
 #[cfg(test)]
 mod testkit;
 mod threads;

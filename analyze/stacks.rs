@@ -214,11 +214,11 @@ impl Frames {
         };
         let (mut list, mut files) = (Vec::new(), FastMap::<u64, (Arc<str>, String)>::default());
         let in_kernel: Arc<str> = "[kernel]".into();
-        for row in frames.latest() {
+        for (key, row) in frames.latest() {
             let (mapping, kernel) = (number(mapping, row), number(kernel, row) == 1);
             let file = &files.entry(mapping).or_insert_with(|| look(mapping)).0;
             let binary = Arc::clone(if kernel { &in_kernel } else { file });
-            list.push((frames.key(row), Frame { mapping, offset: number(offset, row), binary, kernel }));
+            list.push((key, Frame { mapping, offset: number(offset, row), binary, kernel }));
         }
         let build_ids = files.into_iter().map(|(mapping, file)| (mapping, file.1)).collect();
         Some(Self { list, build_ids })
