@@ -212,7 +212,7 @@ fn first_seen(trace: &Trace, def: &TableDef, key: usize, frames: &[u32]) -> Vec<
                     rows.raws(time, 0, &strip, &mut moments);
                 }
                 let mut listed = [false; STRIP];
-                let ids = || keys.iter().copied().zip(moments).take(strip.len());
+                let ids = || keys.iter().copied().zip(moments.iter().copied()).take(strip.len());
                 listed.iter_mut().zip(ids()).for_each(|(listed, id)| *listed = seen.lists(id));
                 let fresh = |(_, id): &(usize, Id)| !seen.others.contains(id);
                 let unlisted = ids().enumerate().filter(|(at, _)| !listed[*at]).filter(fresh);

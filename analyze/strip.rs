@@ -113,10 +113,10 @@ impl Selection {
         if self.strips().all(whole) {
             return;
         }
-        let mut list = Vec::new();
+        let (mut list, mut kept) = (Vec::new(), [0; STRIP]);
         for strip in self.strips() {
             // Which rows are kept no processor predicts: each is written, and the next in its place if it is not.
-            let (mut kept, mut count) = ([0; STRIP], 0);
+            let mut count = 0;
             for (at, values) in numbers.read(rows, columns, &strip).enumerate() {
                 kept[count] = strip.row(at) as u32;
                 count += usize::from(keep(values));
