@@ -77,6 +77,9 @@ pub(crate) fn hits(context: &Context, tables: &[&Arc<TableDef>], wanted: Wanted)
 
 fn hits_of(context: &Context, table: &TableDef, wanted: Wanted) -> Result<Vec<Hit>> {
     let mut scan = context.scan(&table.name)?;
+    // A trace may have two tables of one name.
+    let def = Arc::clone(&scan.def);
+    let table = &*def;
     table.column("ts").into_iter().for_each(|time| scan.add(time));
     let inputs = Inputs::of(context.trace, table);
     let pattern = Pattern::new(table, &inputs, wanted.pattern)?;

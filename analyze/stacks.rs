@@ -6,6 +6,7 @@
 //! place in the source behind it, where that is known: `parse main.c:42`.
 
 use super::error::Failure;
+use super::escape::visible;
 use super::identity::Identity;
 use super::report::Context;
 use super::rows::Value;
@@ -64,9 +65,9 @@ impl Function {
     }
 }
 
-/// What separates names must not be in them.
+/// What separates names must not be in them, nor what a terminal takes for a command.
 pub(crate) fn plain(name: &str) -> String {
-    name.replace(';', ":").replace(['\n', '\r'], " ")
+    visible(&name.replace(';', ":").replace(['\n', '\r'], " "))
 }
 
 /// How frames are named.
