@@ -247,7 +247,7 @@ impl<'a> Flame<'a> {
             for function in self.functions(pair) {
                 writeln!(out, "    {}", visible(&function.shown()))?;
             }
-            let keys: Vec<String> = self.groups[at].keys.iter().map(|key| visible(&label(key))).collect();
+            let keys: Vec<String> = self.groups[at].keys.iter().map(label).collect();
             writeln!(out, "    {:<16} {} ({})\n        {weight}\n", "-", keys[0], keys[1])?;
         }
         Ok(())
@@ -298,7 +298,7 @@ fn label(key: &Value) -> String {
     match key {
         Value::Null => "-".to_owned(),
         Value::Int(number) => number.to_string(),
-        Value::Text(text) => plain(text),
+        Value::Text(text) => visible(&plain(text)),
     }
 }
 
@@ -311,7 +311,7 @@ fn frame(function: &Function) -> String {
     } else {
         ""
     };
-    format!("{}{mark}", function.plain())
+    format!("{}{mark}", visible(&function.plain()))
 }
 
 #[cfg(test)]
@@ -337,6 +337,21 @@ mod tests {
             tape.event("cpu_sample", at, [tid, kernel, user]);
         }
         tape
+    }
+
+    #[test]
+    fn lines_of_stacks_cannot_command_a_terminal() {
+        let mut tape = Tape::new();
+        tape.stacks().table(
+            "cpu_sample",
+            &["ts:u64", "cpu:u16", "tid:u32>task", "kstack:u32~stack", "ustack:u32~stack"],
+        );
+        tape.task(0, 7, 7, "w\x1b[2J")
+            .mapping(1, "/usr/bin/web")
+            .frame(1, false, 1, "ma\x1bin")
+            .stack(1, &[1]);
+        tape.event("cpu_sample", 1, [7, 0, 1]);
+        assert_eq!(tape.run(&["profile", "--folded"]).1, "w\\x1b[2J;[incomplete];ma\\x1bin 1\n");
     }
 
     fn csv(words: &[&str]) -> Vec<String> {

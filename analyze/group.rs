@@ -268,7 +268,7 @@ impl<'a> Grouping<'a> {
         };
         let groups = firsts.into_iter().map(group).collect();
         if states.len() > FEW {
-            // To give back the memory of a million states takes as long as to merge them.
+            // A million states have a million allocations to give back: work for all threads.
             self.trace.install(|| states.into_par_iter().for_each(drop));
         }
         groups

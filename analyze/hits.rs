@@ -60,7 +60,7 @@ pub(crate) struct Wanted<'a> {
 /// # Errors
 /// When a column that the pattern names does not exist, or the condition cannot be understood.
 pub(crate) fn hits(context: &Context, tables: &[&Arc<TableDef>], wanted: Wanted) -> Result<Vec<Hit>> {
-    let scans = tables.iter().map(|table| context.scan(&table.name)).collect::<Result<Vec<Scan>>>()?;
+    let scans = tables.iter().map(|table| context.scan_of(table)).collect::<Result<Vec<Scan>>>()?;
     // Few of those that are slow enough may be left; where all have room, that is no matter.
     context.room(
         &scans.iter().collect::<Vec<_>>(),
@@ -75,11 +75,8 @@ pub(crate) fn hits(context: &Context, tables: &[&Arc<TableDef>], wanted: Wanted)
     Ok(all)
 }
 
-fn hits_of(context: &Context, table: &TableDef, wanted: Wanted) -> Result<Vec<Hit>> {
-    let mut scan = context.scan(&table.name)?;
-    // A trace may have two tables of one name.
-    let def = Arc::clone(&scan.def);
-    let table = &*def;
+fn hits_of(context: &Context, table: &Arc<TableDef>, wanted: Wanted) -> Result<Vec<Hit>> {
+    let mut scan = context.scan_of(table)?;
     table.column("ts").into_iter().for_each(|time| scan.add(time));
     let inputs = Inputs::of(context.trace, table);
     let pattern = Pattern::new(table, &inputs, wanted.pattern)?;

@@ -140,7 +140,7 @@ impl Ids {
         let rows = chunk.rows();
         let timed = self.bins.len() > 1 && rows.has_moments();
         let whole = self.bins.of(chunk.frame.header.min_time);
-        // Room is made where it is needed: a frame has few strips, and to clear what nobody reads is a tenth of a short fold.
+        // Room is made where it is needed: a frame has few strips, and what nobody reads need not be cleared.
         let mut ids = vec![[0; STRIP]; self.list.len()];
         let mut moments = timed.then(|| Box::new([0; STRIP]));
         let (mut run, mut slots, mut in_bins) = (Run::default(), Vec::new(), [whole; STRIP]);

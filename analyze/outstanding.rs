@@ -176,7 +176,7 @@ pub(crate) fn find<'a>(context: &Context<'a>, tables: &Tables, by: &str, age: u6
         acts.extend(found.into_iter().map(|act| (0, act)));
     }
     for (index, table) in tables.allocating.iter().enumerate() {
-        let mut scan = context.scan(&table.name)?;
+        let mut scan = context.scan_of(table)?;
         let columns = Columns::of(context, &mut scan);
         let grouping = context.grouping_by(&scan, by)?;
         let each = |rows: &Rows, row, acts: &mut Vec<Act>| {

@@ -6,7 +6,6 @@
 //! place in the source behind it, where that is known: `parse main.c:42`.
 
 use super::error::Failure;
-use super::escape::visible;
 use super::identity::Identity;
 use super::report::Context;
 use super::rows::Value;
@@ -65,9 +64,9 @@ impl Function {
     }
 }
 
-/// What separates names must not be in them, nor what a terminal takes for a command.
+/// What separates names must not be in them.
 pub(crate) fn plain(name: &str) -> String {
-    visible(&name.replace(';', ":").replace(['\n', '\r'], " "))
+    name.replace(';', ":").replace(['\n', '\r'], " ")
 }
 
 /// How frames are named.

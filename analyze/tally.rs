@@ -1,7 +1,7 @@
 //! Sums by number, asked for in every row.
 //!
-//! Most numbers are known, and where their hash says: one look at memory finds the number and its sum together, which takes a
-//! third of what a general table does.
+//! Most numbers are known, and where their hash says: one look at memory finds the number and its sum together, in a dozen
+//! instructions less than a general table takes for a row.
 
 use crate::schema::hash::Mixer;
 use std::hash::Hasher as _;

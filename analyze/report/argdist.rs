@@ -106,7 +106,7 @@ fn scans<'a>(context: &Context<'a>, columns: &str, sums: bool) -> Result<Vec<Sca
         let added = named::adds_up(table) && table.column(&format!("{columns}_sum")).is_some();
         match Inputs::of(context.trace, table).list(columns) {
             Err(reason) if !(sums && added) => first = first.or(Some(reason)),
-            _ => found.push(context.scan(&table.name)?),
+            _ => found.push(context.scan_of(table)?),
         }
     }
     match first {

@@ -48,7 +48,7 @@ fn run(context: &Context) -> Result<Answer> {
     let mut parts: Vec<Vec<Group<Hits>>> = Vec::new();
     let mut last = None;
     for table in named::all(Probes::asked(context))? {
-        let mut scan = context.scan(&table.name)?;
+        let mut scan = context.scan_of(table)?;
         let grouping = context.grouping(&scan)?;
         parts.push(named_sums::count(&grouping, &mut scan)?);
         last = Some(grouping);

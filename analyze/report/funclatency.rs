@@ -60,7 +60,7 @@ pub static REPORT: Report = Report {
 fn gather<'a>(context: &Context<'a>) -> Result<(Grouping<'a>, Vec<Group<Spread>>)> {
     let mut scans = Vec::new();
     for table in named::of_value(Probes::asked(context), "latency")? {
-        let mut scan = context.scan(&table.name)?;
+        let mut scan = context.scan_of(table)?;
         let value = Measure::of(context, &mut scan, "latency")?;
         scans.push((scan, value));
     }

@@ -233,7 +233,11 @@ impl<'a> Context<'a> {
 
     /// The rows of a table that are asked for.
     pub fn scan(&self, table: &str) -> Result<Scan<'a>> {
-        let def = self.table(table)?;
+        self.scan_of(self.table(table)?)
+    }
+
+    /// The same of a table at hand: a trace may have two of one name.
+    pub fn scan_of(&self, def: &Arc<TableDef>) -> Result<Scan<'a>> {
         self.scanned.borrow_mut().insert(def.number);
         let mask =
             self.options.condition.as_deref().map(|condition| self.mask(def, condition)).transpose()?;

@@ -62,7 +62,7 @@ fn gather<'a>(context: &Context<'a>, default: &str) -> Result<(Grouping<'a>, Vec
     let mut parts: Vec<Vec<Group<Weights>>> = Vec::new();
     let mut last = None;
     for table in named::with_stacks(Probes::asked(context))? {
-        let mut scan = context.scan(&table.name)?;
+        let mut scan = context.scan_of(table)?;
         let stacks = named::STACKS.map(|name| table.column(name).and_then(|_| scan.column(name).ok()));
         let hits = Weight::of(&mut scan)?;
         let grouping = context.grouping_by(&scan, default)?;

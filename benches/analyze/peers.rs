@@ -120,8 +120,7 @@ fn sockets(reader: &TraceReader, path: &Path) -> anyhow::Result<u64> {
     for (frame, rows) in frames.iter().zip(rows) {
         let batch = reader.read(frame, None, &mut scratch)?;
         for (part, column) in parts.iter_mut().zip(batch.columns) {
-            let starts: Vec<u32> = (0..column.len() as u32).map(|row| row * ADDRESS).collect();
-            part.push(column.pick(&starts, &rows));
+            part.push(column.pick(&column.starts(), &rows));
         }
     }
     let mut columns = Vec::new();
@@ -139,9 +138,6 @@ fn sockets(reader: &TraceReader, path: &Path) -> anyhow::Result<u64> {
         .finish(&mut frame)?;
     Ok(std::fs::metadata(path)?.len())
 }
-
-/// Bytes of an address.
-const ADDRESS: u32 = 16;
 
 /// Eight bytes of each address, as a number: peers have no type for all sixteen.
 fn half(parts: &[Column], from: usize) -> Vec<u64> {
