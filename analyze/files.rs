@@ -170,7 +170,13 @@ fn joined(mut files: Vec<Named>) -> Result<TraceReader, FormatError> {
 /// Why a file cannot be used, with the next step where the file is not to blame.
 pub(crate) fn unusable(name: &str, error: &FormatError) -> Failure {
     let failure = Failure::new(Exit::Unusable, format!("{name}: {error}"));
-    if is_for_want_of_handles(error) { failure.hint(MORE_HANDLES) } else { failure }
+    match error {
+        FormatError::NotATrace { length: 0 } => {
+            failure.hint("the file is empty: whatever made it wrote nothing; capture -o FILE records anew")
+        }
+        error if is_for_want_of_handles(error) => failure.hint(MORE_HANDLES),
+        _ => failure,
+    }
 }
 
 /// `EMFILE` has this number on every Unix that there is.

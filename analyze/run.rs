@@ -30,7 +30,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     let terminal = io::stdout().is_terminal();
     let error = match run(&args, &mut io::stdout().lock(), &mut io::stderr().lock(), terminal) {
         Ok(exit) => return exit,
-        Err(error) => error,
+        Err(error) => of_output(error),
     };
     let pipe = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -48,6 +48,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         let _ = writeln!(said, "hint: {}", visible(hint));
     }
     failure.map_or(Exit::Unusable, |failure| failure.exit)
+}
+
+/// What has no name of a file with it went where answers go; when there is no room for it, that is said.
+fn of_output(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<io::Error>() {
+        Some(reason) if reason.kind() == io::ErrorKind::StorageFull => {
+            Failure::new(Exit::Unusable, format!("the answer could not be written whole: {reason}"))
+                .hint("make room where the output goes, or send it elsewhere")
+                .into()
+        }
+        _ => error,
+    }
 }
 
 /// Runs one command line, program name first. `terminal`: whether `out` is one.

@@ -1,4 +1,4 @@
-//! More files than may be open at first.
+//! What the system may refuse: more files than may be open at first, room for the answer.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -78,4 +78,23 @@ fn a_set_has_more_files_than_may_be_open_at_first() {
         );
         assert!(said.contains("'ulimit -Hn'"), "{said}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_and_an_empty_file_are_said_with_the_next_step() {
+    let said = |trace: &str, out: std::process::Stdio| {
+        let mut analyze = Command::new(env!("CARGO_BIN_EXE_analyze"));
+        let output = analyze.args([trace, "tcpsend"]).stdout(out).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/pingpong.bin");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let (exit, text) = said(fixture, full.into());
+    assert_eq!(exit, Some(1), "{text}");
+    assert!(text.starts_with("analyze: the answer could not be written whole: No space left"), "{text}");
+    assert!(text.contains("\nhint: make room"), "{text}");
+    let (exit, text) = said("/dev/null", std::process::Stdio::null());
+    assert_eq!(exit, Some(1), "{text}");
+    assert!(text.contains("hint: the file is empty"), "{text}");
 }
