@@ -7,7 +7,7 @@
 use super::batch::trailing;
 use super::layout::{Field, FieldKind, Layout};
 use crate::schema::{Batch, Role};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// A version that has been replaced may still be asked for by a stream that lags this far, ns.
@@ -22,7 +22,7 @@ pub struct Identity {
     layouts: Arc<Vec<Layout>>,
     /// Per table: where its rows refer to identity (column position, field offset, table, null).
     references: Vec<Vec<Reference>>,
-    stores: HashMap<usize, Store>,
+    stores: BTreeMap<usize, Store>,
     epoch: u32,
     newest: u64,
 }
@@ -44,13 +44,20 @@ struct Store {
     used: Vec<u64>,
     /// Used ids with something to write.
     pending: Vec<u64>,
+    // What an epoch's end has to look at; all other entries are left as they are.
+    /// Ids with more than one version.
+    several: Vec<u64>,
+    /// Ids whose end has been said.
+    ended: Vec<u64>,
+    /// When which id was renewed.
+    renewals: VecDeque<(u64, u64)>,
 }
 
 #[derive(Default)]
 struct Entry {
     /// Records by their time; only the last is valid now.
     versions: Vec<Version>,
-    /// How many of them this epoch has.
+    /// How many of them that epoch has.
     written: usize,
     epoch: u32,
     ended: Option<u64>,
@@ -100,14 +107,10 @@ impl Identity {
         let (Some(key), Some(ts)) = (key, value(|column| column.name == "ts")) else { return };
         let Some(store) = self.stores.get_mut(&table) else { return };
         self.newest = self.newest.max(ts);
-        let entry = store.entries.entry(key).or_default();
         if ends.is_some_and(|ends| ends != 0) {
-            entry.end(ts); // only says so: the kernel has begun to take the object apart
-            return;
-        }
-        entry.add(ts, record);
-        if is_used(&store.used, key) {
-            store.pending.push(key);
+            store.end(key, ts); // only says so: the kernel has begun to take the object apart
+        } else {
+            store.add(key, ts, record, layout.renewed);
         }
     }
 
@@ -126,42 +129,31 @@ impl Identity {
         }
     }
 
-    /// The records that the file lacks for what has been marked, as (table, record), each once per epoch.
+    /// The records that the file lacks for what has been marked, as (table, record), each once per epoch. Rows of a
+    /// table come by id: what was met together lies together, and is told in fewer bytes.
     pub fn take_pending(&mut self, mut to: impl FnMut(usize, &[u8])) {
         loop {
-            let mut found = Vec::new();
+            let mut used = Vec::new();
             for (&table, store) in &mut self.stores {
-                store.take_pending(self.epoch, |record| found.push((table, record.to_vec())));
+                store.take_pending(self.epoch, |record| {
+                    follow(&self.references[table], record, &mut used);
+                    to(table, record);
+                });
             }
-            if found.is_empty() {
+            if used.is_empty() {
                 return;
             }
-            found.sort();
-            for (table, record) in found {
-                self.follow(table, &record);
-                to(table, &record);
+            for (table, id) in used {
+                self.stores.entry(table).or_default().mark(id);
             }
-        }
-    }
-
-    /// What an identity row itself refers to is used too.
-    fn follow(&mut self, table: usize, record: &[u8]) {
-        for reference in &self.references[table] {
-            let Some(store) = self.stores.get_mut(&reference.table) else { continue };
-            let ids = match reference.kind {
-                FieldKind::Trailing => trailing(record, reference.offset),
-                _ => record.get(reference.offset..reference.offset + 4).unwrap_or(&[]),
-            };
-            let ids = ids.chunks_exact(4).map(|id| u32::from_le_bytes(id.try_into().expect("four")).into());
-            ids.filter(|&id| Some(id) != reference.null).for_each(|id| store.mark(id));
         }
     }
 
     /// Begins a new epoch: everything used in it will be written again.
     pub fn next_epoch(&mut self) -> u32 {
         let horizon = self.newest.saturating_sub(LAG);
-        for (&table, store) in &mut self.stores {
-            store.forget(horizon, self.layouts[table].renewed);
+        for store in self.stores.values_mut() {
+            store.forget(horizon);
         }
         self.epoch += 1;
         self.epoch
@@ -179,28 +171,58 @@ impl Identity {
 impl Entry {
     fn add(&mut self, ts: u64, record: &[u8]) {
         let at = self.versions.partition_point(|version| version.ts <= ts);
+        self.versions.reserve_exact(1); // nearly all have one
         self.versions.insert(at, Version { ts, record: record.into() });
         // What comes after it is written once more, which readers know how to take.
         self.written = self.written.min(at);
         self.ended = self.ended.filter(|&ended| ended >= ts);
     }
 
-    fn end(&mut self, ts: u64) {
+    /// True: that was not known.
+    fn end(&mut self, ts: u64) -> bool {
+        let known = self.ended.is_some();
         if self.versions.last().is_none_or(|last| last.ts <= ts) {
             self.ended = Some(ts);
         }
+        self.ended.is_some() && !known
     }
 
     /// Drops what no row after the horizon can mean: the last version from before it still counts for those.
-    fn forget(&mut self, horizon: u64) {
+    /// True: more than one is left.
+    fn forget(&mut self, horizon: u64) -> bool {
         let old = self.versions.partition_point(|version| version.ts <= horizon);
         self.versions.drain(..old.saturating_sub(1));
         self.written = 0;
-        self.epoch = u32::MAX;
+        self.versions.len() > 1
+    }
+
+    /// When the last version was made.
+    fn last(&self) -> u64 {
+        self.versions.last().map_or(0, |version| version.ts)
     }
 }
 
 impl Store {
+    fn add(&mut self, id: u64, ts: u64, record: &[u8], renewed: bool) {
+        let entry = self.entries.entry(id).or_default();
+        entry.add(ts, record);
+        if entry.versions.len() == 2 {
+            self.several.push(id);
+        }
+        if renewed {
+            self.renewals.push_back((ts, id));
+        }
+        if is_used(&self.used, id) {
+            self.pending.push(id);
+        }
+    }
+
+    fn end(&mut self, id: u64, ts: u64) {
+        if self.entries.entry(id).or_default().end(ts) {
+            self.ended.push(id);
+        }
+    }
+
     fn mark(&mut self, id: u64) {
         let (word, bit) = ((id / 64) as usize, 1 << (id % 64));
         if id > MAX_ID {
@@ -217,7 +239,9 @@ impl Store {
 
     fn take_pending(&mut self, epoch: u32, mut to: impl FnMut(&[u8])) {
         let mut unknown = Vec::new();
-        for id in std::mem::take(&mut self.pending) {
+        self.pending.sort_unstable();
+        self.pending.dedup();
+        for id in self.pending.drain(..) {
             let Some(entry) = self.entries.get_mut(&id) else {
                 unknown.push(id);
                 continue;
@@ -233,16 +257,36 @@ impl Store {
     }
 
     /// Drops what no row can refer to any more, and the marks of the epoch.
-    fn forget(&mut self, horizon: u64, renewed: bool) {
-        let stale = |entry: &Entry| {
-            let last = entry.versions.last().map_or(0, |version| version.ts);
-            renewed && last <= horizon.saturating_sub(RENEWAL)
-        };
-        let ended = |entry: &Entry| entry.ended.is_some_and(|ended| ended <= horizon);
-        self.entries.retain(|_, entry| !ended(entry) && !stale(entry));
-        self.entries.values_mut().for_each(|entry| entry.forget(horizon));
+    fn forget(&mut self, horizon: u64) {
+        self.ended.retain(|id| match self.entries.get(id).map(|entry| entry.ended) {
+            Some(Some(ended)) if ended <= horizon => self.entries.remove(id).is_none(),
+            ended => ended.flatten().is_some(),
+        });
+        let stale = horizon.saturating_sub(RENEWAL);
+        while let Some(&(_, id)) = self.renewals.front().filter(|(ts, _)| *ts <= stale) {
+            if self.entries.get(&id).is_some_and(|entry| entry.last() <= stale) {
+                self.entries.remove(&id);
+            }
+            self.renewals.pop_front();
+        }
+        self.several.retain(|id| self.entries.get_mut(id).is_some_and(|entry| entry.forget(horizon)));
         self.used.fill(0);
         self.pending.retain(|id| !self.entries.contains_key(id));
+        for id in std::mem::take(&mut self.pending) {
+            self.mark(id); // not twice, however many epochs it is waited for
+        }
+    }
+}
+
+/// Adds what the ids in a row's columns refer to, as (table, id).
+fn follow(references: &[Reference], record: &[u8], to: &mut Vec<(usize, u64)>) {
+    for reference in references {
+        let ids = match reference.kind {
+            FieldKind::Trailing => trailing(record, reference.offset),
+            _ => record.get(reference.offset..reference.offset + 4).unwrap_or(&[]),
+        };
+        let ids = ids.chunks_exact(4).map(|id| u32::from_le_bytes(id.try_into().expect("four")).into());
+        to.extend(ids.filter(|&id| Some(id) != reference.null).map(|id| (reference.table, id)));
     }
 }
 
@@ -347,5 +391,36 @@ mod tests {
         tasks.identity.newest = 80 * SECOND;
         tasks.identity.next_epoch();
         assert!(tasks.written().is_empty(), "what was said before the end does not undo it");
+    }
+
+    #[test]
+    fn an_epoch_forgets_what_ended_or_was_not_renewed_and_nothing_else() {
+        let mut store = Store::default();
+        let known = |store: &Store| {
+            let mut ids: Vec<u64> = store.entries.keys().copied().collect();
+            ids.sort_unstable();
+            ids
+        };
+        for id in 1..=4 {
+            store.add(id, SECOND, &[0], id > 2);
+        }
+        store.end(1, 2 * SECOND);
+        store.end(1, 3 * SECOND); // said twice
+        store.end(2, 2 * SECOND);
+        store.add(2, 3 * SECOND, &[0], false); // and there again
+        store.add(4, 20 * SECOND, &[0], true);
+        store.forget(2 * SECOND);
+        assert_eq!(known(&store), [1, 2, 3, 4], "rows from before the second end may still come");
+        store.forget(4 * SECOND);
+        assert_eq!(known(&store), [2, 3, 4]);
+        store.forget(SECOND + RENEWAL);
+        assert_eq!(known(&store), [2, 4]);
+        store.forget(20 * SECOND + RENEWAL);
+        assert_eq!(known(&store), [2]);
+        assert_eq!((store.ended.len(), store.several.len(), store.renewals.len()), (0, 0, 0));
+        store.mark(7);
+        store.forget(0);
+        store.mark(7);
+        assert_eq!(store.pending, [7], "waited for once");
     }
 }
