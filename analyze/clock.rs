@@ -5,7 +5,7 @@
 //! so no zone database is needed and a laptop's own zone does not matter.
 
 use jiff::Timestamp;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::Offset;
 
 /// Nanoseconds of a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -15,7 +15,8 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 pub(crate) struct Clock {
     /// Monotonic and wall ns of the same moments, in order; never empty.
     points: Vec<(u64, i64)>,
-    zone: TimeZone,
+    /// What the host's wall clock is ahead of UTC.
+    offset: Offset,
 }
 
 impl Clock {
@@ -32,13 +33,12 @@ impl Clock {
             rises
         });
         let points = with_steps(&points);
-        let zone = Offset::from_seconds(offset).unwrap_or(Offset::UTC).to_time_zone();
-        Self { points, zone }
+        Self { points, offset: Offset::from_seconds(offset).unwrap_or(Offset::UTC) }
     }
 
     /// The same clock, printed in UTC.
     pub fn in_utc(mut self) -> Self {
-        self.zone = TimeZone::UTC;
+        self.offset = Offset::UTC;
         self
     }
 
@@ -62,29 +62,92 @@ impl Clock {
     /// A wall time as date and time of the host.
     pub fn civil(&self, wall: i64) -> jiff::civil::DateTime {
         let stamp = Timestamp::from_nanosecond(wall.into()).unwrap_or(Timestamp::UNIX_EPOCH);
-        self.zone.to_datetime(stamp)
+        self.offset.to_datetime(stamp)
     }
 
     /// A date and time of the host as wall time.
     pub fn wall_of(&self, civil: jiff::civil::DateTime) -> Option<i64> {
-        i64::try_from(self.zone.to_timestamp(civil).ok()?.as_nanosecond()).ok()
+        i64::try_from(self.offset.to_timestamp(civil).ok()?.as_nanosecond()).ok()
     }
 
     /// For people: `12:01:07`, with `digits` of a second's fraction.
     pub fn time_of_day(&self, wall: i64, digits: usize) -> String {
-        let time = self.civil(wall).time();
-        let whole = format!("{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second());
-        if digits == 0 {
-            return whole;
-        }
-        let fraction = format!("{:09}", time.subsec_nanosecond());
-        format!("{whole}.{}", &fraction[..digits.min(9)])
+        let mut text = String::new();
+        self.stamps().push_time_of_day(wall, digits, &mut text);
+        text
     }
 
     /// For programs: RFC 3339 with the host's offset.
     pub fn rfc3339(&self, wall: i64) -> String {
-        let stamp = Timestamp::from_nanosecond(wall.into()).unwrap_or(Timestamp::UNIX_EPOCH);
-        stamp.display_with_offset(self.zone.to_offset(stamp)).to_string()
+        let mut text = String::new();
+        self.stamps().push_rfc3339(wall, &mut text);
+        text
+    }
+
+    /// Writes one moment after the other.
+    pub fn stamps(&self) -> Stamps {
+        Stamps {
+            offset: self.offset,
+            second: None,
+            date: String::new(),
+            time: String::new(),
+            zone: String::new(),
+        }
+    }
+}
+
+/// Moments as text. Most are of the same second as the one before, and differ in its fraction.
+pub(crate) struct Stamps {
+    offset: Offset,
+    second: Option<i64>,
+    /// `2026-11-22`
+    date: String,
+    /// `12:01:07`
+    time: String,
+    /// `+01:00`
+    zone: String,
+}
+
+impl Stamps {
+    /// Adds what [`Clock::time_of_day`] says.
+    pub fn push_time_of_day(&mut self, wall: i64, digits: usize, to: &mut String) {
+        let fraction = self.at(wall);
+        to.push_str(&self.time);
+        push_fraction(fraction, digits, to);
+    }
+
+    /// Adds what [`Clock::rfc3339`] says: the fraction without zeros at its end.
+    pub fn push_rfc3339(&mut self, wall: i64, to: &mut String) {
+        let fraction = self.at(wall);
+        to.push_str(&self.date);
+        to.push('T');
+        to.push_str(&self.time);
+        let zeros = (0..9).take_while(|&zeros| fraction.is_multiple_of(10_u32.pow(zeros + 1))).count();
+        push_fraction(fraction, 9 - zeros, to);
+        to.push_str(&self.zone);
+    }
+
+    /// Goes to a moment; what is left of it below the second, ns.
+    fn at(&mut self, wall: i64) -> u32 {
+        let second = wall.div_euclid(SECOND.cast_signed());
+        if self.second != Some(second) {
+            let stamp = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
+            let text = stamp.display_with_offset(self.offset).to_string();
+            let (date, rest) = text.split_once('T').unwrap_or(("", &text));
+            let (time, zone) = rest.split_at_checked("12:01:07".len()).unwrap_or((rest, ""));
+            (self.date, self.time, self.zone) = (date.to_owned(), time.to_owned(), zone.to_owned());
+            self.second = Some(second);
+        }
+        wall.rem_euclid(SECOND.cast_signed()) as u32
+    }
+}
+
+/// A point and so many digits of nine; nothing for none.
+fn push_fraction(fraction: u32, digits: usize, to: &mut String) {
+    if digits > 0 {
+        to.push('.');
+        let digit = |place: usize| char::from(b'0' + (fraction / 10_u32.pow(8 - place as u32) % 10) as u8);
+        to.extend((0..digits.min(9)).map(digit));
     }
 }
 
@@ -148,5 +211,29 @@ mod tests {
         assert_eq!(clock.time_of_day(clock.wall(0), 3), "12:01:07.250");
         assert_eq!(clock.rfc3339(clock.wall(750_000_000)), "2026-11-22T12:01:08+01:00");
         assert_eq!(clock.in_utc().rfc3339(1_795_345_267_250_000_000), "2026-11-22T11:01:07.25+00:00");
+    }
+
+    #[test]
+    fn stamps_one_after_the_other_are_what_the_library_prints() {
+        let ends =
+            [i64::MIN, -1_000_000_001, -1, 0, 1, 999_999_999, 1_000_000_000, 1_795_345_267_000_000_000];
+        for offset in [0, 3600, -12_600, 20_700] {
+            let clock = Clock::new((0, 0), [], offset);
+            let mut stamps = clock.stamps();
+            for wall in
+                ends.into_iter().flat_map(|wall| [wall, wall + 1, wall + 120_000, wall + 90_000_000_000])
+            {
+                let (mut program, mut person) = (String::new(), String::new());
+                stamps.push_rfc3339(wall, &mut program);
+                stamps.push_time_of_day(wall, 6, &mut person);
+                let stamp = Timestamp::from_nanosecond(wall.into()).expect("it is within its years");
+                assert_eq!(program, stamp.display_with_offset(clock.offset).to_string());
+                let time = clock.civil(wall).time();
+                let fraction = time.subsec_nanosecond() / 1000;
+                let expected =
+                    format!("{:02}:{:02}:{:02}.{fraction:06}", time.hour(), time.minute(), time.second());
+                assert_eq!(person, expected);
+            }
+        }
     }
 }

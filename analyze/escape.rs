@@ -17,12 +17,23 @@ pub(crate) fn lossless(bytes: &[u8]) -> String {
 /// Whether a terminal would act on the character, or a reader be misled by it, instead of seeing it.
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+        || matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Text for a terminal: `\n`, `\t` and the like by name, other unsafe characters as `\xNN` or `\u{NNNN}`.
 pub(crate) fn visible(text: &str) -> String {
     let mut to = String::with_capacity(text.len());
+    push_visible(text, &mut to);
+    to
+}
+
+/// Adds what [`visible`] says.
+pub(crate) fn push_visible(text: &str, to: &mut String) {
+    if is_plain(text) {
+        to.push_str(text);
+        return;
+    }
     for c in text.chars() {
         match c {
             '\n' | '\r' | '\t' => to.extend(c.escape_default()),
@@ -33,7 +44,11 @@ pub(crate) fn visible(text: &str) -> String {
             c => to.push(c),
         }
     }
-    to
+}
+
+/// Whether all of it is ASCII that can be seen, as nearly all names are.
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 #[cfg(test)]
@@ -44,6 +59,11 @@ mod tests {
     fn a_name_cannot_command_a_terminal() {
         assert_eq!(visible(&lossless(b"ok\x1b[2Jx\xffy\n\x9b")), "ok\\x1b[2Jx\\xffy\\n\\x9b");
         assert_eq!(visible("a\u{202e}b\u{85}"), "a\\u{202e}b\\x85");
+        assert_eq!(
+            visible("a\u{61c}b\u{e0041}"),
+            "a\\u{61c}b\\u{e0041}",
+            "turns the direction, and is not seen"
+        );
         assert_eq!(visible("naïve 日本"), "naïve 日本");
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn check(path: &Path, found: &Value, keys: &[&str], update: bool) -> 
         let mut nowhere = io::sink();
         // A file of any name: `-` is one here.
         let mut file = Output::create(&Path::new(".").join(path), true, &[], &mut nowhere)?;
-        file.write_all(json::text(found, true).as_bytes())?;
+        file.write_all(json::text(found).as_bytes())?;
         file.finish()?;
         return Ok(Vec::new());
     }

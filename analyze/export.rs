@@ -1,13 +1,13 @@
 //! CSV and Parquet: the result's columns under their own names, nothing around them.
 
+use super::cells::{Cell, Cells};
 use super::clock::Clock;
-use super::escape::visible;
-use super::json;
+use super::escape::{is_plain, visible};
 use super::table::{Show, Table};
+use super::{blocks, json};
 use anyhow::Result;
 use polars::prelude::{DataType, TimeUnit, TimeZone};
 use polars_io::parquet::write::ParquetWriter;
-use serde_json::Value;
 
 /// What is done to names in CSV, of columns too: a trace defines its own. Without either they are data, as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,34 +19,66 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    fn field(self, text: &str) -> String {
+    fn push(self, text: &str, to: &mut String) {
         let formula = self.safe && text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        if !formula && is_plain(text) {
+            quote(text, to);
+            return;
+        }
         let text = if formula { format!("'{text}") } else { text.to_owned() };
-        quote(&if self.terminal { visible(&text) } else { text })
+        quote(&if self.terminal { visible(&text) } else { text }, to);
     }
 }
 
-/// RFC 4180: CRLF, quotes doubled.
-pub(crate) fn csv(table: &Table, clock: &Clock, text: Text) -> String {
-    let names: Vec<String> = table.headings.iter().map(|heading| text.field(&heading.name)).collect();
-    let mut lines = names.join(",") + "\r\n";
-    for row in 0..table.height() {
-        let field = |column| match json::cell(table, clock, column, row) {
-            Value::Null => String::new(),
-            Value::String(value) => text.field(&value),
-            other => other.to_string(),
-        };
-        let fields: Vec<String> = (0..table.headings.len()).map(field).collect();
-        lines.push_str(&(fields.join(",") + "\r\n"));
+/// RFC 4180: CRLF, quotes doubled. Some rows at a time; `first`: below the names of the columns.
+pub(crate) fn csv<'a>(
+    table: &'a Table,
+    clock: &'a Clock,
+    text: Text,
+    first: bool,
+    threads: usize,
+) -> impl Iterator<Item = String> + 'a {
+    let mut top = String::new();
+    if first {
+        comma_separated(table.headings.len(), &mut top, |column, to| {
+            text.push(&table.headings[column].name, to);
+        });
     }
-    lines
+    let cells = Cells::of(table);
+    let rest = blocks::texts(table.height(), threads, move |rows, to| {
+        let mut stamps = clock.stamps();
+        for row in rows {
+            comma_separated(table.headings.len(), to, |column, to| {
+                match (cells.get(column, row), table.headings[column].show) {
+                    (Cell::Null, _) => {}
+                    (Cell::Text(value), _) => text.push(&value, to),
+                    (Cell::Int(wall), Show::Time(_)) => stamps.push_rfc3339(wall, to),
+                    (Cell::Float(number), _) if !number.is_finite() => {}
+                    (other, _) => json::push_plain(&other, to),
+                }
+            });
+        }
+    });
+    std::iter::once(top).filter(|top| !top.is_empty()).chain(rest)
 }
 
-fn quote(text: &str) -> String {
+fn comma_separated(columns: usize, to: &mut String, mut field: impl FnMut(usize, &mut String)) {
+    for column in 0..columns {
+        if column > 0 {
+            to.push(',');
+        }
+        field(column, to);
+    }
+    to.push_str("\r\n");
+}
+
+fn quote(text: &str, to: &mut String) {
     if text.contains([',', '"', '\r', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
+        to.push('"');
+        to.push_str(&text.replace('"', "\"\""));
+        to.push('"');
     } else {
-        text.to_owned()
+        to.push_str(text);
     }
 }
 
@@ -69,15 +101,21 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_needs_it_and_nothing_else() {
-        assert_eq!(
-            (quote("a,b"), quote("say \"x\""), quote("=1+1")),
-            ("\"a,b\"".into(), "\"say \"\"x\"\"\"".into(), "=1+1".into())
-        );
+        let quoted = |text| {
+            let mut to = String::new();
+            quote(text, &mut to);
+            to
+        };
+        assert_eq!(["a,b", "say \"x\"", "=1+1"].map(quoted), ["\"a,b\"", "\"say \"\"x\"\"\"", "=1+1"]);
     }
 
     #[test]
     fn a_terminal_and_a_spreadsheet_are_protected_at_once() {
-        let field = |terminal, safe| Text { terminal, safe }.field("=\x1b[31m");
+        let field = |terminal, safe| {
+            let mut to = String::new();
+            Text { terminal, safe }.push("=\x1b[31m", &mut to);
+            to
+        };
         assert_eq!(field(false, false), "=\x1b[31m");
         assert_eq!(field(true, false), "=\\x1b[31m");
         assert_eq!(field(false, true), "'=\x1b[31m");

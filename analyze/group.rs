@@ -6,10 +6,10 @@
 use super::bins::Bins;
 use super::error::Failure;
 use super::ids::{Ids, Key, Slots, UNKNOWN};
-use super::input::{Input, Source};
+use super::input::{Input, Link, Source};
 use super::leading::Leading;
 use super::load::{Chunk, Scan};
-use super::naming::{Named, Names, Ranked};
+use super::naming::{FEW, Named, Names, Ranked};
 use super::rows::{Rows, Value, address, named};
 use super::states::States;
 use super::strip::Numbers;
@@ -17,9 +17,6 @@ use super::trace::Trace;
 use crate::schema::ColumnType;
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// So many groups are named and sorted before a thread is awake.
-const FEW: usize = 1000;
 
 /// Number of no group.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -255,18 +252,21 @@ impl<'a> Grouping<'a> {
         if by_numbers {
             keep_leading(&mut positions, &states);
         }
-        let named = Named::of(&keys, &positions, &self.ids.of, |at, ids| self.names(at, ids));
+        let mut met = Vec::new();
+        let named = Named::of(&keys, &positions, &self.ids.of, |at, ids| self.names(at, ids, &mut met));
         if !by_numbers && named.tells_all_apart() {
             keep_leading(&mut positions, &states);
         }
-        let mut firsts = self.merge_equal(&named.ranks(&keys, positions), &mut states);
+        let ranked = self.many(positions.len(), || named.ranks(&keys, positions));
+        let mut firsts = self.merge_equal(&ranked, &mut states);
         keep_leading(&mut firsts, &states);
-        let group = |at: u32| Group {
+        let values = self.map(&firsts, |&at| named.values(&keys[at as usize]));
+        let group = |(at, values): (u32, Vec<Value>)| Group {
             bin: keys[at as usize].bin,
-            keys: named.values(&keys[at as usize]),
+            keys: values,
             state: std::mem::take(&mut states[at as usize]),
         };
-        let groups = firsts.into_iter().map(group).collect();
+        let groups = firsts.into_iter().zip(values).map(group).collect();
         if states.len() > FEW {
             // A million states have a million allocations to give back: work for all threads.
             self.trace.install(|| states.into_par_iter().for_each(drop));
@@ -318,27 +318,53 @@ impl<'a> Grouping<'a> {
         order
     }
 
-    fn names(&self, at: usize, ids: &[u64]) -> Names {
-        self.trace.labels(); // read before the threads need them
-        let name = |&id: &u64| self.name(at, id);
-        if ids.len() <= FEW {
-            return Names::of(&ids.iter().map(name).collect::<Vec<Value>>());
-        }
-        self.trace.install(|| Names::of(&ids.par_iter().map(name).collect::<Vec<Value>>()))
+    /// On this trace's threads, if there is work for them.
+    fn many<R: Send>(&self, items: usize, run: impl FnOnce() -> R + Send) -> R {
+        if items > FEW { self.trace.install(run) } else { run() }
     }
 
-    fn name(&self, at: usize, id: u64) -> Value {
-        let input = &self.by[at];
+    /// Something of each item, in order.
+    fn map<T: Sync, R: Send>(&self, items: &[T], of: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+        if items.len() > FEW {
+            self.trace.install(|| items.par_iter().map(of).collect())
+        } else {
+            items.iter().map(of).collect()
+        }
+    }
+
+    /// What the ids of a column are called. Columns of one identity row look it up once: in `met`.
+    fn names(&self, at: usize, ids: &[u64], met: &mut Vec<Behind>) -> Names {
+        self.trace.labels(); // read before the threads need them
+        let (input, of) = (&self.by[at], self.ids.of[at]);
+        let Source::Via { link, column } = &input.source else {
+            let values = self.map(ids, |&id| self.name(input, id));
+            return self.many(ids.len(), || Names::of(&values));
+        };
+        let known = met.iter().position(|behind| behind.of == of && behind.link.same(link));
+        let known = known.unwrap_or_else(|| {
+            let row = |&id: &u64| match id {
+                UNKNOWN => None,
+                id if link.is_fixed() => link.find_id(id, 0),
+                row => Some(row as u32),
+            };
+            met.push(Behind { of, link: link.clone(), rows: self.map(ids, row) });
+            met.len() - 1
+        });
+        let values = self.map(&met[known].rows, |row| {
+            match row.map(|row| link.identity.value(self.trace, *column, row)) {
+                Some(Value::Int(number)) => Value::Int(number.div_euclid(input.whole())),
+                value => value.unwrap_or(Value::Null),
+            }
+        });
+        self.many(ids.len(), || Names::of(&values))
+    }
+
+    /// What an id is called that is of the event itself, or of the recording.
+    fn name(&self, input: &Input, id: u64) -> Value {
         match &input.source {
             _ if id == UNKNOWN => Value::Null,
             Source::Recording(name) => Value::Text(Arc::clone(name)),
-            Source::Via { link, column } => {
-                let row = if link.is_fixed() { link.find_id(id, 0) } else { Some(id as u32) };
-                match row.map_or(Value::Null, |row| link.identity.value(self.trace, *column, row)) {
-                    Value::Int(number) => Value::Int(number.div_euclid(input.whole())),
-                    value => value,
-                }
-            }
+            Source::Via { .. } => Value::Null, // rows have those
             Source::Own(_) if input.divisor.is_some() => Value::Int(id.cast_signed()),
             Source::Own(_) if input.is_bytes() => {
                 let bytes = self.ids.text(id);
@@ -351,6 +377,14 @@ impl<'a> Grouping<'a> {
             }
         }
     }
+}
+
+/// Which identity rows ids stand for.
+struct Behind {
+    /// Position of the id in keys.
+    of: usize,
+    link: Link,
+    rows: Vec<Option<u32>>,
 }
 
 /// Groups of several tables, grouped by columns of the same names, as one list in the same order.

@@ -61,12 +61,10 @@ pub(crate) struct Wanted<'a> {
 /// When a column that the pattern names does not exist, or the condition cannot be understood.
 pub(crate) fn hits(context: &Context, tables: &[&Arc<TableDef>], wanted: Wanted) -> Result<Vec<Hit>> {
     let scans = tables.iter().map(|table| context.scan_of(table)).collect::<Result<Vec<Scan>>>()?;
-    // Few of those that are slow enough may be left; where all have room, that is no matter.
-    context.room(
-        &scans.iter().collect::<Vec<_>>(),
-        Row { numbers: 4, texts: 3 + wanted.extra.len() },
-        true,
-    )?;
+    // Few of those that are slow enough may be left; where all have room, that is no matter. A hit takes as much room as
+    // its line.
+    let row = Row { numbers: 8, texts: 6 + 2 * wanted.extra.len() };
+    context.room(&scans.iter().collect::<Vec<_>>(), row, true)?;
     let mut all = Vec::new();
     for table in tables {
         all.extend(hits_of(context, table, wanted)?);

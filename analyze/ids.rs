@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{PoisonError, RwLock};
 
 /// Ids that make up a key; columns of one identity row share one.
-const MOST: usize = 4;
+pub(crate) const MOST: usize = 4;
 /// Stands for "not known".
 pub(crate) const UNKNOWN: u64 = u64::MAX;
 

@@ -1,16 +1,57 @@
 //! JSON: one object with the answer and all around it, or one object per row (NDJSON).
 
 use super::answer::{Body, Page, Section};
+use super::blocks;
+use super::cells::{Cell, Cells};
 use super::clock::Clock;
-use super::escape::is_unsafe;
+use super::escape::{is_plain, is_unsafe};
 use super::ledger::Losses;
-use super::table::{Show, Table};
-use polars::prelude::AnyValue;
+use super::table::{Heading, Show, Table};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
+use std::io;
+
+/// What the rows are called in the object.
+const ROWS: &str = "rows";
 
 /// The answer as one object.
 pub(crate) fn page(page: &Page) -> Value {
+    let mut all = around(page);
+    if let Some(table) = &page.answer.table {
+        all.insert(ROWS.into(), rows(table, page.clock).collect());
+    }
+    Value::Object(all)
+}
+
+/// The same as text. As an object, millions of rows would take ten times the room of their table.
+pub(crate) fn write(page: &Page, threads: usize, out: &mut dyn io::Write) -> io::Result<()> {
+    let all = around(page);
+    for (at, (name, value)) in all.iter().enumerate() {
+        let mut key = String::from(if at == 0 { "{\n  " } else { ",\n  " });
+        push_string(name, &mut key);
+        out.write_all((key + ": ").as_bytes())?;
+        match &page.answer.table {
+            Some(table) if name == ROWS && table.height() > 0 => {
+                out.write_all(b"[")?;
+                let texts = objects(table, page.clock, &PRETTY, threads);
+                for (at, text) in texts.enumerate() {
+                    // Behind each row is a comma, and none behind the last: so they stand before all but the first.
+                    out.write_all(text.as_bytes().get(usize::from(at == 0)..).unwrap_or(&[]))?;
+                }
+                out.write_all(b"\n  ]")?;
+            }
+            _ => {
+                let mut text = String::new();
+                push_escaped(&format!("{value:#}").replace('\n', "\n  "), &mut text);
+                out.write_all(text.as_bytes())?;
+            }
+        }
+    }
+    out.write_all(b"\n}\n")
+}
+
+/// All of the answer but its rows.
+fn around(page: &Page) -> Map<String, Value> {
     let mut all = Map::new();
     all.insert("report".into(), page.report.into());
     all.insert("trace".into(), page.trace.into());
@@ -19,12 +60,12 @@ pub(crate) fn page(page: &Page) -> Value {
     all.insert("to".into(), moment(page.window.to.saturating_sub(1)).into());
     if let Some(table) = &page.answer.table {
         all.insert("columns".into(), columns(table));
-        all.insert("rows".into(), rows(table, page.clock).collect());
+        all.insert(ROWS.into(), json!([]));
     }
     page.answer.sections.iter().for_each(|part| insert(&mut all, part, page.clock));
     all.insert("notes".into(), page.answer.notes.clone().into());
     all.insert("lost".into(), lost(page.losses));
-    Value::Object(all)
+    all
 }
 
 /// Histograms that have a title of their own are a list.
@@ -45,26 +86,101 @@ fn columns(table: &Table) -> Value {
 }
 
 /// An object per row.
-pub(crate) fn rows<'a>(table: &'a Table, clock: &'a Clock) -> impl Iterator<Item = Value> + 'a {
+fn rows<'a>(table: &'a Table, clock: &'a Clock) -> impl Iterator<Item = Value> + 'a {
+    let cells = Cells::of(table);
     (0..table.height()).map(move |row| {
-        let field = |at: usize| (table.headings[at].name.clone(), cell(table, clock, at, row));
+        let field = |at: usize| {
+            let value = match (cells.get(at, row), table.headings[at].show) {
+                (Cell::Int(wall), Show::Time(_)) => clock.rfc3339(wall).into(),
+                (Cell::Null, _) => Value::Null,
+                (Cell::Bool(value), _) => value.into(),
+                (Cell::Int(value), _) => value.into(),
+                (Cell::UInt(value), _) => value.into(),
+                (Cell::Float(value), _) => value.into(),
+                (Cell::Text(value), _) => value.into(),
+            };
+            (table.headings[at].name.clone(), value)
+        };
         Value::Object((0..table.headings.len()).map(field).collect())
     })
 }
 
-/// A cell: times as RFC 3339, everything else as the type that it has.
-pub(crate) fn cell(table: &Table, clock: &Clock, column: usize, row: usize) -> Value {
-    match (table.cell(column, row), table.headings[column].show) {
-        (AnyValue::Int64(wall), Show::Time(_)) => clock.rfc3339(wall).into(),
-        (AnyValue::Null, _) => Value::Null,
-        (AnyValue::Boolean(value), _) => value.into(),
-        (AnyValue::Int64(value), _) => value.into(),
-        (AnyValue::UInt64(value), _) => value.into(),
-        (AnyValue::UInt32(value), _) => value.into(),
-        (AnyValue::Float64(value), _) => value.into(),
-        (AnyValue::String(value), _) => value.into(),
-        (AnyValue::StringOwned(value), _) => value.as_str().into(),
-        (other, _) => other.to_string().into(),
+/// What stands around the parts of an object.
+struct Style {
+    begin: &'static str,
+    between: &'static str,
+    colon: &'static str,
+    end: &'static str,
+}
+
+/// A line for each.
+const LINE: Style = Style { begin: "{", between: ",", colon: ":", end: "}\n" };
+/// Within a list within an object, as `serde_json` prints them; a comma before each.
+const PRETTY: Style = Style { begin: ",\n    {\n      ", between: ",\n      ", colon: ": ", end: "\n    }" };
+
+/// An object per row on a line of its own, some rows at a time: times as RFC 3339, everything else as the type that it
+/// has. Characters that a terminal might act on are escaped, as [`text`] does it.
+pub(crate) fn lines<'a>(
+    table: &'a Table,
+    clock: &'a Clock,
+    threads: usize,
+) -> impl Iterator<Item = String> + 'a {
+    objects(table, clock, &LINE, threads)
+}
+
+fn objects<'a>(
+    table: &'a Table,
+    clock: &'a Clock,
+    style: &'static Style,
+    threads: usize,
+) -> impl Iterator<Item = String> + 'a {
+    let key = |(at, heading): (usize, &Heading)| {
+        let mut key = String::from(if at == 0 { "" } else { style.between });
+        push_string(&heading.name, &mut key);
+        key + style.colon
+    };
+    let keys: Vec<String> = table.headings.iter().enumerate().map(key).collect();
+    let cells = Cells::of(table);
+    blocks::texts(table.height(), threads, move |rows, to| {
+        let mut stamps = clock.stamps();
+        for row in rows {
+            to.push_str(style.begin);
+            for (column, key) in keys.iter().enumerate() {
+                to.push_str(key);
+                match (cells.get(column, row), table.headings[column].show) {
+                    (Cell::Int(wall), Show::Time(_)) => {
+                        to.push('"');
+                        stamps.push_rfc3339(wall, to);
+                        to.push('"');
+                    }
+                    (Cell::Text(value), _) => push_string(&value, to),
+                    (other, _) => push_plain(&other, to),
+                }
+            }
+            to.push_str(style.end);
+        }
+    })
+}
+
+/// Adds what needs no quotes.
+pub(super) fn push_plain(cell: &Cell, to: &mut String) {
+    match cell {
+        Cell::Null => to.push_str("null"),
+        Cell::Bool(value) => to.push_str(if *value { "true" } else { "false" }),
+        Cell::Int(value) => to.push_str(itoa::Buffer::new().format(*value)),
+        Cell::UInt(value) => to.push_str(itoa::Buffer::new().format(*value)),
+        Cell::Float(value) => write!(to, "{}", Value::from(*value)).expect("a String grows"),
+        Cell::Text(text) => to.push_str(text),
+    }
+}
+
+fn push_string(text: &str, to: &mut String) {
+    if is_plain(text) && !text.contains(['"', '\\']) {
+        to.push('"');
+        to.push_str(text);
+        to.push('"');
+    } else {
+        push_escaped(&Value::from(text).to_string(), to);
     }
 }
 
@@ -96,29 +212,67 @@ fn lost(losses: &Losses) -> Value {
 }
 
 /// As text, with every character escaped that a terminal might act on: all of those are inside strings.
-pub(crate) fn text(value: &Value, pretty: bool) -> String {
-    let plain = if pretty { format!("{value:#}") } else { value.to_string() };
+pub(crate) fn text(value: &Value) -> String {
+    let plain = format!("{value:#}");
     let mut text = String::with_capacity(plain.len() + 1);
-    for c in plain.chars() {
-        if c != '\n' && is_unsafe(c) {
-            write!(text, "\\u{:04x}", u32::from(c)).expect("a String grows");
-        } else {
-            text.push(c);
-        }
-    }
+    push_escaped(&plain, &mut text);
     text.push('\n');
     text
+}
+
+fn push_escaped(plain: &str, to: &mut String) {
+    for c in plain.chars() {
+        if c != '\n' && is_unsafe(c) {
+            c.encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| write!(to, "\\u{unit:04x}").expect("a String grows"));
+        } else {
+            to.push(c);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::answer::Answer;
+    use crate::analyze::rows::Value as Value1;
+    use crate::analyze::table::{Builder, Output};
+    use crate::analyze::window::Window;
 
     #[test]
     fn a_name_in_json_cannot_command_a_terminal_and_reads_back() {
-        let value = json!({"comm": "a\u{1b}[2J\u{9b}\u{202e}\"\n"});
-        let text = text(&value, true);
+        let value = json!({"comm": "a\u{1b}[2J\u{9b}\u{202e}\u{e0041}\"\n"});
+        let text = text(&value);
         assert!(text.chars().all(|c| c == '\n' || !is_unsafe(c)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).expect("it is JSON"), value);
+    }
+
+    #[test]
+    fn rows_that_are_written_as_they_come_are_those_of_the_whole() {
+        const SHARE: Output = Output::decimal("share", "", 1, "not in every row");
+        for rows in [0, 1, 2, 10_000] {
+            let mut table = Builder::default();
+            table.time(6, (0..rows).map(|row| row * 1_000_000_123));
+            let name = |row| Value1::Text(format!("a\u{1b}\u{202e}\"\\ {row}").into());
+            table.key("n\u{9b}", "", true, (0..rows).map(name));
+            let some = |row: i64| (row % 3 > 0).then_some(row as f64 / 3.0);
+            table.floats(&SHARE, (0..rows).map(some));
+            let answer = Answer::of(table.build().expect("a table")).note("a\nb");
+            let (clock, losses) = (Clock::new((0, 0), [], 3600), Losses::default());
+            let window = Window { from: 0, to: 1 };
+            let all =
+                Page { report: "r", trace: "t", window, clock: &clock, answer: &answer, losses: &losses };
+            let mut written = Vec::new();
+            write(&all, 2, &mut written).expect("a Vec takes everything");
+            assert!(String::from_utf8(written).expect("UTF-8") == text(&page(&all)), "{rows}");
+            let table = answer.table.as_ref().expect("it has one");
+            let lines: String = lines(table, &clock, 2).collect();
+            let mut expected = String::new();
+            for row in page(&all)["rows"].as_array().expect("a list") {
+                push_escaped(&format!("{row}\n"), &mut expected);
+            }
+            assert!(lines == expected, "{rows}");
+        }
     }
 }

@@ -13,18 +13,18 @@ use super::answer::Answer;
 use super::group::{Group, Merge};
 use super::input::{Input, Inputs, Link, Source};
 use super::load::{Chunk, Scan};
+use super::looked_up::{self, NONE};
 use super::report::Context;
 use super::room::Row;
 use super::rows::{Rows, Value};
-use super::table::{Builder, Output, TIME};
+use super::table::{Builder, Heading, Output, Show, TIME, Table};
 use super::trace::Trace;
 use anyhow::Result;
+use polars::prelude::{DataType, NamedFrom, PlSmallStr, Series};
 use std::sync::Arc;
 
 /// Digits of a second's fraction in the time of an event.
 const DIGITS: usize = 6;
-/// Stands for "not known".
-const UNKNOWN: u32 = u32::MAX;
 
 type Value1<'a, T> = Arc<dyn Fn(&Rows, usize) -> Option<T> + Send + Sync + 'a>;
 
@@ -72,40 +72,20 @@ pub(crate) struct Listing<'c, 'a> {
     inputs: Inputs<'c>,
     count: &'static Output,
     links: Vec<Link>,
-    columns: Vec<(&'static Output, From<'c>)>,
+    columns: Vec<(Heading, From<'c>)>,
     sums: Vec<(&'static Output, Value1<'c, i64>)>,
     /// Whether each row is of one event, whatever the others are.
     alone: bool,
 }
 
-/// Values of a column in one frame.
-enum Cells {
-    Int(Vec<Option<i64>>),
-    Float(Vec<Option<f64>>),
-    Text(Vec<Option<Box<str>>>),
-}
-
-impl Cells {
-    fn ints(&self) -> &[Option<i64>] {
-        if let Self::Int(values) = self { values } else { &[] }
-    }
-
-    fn floats(&self) -> &[Option<f64>] {
-        if let Self::Float(values) = self { values } else { &[] }
-    }
-
-    fn texts(&self) -> &[Option<Box<str>>] {
-        if let Self::Text(values) = self { values } else { &[] }
-    }
-}
-
 /// What is kept of one frame.
 struct Part {
-    times: Vec<u64>,
+    /// Wall ns.
+    times: Option<Series>,
     /// Per link, identity rows.
     rows: Vec<Vec<u32>>,
     /// Per column; `None`: it comes from an identity row.
-    cells: Vec<Option<Cells>>,
+    cells: Vec<Option<Series>>,
 }
 
 impl<'c, 'a: 'c> Listing<'c, 'a> {
@@ -124,19 +104,30 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
 
     /// The same under another name.
     pub fn renamed(mut self, name: &'static str, input: &str) -> Self {
-        let output = self.context.output(name);
+        let heading = self.context.output(name).into();
         let from = match self.inputs.get(input) {
             None => From::Int(Arc::new(|_, _| None)),
-            Some(input) => {
-                input.needs(&self.scan.def).into_iter().for_each(|column| self.scan.add(column));
-                self.source(input.clone())
-            }
+            Some(input) => self.source(input.clone()),
         };
-        self.columns.push((output, from));
+        self.columns.push((heading, from));
+        self
+    }
+
+    /// All columns of the table itself, under their own names, apart from the moment; each tells rows apart.
+    pub fn all_but(mut self, hidden: impl Fn(&str) -> bool) -> Self {
+        let def = Arc::clone(&self.scan.def);
+        let shown = |at: &usize| Some(*at) != def.time() && def.columns[*at].absent.is_empty();
+        for name in (0..def.columns.len()).filter(shown).map(|at| &def.columns[at].name) {
+            let Some(input) = self.inputs.get(name).filter(|_| !hidden(name)).cloned() else { continue };
+            let (name, unit) = (input.name.clone(), input.unit.clone());
+            let from = self.source(input);
+            self.columns.push((Heading { name, unit, show: Show::Plain, key: true }, from));
+        }
         self
     }
 
     fn source(&mut self, input: Input) -> From<'c> {
+        input.needs(&self.scan.def).into_iter().for_each(|column| self.scan.add(column));
         match &input.source {
             _ if input.divisor.is_some() => {
                 let divisor = input.divisor.unwrap_or(1.0);
@@ -160,7 +151,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         name: &'static str,
         of: impl Fn(&Rows, usize) -> Option<i64> + Send + Sync + 'c,
     ) -> Self {
-        self.columns.push((self.context.output(name), From::Int(Arc::new(of))));
+        self.columns.push((self.context.output(name).into(), From::Int(Arc::new(of))));
         self
     }
 
@@ -172,7 +163,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
     ) -> Self {
         let (output, of): (_, Value1<i64>) = (self.context.output(name), Arc::new(of));
         self.sums.push((output, Arc::clone(&of)));
-        self.columns.push((output, From::Int(of)));
+        self.columns.push((output.into(), From::Int(of)));
         self
     }
 
@@ -182,7 +173,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         name: &'static str,
         of: impl Fn(&Rows, usize) -> Option<f64> + Send + Sync + 'c,
     ) -> Self {
-        self.columns.push((self.context.output(name), From::Float(Arc::new(of))));
+        self.columns.push((self.context.output(name).into(), From::Float(Arc::new(of))));
         self
     }
 
@@ -192,7 +183,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         name: &'static str,
         of: impl Fn(&Rows, usize) -> Option<String> + Send + Sync + 'c,
     ) -> Self {
-        self.columns.push((self.context.output(name), From::Text(Arc::new(of))));
+        self.columns.push((self.context.output(name).into(), From::Text(Arc::new(of))));
         self
     }
 
@@ -246,89 +237,87 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         }
         let row = Row { numbers: self.columns.len() - self.texts(), texts: self.texts() };
         self.context.room(&[&self.scan], row, self.alone)?;
-        let table = self.table().build()?;
-        Ok(Answer { table: Some(table), events: true, sort: Some(TIME), ..Answer::default() })
+        let sort = self.scan.def.time().map(|_| TIME);
+        Ok(Answer { table: Some(self.table()?), events: true, sort, ..Answer::default() })
     }
 
     /// The list itself.
-    fn table(mut self) -> Builder {
+    fn table(mut self) -> Result<Table> {
         self.scan.def.time().into_iter().for_each(|ts| self.scan.add(ts));
         let frames = self.scan.frames();
         let (trace, links, columns) = (self.context.trace, &self.links, &self.columns);
         let read = self.scan.map(&frames, |chunk| part(trace, links, columns, chunk));
-        let parts: Vec<Part> = read.into_iter().flatten().collect();
+        let mut parts: Vec<Part> = read.into_iter().flatten().collect();
         let mut table = Builder::default();
-        let times = parts.iter().flat_map(|part| &part.times);
-        table.time(DIGITS, times.map(|&ts| trace.clock.wall(ts)));
-        for (at, (output, from)) in columns.iter().enumerate() {
-            self.column(&mut table, output, from, &parts, at);
+        if self.scan.def.time().is_some() {
+            let time = Heading { name: TIME.into(), unit: "ns".into(), show: Show::Time(DIGITS), key: true };
+            table.series(
+                time,
+                joined(parts.iter_mut().filter_map(|part| part.times.take()), &DataType::Int64)?,
+            );
         }
-        table
-    }
-
-    fn column(&self, table: &mut Builder, output: &Output, from: &From, parts: &[Part], at: usize) {
-        let cells = || parts.iter().filter_map(|part| part.cells[at].as_ref());
-        match from {
-            From::Row { link, column, text } => {
-                let identity = &self.links[*link].identity;
-                let value = |&row: &u32| match row {
-                    UNKNOWN => Value::Null,
-                    row => identity.value(self.context.trace, *column, row),
-                };
-                table.values(output, *text, parts.iter().flat_map(|part| &part.rows[*link]).map(value));
-            }
-            From::Own(input) if input.text => text_column(table, output, cells()),
-            From::Text(_) => text_column(table, output, cells()),
-            From::Own(_) | From::Int(_) => {
-                let value = |value: Option<i64>| value.map_or(Value::Null, Value::Int);
-                table.values(output, false, cells().flat_map(Cells::ints).copied().map(value));
-            }
-            From::Float(_) => {
-                table.floats(output, cells().flat_map(Cells::floats).copied());
-            }
+        for (at, (heading, from)) in columns.iter().enumerate() {
+            let cells = parts.iter_mut().filter_map(|part| part.cells[at].take());
+            let series = match from {
+                From::Row { link, column, text } => {
+                    let rows = parts.iter().flat_map(|part| &part.rows[*link]).copied();
+                    looked_up::series(trace, &links[*link].identity, *column, *text, rows)
+                }
+                From::Own(input) if input.text => joined(cells, &DataType::String)?,
+                From::Text(_) => joined(cells, &DataType::String)?,
+                From::Own(_) | From::Int(_) => joined(cells, &DataType::Int64)?,
+                From::Float(_) => joined(cells, &DataType::Float64)?,
+            };
+            table.series(heading.clone(), series);
         }
+        table.build()
     }
 }
 
-fn part(trace: &Trace, links: &[Link], columns: &[(&Output, From)], chunk: &Chunk) -> Part {
+fn part(trace: &Trace, links: &[Link], columns: &[(Heading, From)], chunk: &Chunk) -> Part {
     let rows = chunk.rows();
     let kept: Vec<usize> = chunk.each().collect();
-    let moment = |&row: &usize| rows.moment(row);
-    let found = |link: &Link| kept.iter().map(|&row| link.find(rows, row).unwrap_or(UNKNOWN)).collect();
+    let moment = |&row: &usize| trace.clock.wall(rows.moment(row));
+    let found = |link: &Link| kept.iter().map(|&row| link.find(rows, row).unwrap_or(NONE)).collect();
     Part {
-        times: kept.iter().map(moment).collect(),
+        times: rows.has_moments().then(|| series(kept.iter().map(moment).collect::<Vec<_>>())),
         rows: links.iter().map(found).collect(),
         cells: columns.iter().map(|(_, from)| cells(trace, from, rows, &kept)).collect(),
     }
 }
 
-fn text_column<'p>(table: &mut Builder, output: &Output, cells: impl Iterator<Item = &'p Cells>) {
-    table.texts(output, cells.flat_map(Cells::texts).map(|text| text.as_deref().map(str::to_owned)));
-}
-
-fn cells(trace: &Trace, from: &From, rows: &Rows, kept: &[usize]) -> Option<Cells> {
+fn cells(trace: &Trace, from: &From, rows: &Rows, kept: &[usize]) -> Option<Series> {
     let kept = kept.iter().copied();
     Some(match from {
         From::Row { .. } => return None,
         From::Own(input) if input.text => {
-            let text = |row| match input.value(trace, rows, row) {
-                Value::Text(text) => Some(Box::from(&*text)),
-                Value::Int(_) | Value::Null => None,
-            };
-            Cells::Text(kept.map(text).collect())
+            let values: Vec<Value> = kept.map(|row| input.value(trace, rows, row)).collect();
+            series(values.iter().map(Value::as_text).collect::<Vec<_>>())
         }
-        From::Own(input) => Cells::Int(kept.map(|row| input.number(rows, row)).collect()),
-        From::Int(of) => Cells::Int(kept.map(|row| of(rows, row)).collect()),
-        From::Float(of) => Cells::Float(kept.map(|row| of(rows, row)).collect()),
-        From::Text(of) => Cells::Text(kept.map(|row| of(rows, row).map(Into::into)).collect()),
+        From::Own(input) => series(kept.map(|row| input.number(rows, row)).collect::<Vec<_>>()),
+        From::Int(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),
+        From::Float(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),
+        From::Text(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),
     })
 }
 
-/// How many events there are per group, largest first.
-pub(crate) fn count(context: &Context, scan: &Scan, count: &'static str) -> Result<Answer> {
-    totals(context, scan, context.output(count), &[])
+fn series<T, P: ?Sized>(values: T) -> Series
+where
+    Series: NamedFrom<T, P>,
+{
+    Series::new(PlSmallStr::EMPTY, values)
 }
 
+/// The parts of a column, one after the other.
+fn joined(parts: impl Iterator<Item = Series>, kind: &DataType) -> Result<Series> {
+    let mut all = Series::new_empty(PlSmallStr::EMPTY, kind);
+    for part in parts {
+        all.append_owned(part)?;
+    }
+    Ok(all)
+}
+
+/// How many events there are per group, largest first.
 fn totals(
     context: &Context,
     scan: &Scan,

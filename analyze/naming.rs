@@ -1,9 +1,12 @@
 //! From ids to names: each id is named once, and names are compared by their ranks.
 
-use super::ids::Key;
+use super::ids::{Key, MOST};
 use super::rows::Value;
 use crate::schema::hash::FastMap;
 use rayon::prelude::*;
+
+/// So many groups are named and sorted before a thread is awake.
+pub(crate) const FEW: usize = 1000;
 
 /// The values that an id takes in keys.
 struct Met {
@@ -96,7 +99,7 @@ impl<'a> Named<'a> {
         keys: &[Key],
         positions: &[u32],
         of: &'a [usize],
-        name: impl Fn(usize, &[u64]) -> Names,
+        mut name: impl FnMut(usize, &[u64]) -> Names,
     ) -> Self {
         let ids = of.iter().max().map_or(0, |most| most + 1);
         let met: Vec<Met> = (0..ids).map(|id| Met::of(keys, positions, id)).collect();
@@ -111,23 +114,36 @@ impl<'a> Named<'a> {
         (0..self.met.len()).all(tells)
     }
 
-    fn rank(&self, key: &Key, at: usize) -> u32 {
-        let id = self.of[at];
-        self.names[at].rank(self.met[id].position(key.ids[id]))
+    /// Per column, the rank of a key's name there. Columns share ids, and where an id stands is far from the cache.
+    fn rank(&self, key: &Key) -> impl Iterator<Item = u32> {
+        let mut places = [0; MOST];
+        places
+            .iter_mut()
+            .zip(&self.met)
+            .zip(key.ids)
+            .for_each(|((place, met), id)| *place = met.position(id));
+        self.names.iter().zip(self.of).map(move |(names, &id)| names.rank(places[id]))
     }
 
-    /// Keys at some positions.
+    /// Keys at some positions. If they are many it runs on the threads of the caller's pool.
     pub fn ranks(&self, keys: &[Key], positions: Vec<u32>) -> Ranked {
-        let width = self.names.len();
-        let key = |position: &u32| &keys[*position as usize];
+        let (width, key) = (self.names.len(), |position: &u32| &keys[*position as usize]);
         let bins = positions.iter().map(|position| key(position).bin).collect();
-        let ranks = positions.iter().flat_map(|at| (0..width).map(move |column| self.rank(key(at), column)));
-        Ranked { bins, ranks: ranks.collect(), width, positions }
+        let mut ranks = vec![0; positions.len() * width];
+        let fill = |(row, at): (&mut [u32], &u32)| {
+            row.iter_mut().zip(self.rank(key(at))).for_each(|(to, rank)| *to = rank);
+        };
+        if positions.len() > FEW {
+            ranks.par_chunks_exact_mut(width.max(1)).zip(&positions).for_each(fill);
+        } else {
+            ranks.chunks_exact_mut(width.max(1)).zip(&positions).for_each(fill);
+        }
+        Ranked { positions, bins, ranks, width }
     }
 
     /// The names of a key.
     pub fn values(&self, key: &Key) -> Vec<Value> {
-        self.names.iter().enumerate().map(|(at, names)| names.value(self.rank(key, at))).collect()
+        self.rank(key).zip(&self.names).map(|(rank, names)| names.value(rank)).collect()
     }
 }
 

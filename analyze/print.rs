@@ -2,23 +2,28 @@
 //! most so large `≤`.
 
 use super::answer::{Answer, Body, Page, Section};
-use super::clock::Clock;
-use super::escape::visible;
+use super::cells::{Cell, Cells};
+use super::clock::{Clock, Stamps};
+use super::escape::{push_visible, visible};
 use super::ledger::Losses;
 use super::table::{Show, Table};
+use super::{blocks, json};
 use polars::prelude::AnyValue;
 use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::ops::Range;
 
 /// The whole answer as text.
-pub(crate) fn page(page: &Page) -> String {
-    let mut text = String::new();
+pub(crate) fn page(page: &Page, threads: usize, out: &mut dyn Write) -> io::Result<()> {
     if let Some(table) = &page.answer.table {
-        text.push_str(&grid(table, page.clock));
+        for text in lines(table, page.clock, &mut Vec::new(), true, threads) {
+            out.write_all(text.as_bytes())?;
+        }
+        if !page.answer.sections.is_empty() {
+            out.write_all(b"\n")?;
+        }
     }
-    if !text.is_empty() && !page.answer.sections.is_empty() {
-        text.push('\n');
-    }
-    text + &below(page.answer, page.clock)
+    out.write_all(below(page.answer, page.clock).as_bytes())
 }
 
 /// What stands below the table: sections and notes.
@@ -62,75 +67,139 @@ fn section(section: &Section, clock: &Clock) -> String {
 
 /// One table: numbers to the right, the last column as long as it is.
 pub(crate) fn grid(table: &Table, clock: &Clock) -> String {
-    continued(table, clock, &mut Vec::new(), true)
+    lines(table, clock, &mut Vec::new(), true, 1).collect()
 }
 
-/// More rows of a table, below those that came before with their `widths`; the first ones have the heading above.
-pub(crate) fn continued(table: &Table, clock: &Clock, widths: &mut Vec<usize>, first: bool) -> String {
-    let shown: Vec<usize> =
-        (0..table.headings.len()).filter(|&at| table.headings[at].show != Show::Hidden).collect();
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    if first {
-        rows.push(shown.iter().map(|&at| visible(&table.headings[at].name)).collect());
+/// Rows of a table, some at a time, below those that came before with their `widths`; the first ones have the heading
+/// above. Cells are written twice, to know how wide they are and to print them: to keep them would take more room than
+/// the table has.
+pub(crate) fn lines<'a>(
+    table: &'a Table,
+    clock: &'a Clock,
+    widths: &mut Vec<usize>,
+    first: bool,
+    threads: usize,
+) -> impl Iterator<Item = String> + 'a {
+    let mut paper = Paper::new(table, clock);
+    let names: Vec<String> = paper.shown.iter().map(|&at| visible(&table.headings[at].name)).collect();
+    widths.resize(paper.shown.len(), 0);
+    let heading = first.then_some(names);
+    for (width, name) in widths.iter_mut().zip(heading.iter().flatten()) {
+        *width = (*width).max(self::width(name));
     }
-    rows.extend((0..table.height()).map(|row| {
-        let mark = mark(table, row);
-        shown.iter().map(|&at| cell(table, clock, (at, row), mark)).collect::<Vec<_>>()
-    }));
-    let right: Vec<bool> = shown.iter().map(|&at| is_number(table, at)).collect();
-    widths.resize(shown.len(), 0);
-    for (at, width) in widths.iter_mut().enumerate() {
-        *width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0).max(*width);
+    for block in blocks::each(table.height(), threads, |block| paper.widths(block)) {
+        widths.iter_mut().zip(block).for_each(|(width, here)| *width = (*width).max(here));
     }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for ((cell, &width), &right) in row.iter().zip(&*widths).zip(&right) {
-            let pad = " ".repeat(width - cell.chars().count());
-            let (before, after) = if right { (pad.as_str(), "") } else { ("", pad.as_str()) };
-            write!(line, "{before}{cell}{after}  ").expect("a String grows");
+    paper.widths.clone_from(widths);
+    let mut top = String::new();
+    if let Some(names) = heading {
+        names.iter().enumerate().for_each(|(at, name)| paper.put(at, name, &mut top));
+        end_line(&mut top);
+    }
+    let rows = table.height();
+    let rest = blocks::texts(rows, threads, move |block, to| paper.rows(block, to));
+    std::iter::once(top).filter(|top| !top.is_empty()).chain(rest)
+}
+
+/// A table on its way to paper.
+struct Paper<'a> {
+    table: &'a Table,
+    clock: &'a Clock,
+    cells: Cells,
+    /// Columns that people see, whether they stand to the right, and how wide they are.
+    shown: Vec<usize>,
+    right: Vec<bool>,
+    widths: Vec<usize>,
+}
+
+impl<'a> Paper<'a> {
+    fn new(table: &'a Table, clock: &'a Clock) -> Self {
+        let seen = |&at: &usize| table.headings[at].show != Show::Hidden;
+        let shown: Vec<usize> = (0..table.headings.len()).filter(seen).collect();
+        let right = shown.iter().map(|&at| is_number(table, at)).collect();
+        Self { table, clock, cells: Cells::of(table), shown, right, widths: Vec::new() }
+    }
+
+    /// How wide the widest cell of each column is.
+    fn widths(&self, rows: Range<usize>) -> Vec<usize> {
+        let (mut widths, mut text, mut stamps) =
+            (vec![0; self.shown.len()], String::new(), self.clock.stamps());
+        for row in rows {
+            let mark = self.mark(row);
+            for (width, &at) in widths.iter_mut().zip(&self.shown) {
+                text.clear();
+                self.cell((at, row), mark, &mut stamps, &mut text);
+                *width = (*width).max(self::width(&text));
+            }
         }
-        writeln!(text, "{}", line.trim_end()).expect("a String grows");
+        widths
     }
-    text
+
+    fn rows(&self, rows: Range<usize>, to: &mut String) {
+        let (mut text, mut stamps) = (String::new(), self.clock.stamps());
+        for row in rows {
+            let mark = self.mark(row);
+            for (at, &column) in self.shown.iter().enumerate() {
+                text.clear();
+                self.cell((column, row), mark, &mut stamps, &mut text);
+                self.put(at, &text, to);
+            }
+            end_line(to);
+        }
+    }
+
+    /// Adds a cell of the column that is shown as number `at`, and the gap to the next one.
+    fn put(&self, at: usize, text: &str, to: &mut String) {
+        let pad = self.widths[at].saturating_sub(width(text));
+        let (before, after) = if self.right[at] { (pad, 2) } else { (0, pad + 2) };
+        to.extend(std::iter::repeat_n(' ', before));
+        to.push_str(text);
+        to.extend(std::iter::repeat_n(' ', after));
+    }
+
+    /// What stands before the counts of a row.
+    fn mark(&self, row: usize) -> &'static str {
+        match (self.cells.is_lower_bound(row), self.cells.is_approximate(row)) {
+            (true, _) => "≥",
+            (_, true) => "≈",
+            _ => "",
+        }
+    }
+
+    fn cell(&self, (column, row): (usize, usize), mark: &str, stamps: &mut Stamps, to: &mut String) {
+        let show = self.table.headings[column].show;
+        let cell = self.cells.get(column, row);
+        match show {
+            _ if cell == Cell::Null => {}
+            Show::Count | Show::Decimal(_) => to.push_str(mark),
+            Show::Typical(_) if self.cells.is_of_long_ones(row) => to.push('≤'),
+            _ => {}
+        }
+        match (cell, show) {
+            (Cell::Null, _) => to.push('-'),
+            (Cell::Int(wall), Show::Time(digits)) => stamps.push_time_of_day(wall, digits, to),
+            (Cell::Float(number), Show::Decimal(digits) | Show::Measure(digits) | Show::Typical(digits)) => {
+                write!(to, "{number:.digits$}").expect("a String grows");
+            }
+            (Cell::Float(number), _) => write!(to, "{}", AnyValue::Float64(number)).expect("a String grows"),
+            (Cell::Text(text), _) => push_visible(&text, to),
+            (other, _) => json::push_plain(&other, to),
+        }
+    }
+}
+
+fn end_line(to: &mut String) {
+    to.truncate(to.trim_end_matches(' ').len());
+    to.push('\n');
+}
+
+fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().count() }
 }
 
 fn is_number(table: &Table, column: usize) -> bool {
     let number = table.frame.columns().get(column).is_some_and(|column| column.dtype().is_numeric());
     number && !matches!(table.headings[column].show, Show::Time(_))
-}
-
-/// What stands before the counts of a row.
-fn mark(table: &Table, row: usize) -> &'static str {
-    match (table.is_lower_bound(row), table.is_approximate(row)) {
-        (true, _) => "≥",
-        (_, true) => "≈",
-        _ => "",
-    }
-}
-
-fn cell(table: &Table, clock: &Clock, (column, row): (usize, usize), mark: &str) -> String {
-    let show = table.headings[column].show;
-    let text = match (table.cell(column, row), show) {
-        (AnyValue::Null, _) => return "-".to_owned(),
-        (AnyValue::Int64(wall), Show::Time(digits)) => clock.time_of_day(wall, digits),
-        (
-            AnyValue::Float64(number),
-            Show::Decimal(digits) | Show::Measure(digits) | Show::Typical(digits),
-        ) => {
-            format!("{number:.digits$}")
-        }
-        (AnyValue::String(text), _) => visible(text),
-        (AnyValue::StringOwned(text), _) => visible(&text),
-        (AnyValue::Int64(number), _) => number.to_string(),
-        (AnyValue::UInt64(number), _) => number.to_string(),
-        (other, _) => other.to_string(),
-    };
-    match show {
-        Show::Count | Show::Decimal(_) => format!("{mark}{text}"),
-        Show::Typical(_) if table.is_of_long_ones(row) => format!("≤{text}"),
-        _ => text,
-    }
 }
 
 /// The files that lack events, where there are several.

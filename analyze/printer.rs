@@ -7,7 +7,7 @@ use super::options::{Format, Options};
 use super::table::Table;
 use super::{json, print};
 use anyhow::Result;
-use std::io::Write;
+use std::io::{self, Write};
 
 /// What was printed so far decides how the next rows stand.
 pub(crate) struct Printer {
@@ -15,19 +15,20 @@ pub(crate) struct Printer {
     text: Text,
     widths: Vec<usize>,
     first: bool,
+    threads: usize,
 }
 
 impl Printer {
     /// As the options say.
     pub fn new(options: &Options, terminal: bool) -> Self {
         let text = Text { terminal, safe: options.csv_safe };
-        Self { format: options.format(), text, widths: Vec::new(), first: true }
+        Self { format: options.format(), text, widths: Vec::new(), first: true, threads: options.threads }
     }
 
     /// The answer for one interval.
     pub fn print(&mut self, answer: &Answer, clock: &Clock, out: &mut dyn Write) -> Result<()> {
         if let Some(table) = &answer.table {
-            out.write_all(self.rows(table, clock).as_bytes())?;
+            self.rows(table, clock, out)?;
         }
         if self.format == Format::Table {
             out.write_all(print::sections(answer, clock).as_bytes())?;
@@ -36,16 +37,13 @@ impl Printer {
     }
 
     /// More rows; the first ones have their heading above.
-    pub fn rows(&mut self, table: &Table, clock: &Clock) -> String {
-        let first = std::mem::replace(&mut self.first, false);
+    pub fn rows(&mut self, table: &Table, clock: &Clock, out: &mut dyn Write) -> io::Result<()> {
+        let (first, threads) = (std::mem::replace(&mut self.first, false), self.threads);
+        let write = |text: String| out.write_all(text.as_bytes());
         match self.format {
-            Format::Ndjson => json::rows(table, clock).map(|row| json::text(&row, false)).collect(),
-            Format::Csv => {
-                let text = export::csv(table, clock, self.text);
-                let begin = if first { 0 } else { text.find("\r\n").map_or(0, |end| end + 2) };
-                text[begin..].to_owned()
-            }
-            _ => print::continued(table, clock, &mut self.widths, first),
+            Format::Ndjson => json::lines(table, clock, threads).try_for_each(write),
+            Format::Csv => export::csv(table, clock, self.text, first, threads).try_for_each(write),
+            _ => print::lines(table, clock, &mut self.widths, first, threads).try_for_each(write),
         }
     }
 }

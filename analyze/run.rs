@@ -5,10 +5,10 @@ use super::args::{self, Call, Parsed};
 use super::clock::Clock;
 use super::error::{Exit, Failure};
 use super::escape::visible;
-use super::export::Text;
 use super::ledger::Losses;
 use super::options::{Format, Options};
 use super::output::{self, Output};
+use super::printer::Printer;
 use super::report::{Context, Report};
 use super::shape::Shape;
 use super::table::{TIME, Table};
@@ -267,11 +267,10 @@ pub(super) fn deliver(
     if let Some(file) = &call.options.check {
         return compare(file, page, call.options.update, out);
     }
-    let text = match &page.answer.plain {
-        Some(lines) => lines.clone().into_bytes(),
-        None => render(page, &call.options, terminal)?,
-    };
-    write(&text, out)?;
+    match &page.answer.plain {
+        Some(lines) => write(lines.as_bytes(), out)?,
+        None => render(page, &call.options, out, terminal)?,
+    }
     report_losses(page.losses, messages)
 }
 
@@ -330,6 +329,7 @@ pub(super) fn shape(report: &Report, options: &Options, answer: &mut Answer) -> 
         default_sort: answer.sort.unwrap_or(report.defaults.sort),
         top: options.top.or(report.defaults.top),
         events: answer.events,
+        threads: options.threads,
     };
     answer.table = answer.table.take().map(|table| shape.apply(table)).transpose()?;
     Ok(())
@@ -352,30 +352,25 @@ pub(super) fn compat(context: &Context, answer: &Answer) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn render(page: &Page, options: &Options, terminal: bool) -> Result<Vec<u8>> {
+/// Prints the answer as the options say.
+fn render(page: &Page, options: &Options, out: &mut dyn Write, terminal: bool) -> Result<()> {
     let table = || {
         page.answer.table.as_ref().ok_or_else(|| {
             Failure::usage(format!("{} is not one table", page.report)).hint("use --format json")
         })
     };
-    Ok(match options.format() {
-        Format::Table => print::page(page).into_bytes(),
-        Format::Json => json::text(&json::page(page), true).into_bytes(),
-        Format::Ndjson => json::rows(table()?, page.clock)
-            .map(|row| json::text(&row, false))
-            .collect::<String>()
-            .into_bytes(),
-        Format::Csv => {
-            let text = Text { terminal, safe: options.csv_safe };
-            export::csv(table()?, page.clock, text).into_bytes()
-        }
+    match options.format() {
+        Format::Table => print::page(page, options.threads, out)?,
+        Format::Json => json::write(page, options.threads, out)?,
+        Format::Ndjson | Format::Csv => Printer::new(options, terminal).rows(table()?, page.clock, out)?,
         Format::Parquet if terminal => {
             return Err(Failure::usage("Parquet is not for a terminal")
                 .hint("name a file: -o FILE.parquet")
                 .into());
         }
-        Format::Parquet => export::parquet(table()?)?,
-    })
+        Format::Parquet => out.write_all(&export::parquet(table()?)?)?,
+    }
+    Ok(out.flush()?)
 }
 
 fn write(text: &[u8], out: &mut dyn Write) -> Result<()> {

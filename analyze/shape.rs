@@ -4,13 +4,13 @@
 //! live tool's screens would show them. An explicit `--sort` orders, and `--top` then cuts, the
 //! whole. Ties are broken by all keys and then by all columns, so there is only one order.
 
+use super::cells::Cells;
 use super::error::Failure;
-use super::mask;
 use super::table::{TIME, Table};
+use super::{mask, threads};
 use anyhow::Result;
-use polars::prelude::{
-    BooleanChunked, ChunkCompareIneq, DataType, IntoLazy, NewChunkedArray, SortMultipleOptions, SortOptions,
-};
+use polars::prelude::{BooleanChunked, DataType, IdxCa, IdxSize, IntoLazy, NewChunkedArray};
+use rayon::slice::ParallelSliceMut as _;
 use std::collections::HashMap;
 
 /// So many rows are sorted before a thread is awake.
@@ -29,25 +29,23 @@ pub(crate) struct Shape<'a> {
     pub top: Option<usize>,
     /// Rows are single events and not of intervals.
     pub events: bool,
+    /// So many threads sort; 0: one for each processor.
+    pub threads: usize,
 }
 
 impl Shape<'_> {
     /// Filters, sorts, cuts.
     pub fn apply(self, mut table: Table) -> Result<Table> {
+        // Each column in one piece, one after the other: whoever asks for cells would make a copy of all of them.
+        table.frame.rechunk_mut();
         if let Some(condition) = self.having {
             table.frame = having(&table, condition)?;
         }
         let timed = !self.events && self.sort.is_none() && table.heading(TIME).is_ok();
         let order = order(&table, timed, self.sort.unwrap_or(self.default_sort))?;
-        if let Some(top) = self.top.filter(|_| !timed) {
-            preselect(&mut table, &order, top)?;
-        }
-        sort(&mut table, order)?;
-        match self.top {
-            Some(top) if table.height() <= top => {}
-            Some(top) if timed => table.frame = table.frame.filter(&top_of_each(&table, top)?)?,
-            Some(top) => table.frame = table.frame.slice(0, top),
-            None => {}
+        sort(&mut table, &order, self.top.filter(|_| !timed), self.threads)?;
+        if let Some(top) = self.top.filter(|&top| top < table.height()) {
+            table.frame = table.frame.filter(&top_of_each(&table, top)?)?;
         }
         Ok(table)
     }
@@ -92,33 +90,30 @@ fn order(table: &Table, timed: bool, by: &str) -> Result<Vec<(String, bool)>> {
     Ok(order)
 }
 
-fn sort(table: &mut Table, order: Vec<(String, bool)>) -> Result<()> {
-    let (names, descending): (Vec<String>, Vec<bool>) = order.into_iter().unzip();
-    if names.is_empty() || table.height() < 2 {
-        return Ok(());
+/// The rows in order; with `top`, only so many of them, and the others are not put into any.
+fn sort(table: &mut Table, order: &[(String, bool)], top: Option<usize>, threads: usize) -> Result<()> {
+    let at = |name: &String| table.headings.iter().position(|heading| heading.name == *name);
+    let order: Vec<(usize, bool)> =
+        order.iter().filter_map(|(name, down)| Some((at(name)?, *down))).collect();
+    let cells = Cells::of(table);
+    let compare = |a: &IdxSize, b: &IdxSize| {
+        let columns =
+            order.iter().map(|&(column, down)| cells.compare(column, down, *a as usize, *b as usize));
+        columns.into_iter().find(|found| found.is_ne()).unwrap_or_else(|| a.cmp(b))
+    };
+    let mut rows: Vec<IdxSize> = (0..IdxSize::try_from(table.height())?).collect();
+    if let Some(top) = top.filter(|&top| top < rows.len()) {
+        rows.select_nth_unstable_by(top, compare);
+        rows.truncate(top);
     }
-    let options = SortMultipleOptions::default()
-        .with_order_descending_multi(descending)
-        .with_nulls_last(true)
-        .with_maintain_order(true)
-        .with_multithreaded(table.height() > FEW);
-    table.frame = table.frame.sort(names, options)?;
-    Ok(())
-}
-
-/// Leaves out what cannot be among the first rows, by the first column alone: to break ties by all columns costs as
-/// much as some reports do.
-fn preselect(table: &mut Table, order: &[(String, bool)], top: usize) -> Result<()> {
-    let (Some((first, descending)), Some(last)) = (order.first(), top.checked_sub(1)) else { return Ok(()) };
-    if table.height() <= FEW.max(top) {
-        return Ok(());
+    if rows.len() > FEW {
+        // Lists are of stretches that are in order: a merge sort finds them.
+        threads::pool(threads)?.install(|| rows.par_sort_by(compare));
+    } else {
+        rows.sort_unstable_by(compare);
     }
-    let values = table.frame.column(first)?.as_materialized_series();
-    let options = SortOptions::default().with_order_descending(*descending).with_nulls_last(true);
-    let bound = values.sort(options)?.slice(i64::try_from(last)?, 1);
-    if bound.null_count() == 0 {
-        let within = if *descending { values.gt_eq(&bound)? } else { values.lt_eq(&bound)? };
-        table.frame = table.frame.filter(&within)?;
+    if !rows.is_sorted() || rows.len() < table.height() {
+        table.frame = table.frame.take(&IdxCa::from_vec("rows".into(), rows))?;
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ fn stream(context: &Context, slices: &[Window], out: &mut dyn Write, terminal: b
     for &window in slices {
         let answer = run_report(&context.slice(window))?;
         if let Some(table) = &answer.table {
-            out.write_all(printer.rows(table, clock).as_bytes())?;
+            printer.rows(table, clock, out)?;
         }
         below.notes = together(below.notes, answer.notes);
     }

@@ -269,25 +269,4 @@ impl Table {
     pub fn cell(&self, column: usize, row: usize) -> AnyValue<'_> {
         self.frame.columns().get(column).and_then(|column| column.get(row).ok()).unwrap_or(AnyValue::Null)
     }
-
-    /// Whether a row's counts are lower bounds.
-    pub fn is_lower_bound(&self, row: usize) -> bool {
-        self.flag(LOWER_BOUND, row)
-    }
-
-    /// Whether a row's counts were scaled.
-    pub fn is_approximate(&self, row: usize) -> bool {
-        self.flag(APPROXIMATE, row)
-    }
-
-    /// Whether a row's counts are of long calls alone.
-    pub fn is_of_long_ones(&self, row: usize) -> bool {
-        let column = self.frame.column(ONLY_FROM).ok();
-        column.and_then(|column| column.f64().ok()?.get(row)).is_some()
-    }
-
-    fn flag(&self, name: &str, row: usize) -> bool {
-        let column = self.frame.column(name).ok();
-        column.and_then(|column| column.bool().ok()?.get(row)).unwrap_or(false)
-    }
 }

@@ -17,12 +17,8 @@
 use super::{Context, Defaults, Flag, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::error::Failure;
-use crate::analyze::input::{Input, Inputs};
-use crate::analyze::listing::count;
-use crate::analyze::load::{Chunk, Scan};
-use crate::analyze::room::Row;
-use crate::analyze::rows::Value;
-use crate::analyze::table::{Builder, Output};
+use crate::analyze::listing::Listing;
+use crate::analyze::table::Output;
 use crate::schema::Role;
 use anyhow::Result;
 
@@ -48,41 +44,11 @@ fn run(context: &Context) -> Result<Answer> {
             .into());
     };
     let scan = context.scan(name)?;
-    if context.options.by.is_some() || context.options.interval.is_some() {
-        return count(context, &scan, "events");
-    }
-    Ok(Answer { events: true, ..Answer::of(list(context, scan)?.build()?) })
-}
-
-fn list(context: &Context, mut scan: Scan) -> Result<Builder, Failure> {
-    let def = scan.def.clone();
-    let inputs = Inputs::of(context.trace, &def);
-    let hidden = |name: &str| name == "ts" || (def.role == Role::Identity && name == "ended");
-    let named = def.columns.iter().filter(|column| !hidden(&column.name) && column.absent.is_empty());
-    let own: Vec<&Input> = named.filter_map(|column| inputs.get(&column.name)).collect();
-    own.iter().flat_map(|input| input.needs(&def)).for_each(|column| scan.add(column));
-    let ts = def.time();
-    if let Some(ts) = ts {
-        scan.add(ts);
-    }
-    let texts = own.iter().filter(|input| input.text).count();
+    let (identity, timed) = (scan.def.role == Role::Identity, scan.def.time().is_some());
+    let list = Listing::new(context, scan, "events").all_but(|column| identity && column == "ended");
     // What has no moment cannot be cut by it.
-    context.room(&[&scan], Row { numbers: own.len() - texts, texts }, ts.is_some())?;
-    let fold = |lines: &mut Vec<(u64, Vec<Value>)>, chunk: &Chunk| {
-        let rows = chunk.rows();
-        let values = |row| own.iter().map(|input| input.value(context.trace, rows, row)).collect();
-        lines.extend(chunk.each().map(|row| (ts.map_or(0, |ts| rows.raw(ts, row)), values(row))));
-    };
-    let mut lines = scan.fold(Vec::new, fold, Extend::extend);
-    lines.sort();
-    let mut table = Builder::default();
-    if ts.is_some() {
-        table.time(6, lines.iter().map(|line| context.trace.clock.wall(line.0)));
-    }
-    for (at, input) in own.iter().enumerate() {
-        table.key(&input.name, &input.unit, input.text, lines.iter().map(|line| line.1[at].clone()));
-    }
-    Ok(table)
+    let list = if timed { list } else { list.together() };
+    list.answer()
 }
 
 #[cfg(test)]

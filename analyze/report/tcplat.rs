@@ -34,13 +34,15 @@ use crate::analyze::ids::Key;
 use crate::schema::hash::FastMap;
 use crate::analyze::identity::Identity;
 use crate::analyze::latency::{self, Sink};
-use crate::analyze::pairs::{Metric, Pair, Send, Unpaired};
+use crate::analyze::looked_up::LookedUp;
+use crate::analyze::pairs::{Metric, Pair, Unpaired};
 use crate::analyze::quantile::{Keep, Log2, Samples, us};
 use crate::analyze::room::Row;
 use crate::analyze::rows::{Value, named};
-use crate::analyze::table::{Builder, Output, Table};
+use crate::analyze::table::{Builder, Heading, Output, Show, Table};
 use crate::analyze::trace::Trace;
 use anyhow::Result;
+use polars::prelude::NamedFrom as _;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,7 +93,9 @@ fn run(context: &Context) -> Result<Answer> {
     let scan = context.scan("sock_send")?;
     let grouping = context.grouping(&scan)?;
     let mut answer = if context.flag("each").is_some() {
-        context.room(&[&scan], Row { numbers: 8, texts: 4 }, false)?;
+        // Each send may have a line of each metric; their texts are few.
+        let lines = metrics.len();
+        context.room(&[&scan], Row { numbers: 6 * lines, texts: 2 * lines }, false)?;
         let (found, _) = latency::fold(context, &grouping, &metrics, Lines::default)?;
         let mut histograms = Histograms::default();
         found.iter().flat_map(|lines| &lines.0).for_each(|(_, pair)| histograms.add(pair));
@@ -304,30 +308,23 @@ fn fill(context: &Context, table: &mut Builder, lines: &mut [Line]) {
 fn each(context: &Context, found: Vec<Lines>) -> Result<Table> {
     let trace = context.trace;
     let mut lines: Vec<(u32, Pair)> = found.into_iter().flat_map(|lines| lines.0).collect();
-    lines.sort_unstable_by_key(|(sock, pair)| (pair.send.entry, *sock, pair.metric, pair.end, pair.send.end));
-    let (tasks, socks) = (trace.identity("task"), trace.identity("sock"));
-    let task = |send: &Send, name: &str| {
-        let looked_up = |tasks: &Arc<Identity>| tasks.look_up(trace, send.tid.into(), send.returned, name);
-        tasks.as_ref().map_or(Value::Null, looked_up)
-    };
-    let sock = |id: u32, name: &str| {
-        socks.as_ref().map_or(Value::Null, |socks| socks.look_up(trace, id.into(), u64::MAX, name))
-    };
+    trace.install(|| {
+        lines.par_sort_unstable_by_key(|(sock, pair)| (pair.send.entry, *sock, pair.metric, pair.end, pair.send.end));
+    });
+    let sent_by = |(_, pair): &(u32, Pair)| (pair.send.tid.into(), pair.send.returned);
+    let tasks = LookedUp::of(trace, "task", lines.iter().map(sent_by));
+    let socks = LookedUp::of(trace, "sock", lines.iter().map(|line| (line.0.into(), u64::MAX)));
+    let plain = |name: &str| Heading::from(context.output(name));
+    let key = |name: &str| Heading { name: name.into(), unit: String::new(), show: Show::Plain, key: true };
     let mut table = Builder::default();
     table.time(6, lines.iter().map(|line| trace.clock.wall(line.1.send.entry)));
-    table.key("metric", "", true, lines.iter().map(|line| Value::Text(line.1.metric.name().into())));
-    table.key("side", "", true, lines.iter().map(|line| sock(line.0, "side")));
-    table.values(context.output("pid"), false, lines.iter().map(|line| task(&line.1.send, "tgid")));
-    table.values(context.output("comm"), true, lines.iter().map(|line| task(&line.1.send, "comm")));
-    for (name, text) in [
-        ("family", true),
-        ("laddr", true),
-        ("lport", false),
-        ("raddr", true),
-        ("rport", false),
-        ("netns", false),
-    ] {
-        table.values(context.output(name), text, lines.iter().map(|line| sock(line.0, name)));
+    let metrics: Vec<&str> = lines.iter().map(|line| line.1.metric.name()).collect();
+    table.series(key("metric"), polars::prelude::Series::new("".into(), metrics));
+    table.series(key("side"), socks.series("side", true));
+    table.series(plain("pid"), tasks.series("tgid", false));
+    table.series(plain("comm"), tasks.series("comm", true));
+    for name in ["family", "laddr", "lport", "raddr", "rport", "netns"] {
+        table.series(plain(name), socks.series(name, matches!(name, "family" | "laddr" | "raddr")));
     }
     table.ints(context.output("size"), lines.iter().map(|line| line.1.send.requested.map(u64::from)));
     table.ints(context.output("sent"), lines.iter().map(|line| Some(line.1.bytes)));
