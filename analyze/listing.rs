@@ -294,6 +294,10 @@ fn cells(trace: &Trace, from: &From, rows: &Rows, kept: &[usize]) -> Option<Seri
             let values: Vec<Value> = kept.map(|row| input.value(trace, rows, row)).collect();
             series(values.iter().map(Value::as_text).collect::<Vec<_>>())
         }
+        // Without a mask of what is null: a column of numbers as they are.
+        From::Own(input) if input.def.null.is_none() && input.def.absent.is_empty() => {
+            series(kept.map(|row| input.number(rows, row).unwrap_or_default()).collect::<Vec<_>>())
+        }
         From::Own(input) => series(kept.map(|row| input.number(rows, row)).collect::<Vec<_>>()),
         From::Int(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),
         From::Float(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),

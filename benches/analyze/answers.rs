@@ -16,7 +16,10 @@ pub fn printed(command: &mut Command) -> anyhow::Result<Vec<u64>> {
 
 /// The sums of columns of a report's result; microseconds count as nanoseconds, as they are in the trace.
 pub fn of_report(report: &mut Command, columns: &[&str]) -> anyhow::Result<Vec<u64>> {
-    let text = output(report.args(["--format", "csv"]))?;
+    if report.get_args().all(|word| word != "--format") {
+        report.args(["--format", "csv"]);
+    }
+    let text = output(report)?;
     let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let head = lines.next().context("no result")?;
     let rows: Vec<Vec<&str>> = lines.collect();

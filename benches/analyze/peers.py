@@ -20,6 +20,8 @@ def figures(names, rows):
     total = lambda *wanted: sum(row[name] for row in rows for name in wanted)
     if question == "one port, one second":
         return [total("calls"), total("tx")]
+    if question == "lines":
+        return [total("lines")]
     found = [total("tx", "rx")]
     if question == "flow table":
         lists = [row["q"] or [] for row in rows]
@@ -48,6 +50,9 @@ if engine == "duckdb":
             ) USING (sock) FULL JOIN (
                 SELECT sock, min(ts) AS first, max(ts) AS last, arg_max(srtt, ts) AS srtt FROM '{RX}' GROUP BY sock
             ) USING (sock) ORDER BY coalesce(tx, 0) + coalesce(rx, 0) DESC LIMIT 10""",
+        "lines": f"""
+            COPY (SELECT make_timestamp_ns(CAST(ts AS BIGINT)) AS time, * EXCLUDE ts FROM '{SEND}' ORDER BY ts)
+            TO '/dev/null' (FORMAT csv)""",
         "one port, one second": f"""
             SELECT count(*) AS calls, sum({size}) AS tx FROM '{SEND}'
             WHERE ts >= {START + 5_000_000_000} AND ts < {START + 6_000_000_000}
@@ -55,6 +60,8 @@ if engine == "duckdb":
     }
     answer = db.execute(sql[question])
     names, rows = [column[0] for column in answer.description], answer.fetchall()
+    if question == "lines":
+        names = ["lines"]  # what COPY answers
 else:
     import polars as pl
 
@@ -79,6 +86,10 @@ else:
             ts.min().alias("s0"), ts.max().alias("s1"), pl.col("srtt").get(ts.arg_max()).alias("srtt"))
         plan = tx.join(rx, on="sock", how="full", coalesce=True).join(seg, on="sock", how="full", coalesce=True)
         plan = plan.sort(pl.col("tx").fill_null(0) + pl.col("rx").fill_null(0), descending=True).head(10)
+    elif question == "lines":
+        time = ts.cast(pl.Datetime("ns"))
+        sends.select(time.alias("time"), pl.exclude("ts")).sort("time").sink_csv("/dev/null", engine="streaming")
+        plan = sends.select(pl.len().alias("lines"))
     else:
         span = sends.filter((ts >= START + 5_000_000_000) & (ts < START + 6_000_000_000))
         port = pl.scan_parquet(SOCK).filter(pl.col("lport") == PORT)

@@ -97,6 +97,9 @@ fn turns() -> Vec<Question> {
         )
         .like(&[], &["calls", "bytes"])
         .peers("one port, one second"),
+        of("sends, line by line", &["events", "--table", "sock_send", "--format", "csv", "--memory", "100G"])
+            .like(&["lines"], &["exact", "latency"])
+            .peers("lines"),
         of("latencies", &["tcplat"]),
         of("first page", &[]),
         of("first page, --quick", &["--quick"]),

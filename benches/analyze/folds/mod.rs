@@ -1,5 +1,6 @@
 //! What a fold written for one question takes: columns by position, maps by id, no names, no options.
 
+mod lines;
 mod turns;
 mod work;
 
@@ -25,6 +26,7 @@ pub fn run(what: &str, file: &Path) -> anyhow::Result<()> {
         "tasks" => Ok(vec![turns::by_id(&reader, "tid")?]),
         "bytes" => Ok(vec![turns::by_id(&reader, "sock")?]),
         "flows" => turns::flows(&reader),
+        "lines" => lines::sends(&reader),
         "calls" => work::calls(&reader),
         "queued" => work::queued(&reader),
         "sleeps" => work::sleeps(&reader),
