@@ -7,14 +7,13 @@
 //! overlaps the next one, and what still waits on each socket.
 
 use super::group::Grouping;
-use super::identity::Identity;
 use super::ids::Key;
 use super::load::{Chunk, Scan};
 use super::order::{Gaps, Numbers, SHARES, before, columns, gaps, waves};
 use super::pairs::{Metric, Pair, Receive, Send, Socket, Unpaired, Waiting};
 use super::report::Context;
-use super::strip;
 use super::window::Window;
+use super::{peers, strip};
 use crate::schema::hash::FastMap;
 use crate::schema::reader::Frame;
 use anyhow::Result;
@@ -38,7 +37,7 @@ pub(crate) fn fold<S: Sink>(
 ) -> Result<(Vec<S>, Vec<Key>)> {
     let (sends, receives) = (Sends::new(context, grouping)?, Receives::new(context)?);
     let peers = context.trace.identity("sock").filter(|_| metrics.contains(&Metric::Delivery));
-    let peers = peers.map(|socks| peers_of(&socks)).unwrap_or_default();
+    let peers = peers.map(|socks| peers::of(&socks)).unwrap_or_default();
     let rules = Rules { metrics, gaps: gaps(context) };
     let mut frames = sends.begins();
     frames.extend(receives.0.frames().into_iter().map(|frame| (frame.header.min_time, false, frame)));
@@ -301,40 +300,4 @@ impl<S: Sink> Share<S> {
         }
         self.sink
     }
-}
-
-/// The socket at the other end: addresses and ports swapped, in the same recording. Where a pair of
-/// ports was used again, the one that began nearest in time; the same network namespace first.
-fn peers_of(socks: &Identity) -> FastMap<u32, u32> {
-    let names = ["laddr", "lport", "raddr", "rport", "netns", "ts"];
-    let [Some(laddr), Some(lport), Some(raddr), Some(rport), netns, ts] =
-        names.map(|name| socks.column(name))
-    else {
-        return FastMap::default();
-    };
-    let address = |column, row| <[u8; 16]>::try_from(socks.bytes(column, row)).unwrap_or_default();
-    let ends = |row: u32, swap: bool| {
-        let local = (address(laddr, row), socks.get(lport, row));
-        let remote = (address(raddr, row), socks.get(rport, row));
-        if swap { (remote, local) } else { (local, remote) }
-    };
-    let ids: Vec<(u64, u32)> =
-        socks.keys().filter_map(|key| Some((key, socks.find(key, u64::MAX)?))).collect();
-    let mut by_ends: FastMap<_, Vec<(u64, u32)>> = FastMap::default();
-    for &(key, row) in &ids {
-        by_ends.entry(ends(row, false)).or_default().push((key, row));
-    }
-    let mut peers = FastMap::default();
-    for &(key, row) in &ids {
-        let cell = |column: Option<usize>, row| column.and_then(|column| socks.get(column, row)).unwrap_or(0);
-        let first = |key| socks.versions(key).first().map_or(0, |&row| cell(ts, row));
-        let distance = |other: &&(u64, u32)| {
-            (cell(netns, other.1) != cell(netns, row), first(other.0).abs_diff(first(key)), other.0)
-        };
-        let candidates = by_ends.get(&ends(row, true)).into_iter().flatten().filter(|other| other.0 != key);
-        if let Some(peer) = candidates.min_by_key(distance) {
-            peers.insert(key as u32, peer.0 as u32);
-        }
-    }
-    peers
 }

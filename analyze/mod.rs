@@ -87,6 +87,7 @@ mod overview;
 mod pairs;
 mod paths;
 mod pattern;
+mod peers;
 mod print;
 mod printer;
 mod probes;

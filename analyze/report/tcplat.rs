@@ -167,16 +167,33 @@ impl Merge for BySide {
 struct Sides<'a> {
     trace: &'a Trace,
     socks: Option<(Arc<Identity>, usize)>,
+    /// By the socket's id as far as there are so many; asked for with each latency, so it must be near.
+    near: Vec<Option<i8>>,
 }
+
+/// Ids that sockets have unless there were more of them than processors can remember.
+const NEAR: u64 = 1 << 22;
 
 impl<'a> Sides<'a> {
     fn of(trace: &'a Trace) -> Self {
         let socks = trace.identity("sock");
-        Self { trace, socks: socks.and_then(|socks| socks.column("side").map(|side| (socks, side))) }
+        let socks = socks.and_then(|socks| socks.column("side").map(|side| (socks, side)));
+        let mut near = Vec::new();
+        for (id, row) in socks.iter().flat_map(|(socks, _)| socks.latest()).filter(|socket| socket.0 < NEAR) {
+            let (id, side) = (id as usize, socks.as_ref().and_then(|(socks, side)| socks.get(*side, row)));
+            if near.len() <= id {
+                near.resize(id + 1, None);
+            }
+            near[id] = side.and_then(|side| i8::try_from(side).ok());
+        }
+        Self { trace, socks, near }
     }
 
     /// As a number.
     fn of_socket(&self, sock: u32) -> Option<i64> {
+        if let Some(Some(side)) = self.near.get(sock as usize) {
+            return Some((*side).into());
+        }
         let (socks, side) = self.socks.as_ref()?;
         socks.get(*side, socks.find(sock.into(), u64::MAX)?)
     }
