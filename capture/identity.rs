@@ -61,6 +61,8 @@ struct Entry {
     written: usize,
     epoch: u32,
     ended: Option<u64>,
+    /// It stands among those whose end has been said, where it stands once however often it ends.
+    ends: bool,
 }
 
 struct Version {
@@ -171,20 +173,19 @@ impl Identity {
 impl Entry {
     fn add(&mut self, ts: u64, record: &[u8]) {
         let at = self.versions.partition_point(|version| version.ts <= ts);
-        self.versions.reserve_exact(1); // nearly all have one
+        if self.versions.is_empty() {
+            self.versions.reserve_exact(1); // nearly all have one
+        }
         self.versions.insert(at, Version { ts, record: record.into() });
         // What comes after it is written once more, which readers know how to take.
         self.written = self.written.min(at);
         self.ended = self.ended.filter(|&ended| ended >= ts);
     }
 
-    /// True: that was not known.
-    fn end(&mut self, ts: u64) -> bool {
-        let known = self.ended.is_some();
+    fn end(&mut self, ts: u64) {
         if self.versions.last().is_none_or(|last| last.ts <= ts) {
             self.ended = Some(ts);
         }
-        self.ended.is_some() && !known
     }
 
     /// Drops what no row after the horizon can mean: the last version from before it still counts for those.
@@ -218,7 +219,9 @@ impl Store {
     }
 
     fn end(&mut self, id: u64, ts: u64) {
-        if self.entries.entry(id).or_default().end(ts) {
+        let entry = self.entries.entry(id).or_default();
+        entry.end(ts);
+        if entry.ended.is_some() && !std::mem::replace(&mut entry.ends, true) {
             self.ended.push(id);
         }
     }
@@ -258,9 +261,14 @@ impl Store {
 
     /// Drops what no row can refer to any more, and the marks of the epoch.
     fn forget(&mut self, horizon: u64) {
-        self.ended.retain(|id| match self.entries.get(id).map(|entry| entry.ended) {
-            Some(Some(ended)) if ended <= horizon => self.entries.remove(id).is_none(),
-            ended => ended.flatten().is_some(),
+        self.ended.retain(|id| {
+            let Some(entry) = self.entries.get_mut(id) else { return false };
+            entry.ends = entry.ended.is_some_and(|ended| ended > horizon);
+            if entry.ended.is_some_and(|ended| ended <= horizon) {
+                self.entries.remove(id);
+                return false;
+            }
+            entry.ends
         });
         let stale = horizon.saturating_sub(RENEWAL);
         while let Some(&(_, id)) = self.renewals.front().filter(|(ts, _)| *ts <= stale) {
@@ -406,6 +414,7 @@ mod tests {
         }
         store.end(1, 2 * SECOND);
         store.end(1, 3 * SECOND); // said twice
+        assert_eq!(store.ended, [1]);
         store.end(2, 2 * SECOND);
         store.add(2, 3 * SECOND, &[0], false); // and there again
         store.add(4, 20 * SECOND, &[0], true);
