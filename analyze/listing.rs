@@ -10,17 +10,17 @@
 //! their names are looked up when the table is built.
 
 use super::answer::Answer;
+use super::gathered::Gathered;
 use super::group::{Group, Merge};
 use super::input::{Input, Inputs, Link, Source};
 use super::load::{Chunk, Scan};
 use super::looked_up::{self, NONE};
 use super::report::Context;
 use super::room::Row;
-use super::rows::{Rows, Value};
+use super::rows::Rows;
 use super::table::{Builder, Heading, Output, Show, TIME, Table};
 use super::trace::Trace;
 use anyhow::Result;
-use polars::prelude::{DataType, NamedFrom, PlSmallStr, Series};
 use std::sync::Arc;
 
 /// Digits of a second's fraction in the time of an event.
@@ -76,16 +76,18 @@ pub(crate) struct Listing<'c, 'a> {
     sums: Vec<(&'static Output, Value1<'c, i64>)>,
     /// Whether each row is of one event, whatever the others are.
     alone: bool,
+    /// Whether its first column is the moment.
+    timed: bool,
 }
 
-/// What is kept of one frame.
+/// What a thread keeps of the rows of its frames.
 struct Part {
     /// Wall ns.
-    times: Option<Series>,
+    times: Vec<i64>,
     /// Per link, identity rows.
     rows: Vec<Vec<u32>>,
     /// Per column; `None`: it comes from an identity row.
-    cells: Vec<Option<Series>>,
+    cells: Vec<Option<Gathered>>,
 }
 
 impl<'c, 'a: 'c> Listing<'c, 'a> {
@@ -94,7 +96,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         let inputs = Inputs::of(context.trace, &scan.def);
         let count = context.output(count);
         let (links, columns, sums) = (Vec::new(), Vec::new(), Vec::new());
-        Self { context, scan, inputs, count, links, columns, sums, alone: true }
+        Self { context, scan, inputs, count, links, columns, sums, alone: true, timed: true }
     }
 
     /// A column that `--where` can name; null where this trace does not have it.
@@ -116,6 +118,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
     /// All columns of the table itself, under their own names, apart from the moment; each tells rows apart.
     pub fn all_but(mut self, hidden: impl Fn(&str) -> bool) -> Self {
         let def = Arc::clone(&self.scan.def);
+        self.timed = def.time().is_some();
         let shown = |at: &usize| Some(*at) != def.time() && def.columns[*at].absent.is_empty();
         for name in (0..def.columns.len()).filter(shown).map(|at| &def.columns[at].name) {
             let Some(input) = self.inputs.get(name).filter(|_| !hidden(name)).cloned() else { continue };
@@ -237,36 +240,27 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         }
         let row = Row { numbers: self.columns.len() - self.texts(), texts: self.texts() };
         self.context.room(&[&self.scan], row, self.alone)?;
-        let sort = self.scan.def.time().map(|_| TIME);
+        let sort = self.timed.then_some(TIME);
         Ok(Answer { table: Some(self.table()?), events: true, sort, ..Answer::default() })
     }
 
     /// The list itself.
     fn table(mut self) -> Result<Table> {
         self.scan.def.time().into_iter().for_each(|ts| self.scan.add(ts));
-        let frames = self.scan.frames();
         let (trace, links, columns) = (self.context.trace, &self.links, &self.columns);
-        let read = self.scan.map(&frames, |chunk| part(trace, links, columns, chunk));
-        let mut parts: Vec<Part> = read.into_iter().flatten().collect();
+        let none = || Part::new(links.len(), columns);
+        let all = self.scan.fold(none, |part, chunk| part.add(trace, links, columns, chunk), Part::append);
         let mut table = Builder::default();
-        if self.scan.def.time().is_some() {
-            let time = Heading { name: TIME.into(), unit: "ns".into(), show: Show::Time(DIGITS), key: true };
-            table.series(
-                time,
-                joined(parts.iter_mut().filter_map(|part| part.times.take()), &DataType::Int64)?,
-            );
+        if self.timed {
+            table.time(DIGITS, all.times.into_iter());
         }
-        for (at, (heading, from)) in columns.iter().enumerate() {
-            let cells = parts.iter_mut().filter_map(|part| part.cells[at].take());
-            let series = match from {
-                From::Row { link, column, text } => {
-                    let rows = parts.iter().flat_map(|part| &part.rows[*link]).copied();
+        for ((heading, from), cells) in columns.iter().zip(all.cells) {
+            let series = match (from, cells) {
+                (From::Row { link, column, text }, _) => {
+                    let rows = all.rows[*link].iter().copied();
                     looked_up::series(trace, &links[*link].identity, *column, *text, rows)
                 }
-                From::Own(input) if input.text => joined(cells, &DataType::String)?,
-                From::Text(_) => joined(cells, &DataType::String)?,
-                From::Own(_) | From::Int(_) => joined(cells, &DataType::Int64)?,
-                From::Float(_) => joined(cells, &DataType::Float64)?,
+                (_, cells) => cells.unwrap_or_else(Gathered::ints).series(),
             };
             table.series(heading.clone(), series);
         }
@@ -274,51 +268,49 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
     }
 }
 
-fn part(trace: &Trace, links: &[Link], columns: &[(Heading, From)], chunk: &Chunk) -> Part {
-    let rows = chunk.rows();
-    let kept: Vec<usize> = chunk.each().collect();
-    let moment = |&row: &usize| trace.clock.wall(rows.moment(row));
-    let found = |link: &Link| kept.iter().map(|&row| link.find(rows, row).unwrap_or(NONE)).collect();
-    Part {
-        times: rows.has_moments().then(|| series(kept.iter().map(moment).collect::<Vec<_>>())),
-        rows: links.iter().map(found).collect(),
-        cells: columns.iter().map(|(_, from)| cells(trace, from, rows, &kept)).collect(),
+impl Part {
+    fn new(links: usize, columns: &[(Heading, From)]) -> Self {
+        let cells = |(_, from): &(Heading, From)| match from {
+            From::Row { .. } => None,
+            From::Own(input) if input.text => Some(Gathered::texts()),
+            From::Text(_) => Some(Gathered::texts()),
+            From::Own(_) | From::Int(_) => Some(Gathered::ints()),
+            From::Float(_) => Some(Gathered::floats()),
+        };
+        let rows = std::iter::repeat_with(Vec::new).take(links).collect();
+        Self { times: Vec::new(), rows, cells: columns.iter().map(cells).collect() }
     }
-}
 
-fn cells(trace: &Trace, from: &From, rows: &Rows, kept: &[usize]) -> Option<Series> {
-    let kept = kept.iter().copied();
-    Some(match from {
-        From::Row { .. } => return None,
-        From::Own(input) if input.text => {
-            let values: Vec<Value> = kept.map(|row| input.value(trace, rows, row)).collect();
-            series(values.iter().map(Value::as_text).collect::<Vec<_>>())
+    fn add(&mut self, trace: &Trace, links: &[Link], columns: &[(Heading, From)], chunk: &Chunk) {
+        let rows = chunk.rows();
+        let kept: Vec<usize> = chunk.each().collect();
+        self.times.extend(kept.iter().map(|&row| trace.clock.wall(rows.moment(row))));
+        for (found, link) in self.rows.iter_mut().zip(links) {
+            found.extend(kept.iter().map(|&row| link.find(rows, row).unwrap_or(NONE)));
         }
-        // Without a mask of what is null: a column of numbers as they are.
-        From::Own(input) if input.def.null.is_none() && input.def.absent.is_empty() => {
-            series(kept.map(|row| input.number(rows, row).unwrap_or_default()).collect::<Vec<_>>())
+        for (cells, (_, from)) in self.cells.iter_mut().zip(columns) {
+            let Some(cells) = cells else { continue };
+            let kept = kept.iter().copied();
+            match from {
+                From::Row { .. } => {}
+                From::Own(input) if input.text => {
+                    kept.for_each(|row| cells.text(input.value(trace, rows, row).as_text()));
+                }
+                From::Own(input) => kept.for_each(|row| cells.int(input.number(rows, row))),
+                From::Int(of) => kept.for_each(|row| cells.int(of(rows, row))),
+                From::Float(of) => kept.for_each(|row| cells.float(of(rows, row))),
+                From::Text(of) => kept.for_each(|row| cells.text(of(rows, row).as_deref())),
+            }
         }
-        From::Own(input) => series(kept.map(|row| input.number(rows, row)).collect::<Vec<_>>()),
-        From::Int(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),
-        From::Float(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),
-        From::Text(of) => series(kept.map(|row| of(rows, row)).collect::<Vec<_>>()),
-    })
-}
-
-fn series<T, P: ?Sized>(values: T) -> Series
-where
-    Series: NamedFrom<T, P>,
-{
-    Series::new(PlSmallStr::EMPTY, values)
-}
-
-/// The parts of a column, one after the other.
-fn joined(parts: impl Iterator<Item = Series>, kind: &DataType) -> Result<Series> {
-    let mut all = Series::new_empty(PlSmallStr::EMPTY, kind);
-    for part in parts {
-        all.append_owned(part)?;
     }
-    Ok(all)
+
+    fn append(&mut self, later: Self) {
+        self.times.extend(later.times);
+        self.rows.iter_mut().zip(later.rows).for_each(|(rows, more)| rows.extend(more));
+        for (cells, later) in self.cells.iter_mut().zip(later.cells) {
+            cells.iter_mut().zip(later).for_each(|(cells, later)| cells.append(later));
+        }
+    }
 }
 
 /// How many events there are per group, largest first.

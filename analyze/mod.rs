@@ -53,6 +53,7 @@ mod flights;
 mod flow;
 mod follow;
 mod functions;
+mod gathered;
 mod group;
 mod handles;
 mod hits;

@@ -20,13 +20,15 @@ pub(crate) struct Row {
 
 /// Bytes of a row, of each number in it, and of each text, in a table that is queried.
 const QUERY: [u64; 3] = [16, 40, 70];
-/// The same in a list, in any format: rows are written as they come.
+/// The same in a list, which is written as it comes.
 const LIST: [u64; 3] = [24, 20, 70];
+/// … and as JSON that is compared as a whole with another.
+const COMPARED: [u64; 3] = [64, 290, 340];
 
 impl Row {
-    /// Bytes of a row of a list.
-    pub fn listed(self) -> u64 {
-        self.bytes(LIST)
+    /// Bytes of a row of a list; `compared`: with a stored one.
+    pub fn listed(self, compared: bool) -> u64 {
+        self.bytes(if compared { COMPARED } else { LIST })
     }
 
     /// Bytes of a row of a table that is queried.

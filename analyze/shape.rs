@@ -9,7 +9,10 @@ use super::error::Failure;
 use super::table::{TIME, Table};
 use super::{mask, threads};
 use anyhow::Result;
-use polars::prelude::{BooleanChunked, DataType, IdxCa, IdxSize, IntoLazy, NewChunkedArray};
+use polars::prelude::{
+    BooleanChunked, Column, DataFrame, DataType, IdxCa, IdxSize, IntoColumn, IntoLazy, NewChunkedArray,
+    PolarsResult,
+};
 use rayon::slice::ParallelSliceMut as _;
 use std::collections::HashMap;
 
@@ -113,7 +116,12 @@ fn sort(table: &mut Table, order: &[(String, bool)], top: Option<usize>, threads
         rows.sort_unstable_by(compare);
     }
     if !rows.is_sorted() || rows.len() < table.height() {
-        table.frame = table.frame.take(&IdxCa::from_vec("rows".into(), rows))?;
+        // Column by column: to take rows of all at once would start threads of polars' own.
+        let (height, rows) = (rows.len(), IdxCa::from_vec("rows".into(), rows));
+        let taken =
+            |column: &Column| column.as_materialized_series().take(&rows).map(IntoColumn::into_column);
+        let columns = table.frame.columns().iter().map(taken).collect::<PolarsResult<Vec<Column>>>()?;
+        table.frame = DataFrame::new(height, columns)?;
     }
     Ok(())
 }

@@ -131,8 +131,8 @@ impl Identity {
         }
     }
 
-    /// The records that the file lacks for what has been marked, as (table, record), each once per epoch. Rows of a
-    /// table come by id: what was met together lies together, and is told in fewer bytes.
+    /// The records that the file lacks for what has been marked, as (table, record), each once per epoch. Rows that
+    /// were marked together come by id: what was met together lies together, and is told in fewer bytes.
     pub fn take_pending(&mut self, mut to: impl FnMut(usize, &[u8])) {
         loop {
             let mut used = Vec::new();

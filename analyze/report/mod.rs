@@ -205,7 +205,7 @@ impl<'a> Context<'a> {
     /// Whether `--memory` has room for a list of all rows of some scans. If not, and each row is of one event `alone`, the
     /// list can be had in slices.
     pub fn room(&self, scans: &[&Scan], row: Row, alone: bool) -> Result<(), Failure> {
-        let (each, memory) = (row.listed(), self.options.memory());
+        let (each, memory) = (row.listed(self.options.check.is_some()), self.options.memory());
         let most: u64 = scans.iter().map(|scan| scan.most_rows()).sum();
         if self.is_slice || most.saturating_mul(each) <= memory {
             return Ok(());
