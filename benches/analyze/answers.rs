@@ -1,7 +1,8 @@
 //! Whether all who are timed answer the same question: each runs once more, and figures of the answers are compared.
 
 use anyhow::{Context as _, bail};
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// A line of figures begins so.
 pub const MARK: &str = "answer:";
@@ -19,18 +20,28 @@ pub fn of_report(report: &mut Command, columns: &[&str]) -> anyhow::Result<Vec<u
     if report.get_args().all(|word| word != "--format") {
         report.args(["--format", "csv"]);
     }
-    let text = output(report)?;
-    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
-    let head = lines.next().context("no result")?;
-    let rows: Vec<Vec<&str>> = lines.collect();
-    let sum = |name: &&str| {
+    // Line by line: the kernel counts what a parent has in memory as its children's peak.
+    let mut child = report.stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+    let head = lines.next().context("no result")??;
+    let head: Vec<&str> = head.split(',').collect();
+    let at = |name: &&str| {
         let at = head.iter().position(|column| column == name);
-        let at = at.with_context(|| format!("no column {name} in {head:?}"))?;
-        let unit = if name.ends_with("_us") { 1e3 } else { 1.0 };
-        let numbers = rows.iter().filter_map(|row| row.get(at)?.parse::<f64>().ok());
-        Ok(numbers.map(|number| (number * unit).round() as u64).sum())
+        at.with_context(|| format!("no column {name} in {head:?}"))
     };
-    columns.iter().map(sum).collect()
+    let wanted = columns.iter().map(at).collect::<anyhow::Result<Vec<usize>>>()?;
+    let units = columns.iter().map(|name| if name.ends_with("_us") { 1e3 } else { 1.0 });
+    let mut sums = vec![0; columns.len()];
+    for line in lines {
+        let line = line?;
+        let row: Vec<&str> = line.split(',').collect();
+        for ((sum, &at), unit) in sums.iter_mut().zip(&wanted).zip(units.clone()) {
+            let number = row.get(at).and_then(|cell| cell.parse::<f64>().ok());
+            *sum += number.map_or(0, |number| (number * unit).round() as u64);
+        }
+    }
+    ended(report, child.wait()?, "")?;
+    Ok(sums)
 }
 
 /// Fails where somebody's figures are not those of the report.
@@ -43,9 +54,14 @@ pub fn compare(question: &str, report: &[u64], name: &str, figures: &[u64]) -> a
 
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output()?;
-    // 3: something is missing, which a generated trace may well say of its ledger.
-    if ![Some(0), Some(3)].contains(&output.status.code()) {
-        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
+    ended(command, output.status, &String::from_utf8_lossy(&output.stderr))?;
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// 3: something is missing, which a generated trace may well say of its ledger.
+fn ended(command: &Command, status: ExitStatus, said: &str) -> anyhow::Result<()> {
+    if ![Some(0), Some(3)].contains(&status.code()) {
+        bail!("{command:?} ended with {status}: {said}");
+    }
+    Ok(())
 }
