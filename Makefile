@@ -83,6 +83,7 @@ fuzz: ## each fuzz target for two minutes, coverage in our own code alone (SECON
 lint: ## format, clippy and docs with warnings as errors, licences and sources of the dependencies
 	contrib/setup.sh --ci
 	cargo fmt --check
+	rustfmt --check analyze/report/*.rs # modules that build.rs lists: cargo does not see them
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets $(call only,capture) -- -D warnings
 	cargo clippy --all-targets $(call only,analyze) -- -D warnings

@@ -143,6 +143,12 @@ mod tests {
                 messages.contains(": 500 rows take about ") && messages.contains("--memory allows 40 KiB");
             assert!(said, "{messages}");
         }
+        // As CSV it is written as it comes; what is compared with a stored answer is held as JSON.
+        let sorted = "opensnoop --sort path --memory 200K";
+        assert_eq!(folder.run(&format!("a.bin {sorted}")).0, 0);
+        let to = folder.path().join("stored.json").display().to_string();
+        let (exit, _, messages) = folder.run(&format!("a.bin {sorted} --check {to} --update"));
+        assert!(exit == 2 && messages.contains("--memory allows 200 KiB"), "{exit} {messages}");
         // What it counts has room, and so have few rows.
         for words in
             ["opensnoop --by comm", "opensnoop --sort path --failed", "opensnoop --sort path --to 500ms"]

@@ -164,7 +164,8 @@ fn answer(
         table.ints(context.output(name), rounded);
     }
     table.ints(context.output("max"), most.into_iter());
-    let mut answer = spread::remark(Answer::of(table.build()?), groups.iter().map(|group| &group.state.spread));
+    let mut answer =
+        spread::remark(Answer::of(table.build()?), groups.iter().map(|group| &group.state.spread));
     let negative: u64 = groups.iter().map(|group| group.state.negative).sum();
     spread::picture(&mut answer, grouping, &groups, |numbers| &numbers.spread, (Pictures::Few, "value"));
     Ok(match negative {
@@ -229,7 +230,11 @@ mod tests {
         let mut tape = Tape::new();
         let columns = ["flags:u32", "hits:u64", "size_log2:u8!255", "size_sum:u64", "size_max:u64"];
         tape.added_up("alloc", &["malloc"], &columns).task(0, 7, 70, "web");
-        for row in [[0, 7, 0, 1, 60, 4, 1_200, 31], [0, 7, 0, 2, 40, 12, 200_000, 8_000], [0, 7, 0, 3, 25, 255, 0, 0]] {
+        for row in [
+            [0, 7, 0, 1, 60, 4, 1_200, 31],
+            [0, 7, 0, 2, 40, 12, 200_000, 8_000],
+            [0, 7, 0, 3, 25, 255, 0, 0],
+        ] {
             tape.event("alloc", 1_000, row);
         }
         let lines = |words: &[&str]| {
@@ -241,7 +246,8 @@ mod tests {
         assert_eq!(lines(&["-H", "size"]), ["false,100,2012.0,20,5000,5000,8000"]);
         assert_eq!(lines(&["-H", "flags"]), ["false,125,1.72,2,3,3,3"]);
         let (_, out, _) = tape.run(&["argdist", "-H", "size"]);
-        let told = out.contains("less than a factor of 2 off") && out.contains("25 hits with a negative size");
+        let told =
+            out.contains("less than a factor of 2 off") && out.contains("25 hits with a negative size");
         assert!(told && out.contains("4096 -> 8191      : 40 "), "{out}");
         assert_eq!(tape.run(&["argdist", "-C", "size"]).0, 2);
     }

@@ -88,7 +88,8 @@ fn run(context: &Context) -> Result<Answer> {
     })?;
     requests::name_flags(&mut grouping, &mut groups);
     let errors: Vec<Option<u64>> = groups.iter().map(|group| Some(group.state.errors)).collect();
-    let spreads = groups.into_iter().map(|Group { bin, keys, state }| Group { bin, keys, state: state.spread });
+    let spreads =
+        groups.into_iter().map(|Group { bin, keys, state }| Group { bin, keys, state: state.spread });
     let answer = spread::show(context, &grouping, spreads.collect(), &scale, |table| {
         table.ints(context.output("errors"), errors.into_iter());
     })?;
@@ -99,7 +100,8 @@ fn run(context: &Context) -> Result<Answer> {
 fn compat(_: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
     for section in &answer.sections {
         let title = visible(&section.title);
-        match title.split_once("op = ").and_then(|(disk, rest)| Some((disk, rest.split_once(", flags = ")?))) {
+        match title.split_once("op = ").and_then(|(disk, rest)| Some((disk, rest.split_once(", flags = ")?)))
+        {
             _ if title.is_empty() => writeln!(out)?,
             Some((disk, (op, flags))) => writeln!(out, "\n{disk}flags = {}", worded(op, flags))?,
             None => writeln!(out, "\n{title}")?,
@@ -128,13 +130,31 @@ mod tests {
     fn tape() -> Tape {
         let mut tape = Tape::new();
         tape.block().task(0, 7, 70, "dd");
-        tape.part(US, 7, 1, ("start", "read"), (0, 4096, 0)).part(11 * US, 7, 1, ("issue", "read"), (0, 4096, 0));
+        tape.part(US, 7, 1, ("start", "read"), (0, 4096, 0)).part(
+            11 * US,
+            7,
+            1,
+            ("issue", "read"),
+            (0, 4096, 0),
+        );
         tape.part(31 * US, 0, 1, ("complete", "read"), (0, 4096, 0));
-        tape.part(50 * US, 7, 1, ("start", "write"), (8, 8192, 0)).part(55 * US, 7, 1, ("issue", "write"), (8, 8192, 0));
+        tape.part(50 * US, 7, 1, ("start", "write"), (8, 8192, 0)).part(
+            55 * US,
+            7,
+            1,
+            ("issue", "write"),
+            (8, 8192, 0),
+        );
         tape.part(70 * US, 0, 1, ("complete", "write"), (8, 4096, 4096));
         tape.part(95 * US, 0, 1, ("complete", "write"), (16, 4096, 0));
         tape.part(100 * US, 7, 2, ("issue", "write"), (8, 512, 0)).failed(102 * US, 2, (8, 512), -5);
-        tape.part(200 * US, 7, 3, ("start", "write"), (8, 512, 0)).part(1, 0, 9, ("complete", "read"), (8, 512, 0));
+        tape.part(200 * US, 7, 3, ("start", "write"), (8, 512, 0)).part(
+            1,
+            0,
+            9,
+            ("complete", "read"),
+            (8, 512, 0),
+        );
         tape
     }
 
@@ -145,7 +165,10 @@ mod tests {
 
     #[test]
     fn the_driver_s_time_or_all_of_it() {
-        assert_eq!(lines(&["--by", "op"]), ["write,false,2,21.0,2.0,,,,40.0,1", "read,false,1,20.0,20.0,,,,20.0,0"]);
+        assert_eq!(
+            lines(&["--by", "op"]),
+            ["write,false,2,21.0,2.0,,,,40.0,1", "read,false,1,20.0,20.0,,,,20.0,0"]
+        );
         assert_eq!(
             lines(&["--by", "op", "--queued"]),
             ["write,false,2,23.5,2.0,,,,45.0,1", "read,false,1,30.0,30.0,,,,30.0,0"]

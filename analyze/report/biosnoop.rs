@@ -79,7 +79,9 @@ fn run(context: &Context) -> Result<Answer> {
     requests::name_flags(&mut grouping, &mut groups);
     let answer = if context.counts() {
         let mut table = context.keys(&grouping, &groups);
-        let bytes = |group: &Group<All>| Some(group.state.0.iter().fold(0u64, |sum, request| sum.saturating_add(request.done)));
+        let bytes = |group: &Group<All>| {
+            Some(group.state.0.iter().fold(0u64, |sum, request| sum.saturating_add(request.done)))
+        };
         table
             .ints(context.output("requests"), groups.iter().map(|group| Some(group.state.0.len() as u64)))
             .ints(context.output("total_bytes"), groups.iter().map(bytes));
@@ -157,8 +159,20 @@ mod tests {
     fn tape() -> Tape {
         let mut tape = Tape::new();
         tape.block().task(0, 7, 70, "dd").task(0, 8, 8, "kworker/0:1H");
-        tape.part(US, 7, 1, ("start", "read"), (800, 4096, 0)).part(5 * US, 8, 1, ("issue", "read"), (800, 4096, 0));
-        tape.part(10 * US, 8, 2, ("insert", "write"), (8, 512, 0)).part(12 * US, 8, 2, ("issue", "write"), (8, 512, 0));
+        tape.part(US, 7, 1, ("start", "read"), (800, 4096, 0)).part(
+            5 * US,
+            8,
+            1,
+            ("issue", "read"),
+            (800, 4096, 0),
+        );
+        tape.part(10 * US, 8, 2, ("insert", "write"), (8, 512, 0)).part(
+            12 * US,
+            8,
+            2,
+            ("issue", "write"),
+            (8, 512, 0),
+        );
         tape.failed(20 * US, 2, (8, 512), -5).part(2_005 * US, 0, 1, ("complete", "read"), (800, 4096, 0));
         tape
     }
@@ -167,8 +181,7 @@ mod tests {
     fn each_request_has_its_own_task_and_both_times() {
         let (exit, out, messages) = tape().run(&["biosnoop", "--format", "csv"]);
         assert_eq!(exit, 0, "{messages}");
-        let rows: Vec<&str> =
-            out.lines().map(|line| line.split_once(',').expect("a time").1).collect();
+        let rows: Vec<&str> = out.lines().map(|line| line.split_once(',').expect("a time").1).collect();
         assert_eq!(rows[0], "comm,pid,disk,op,flags,sector,bytes,queued_us,latency_us,error,requeues");
         assert_eq!(
             rows[1..],

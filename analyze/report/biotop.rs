@@ -145,7 +145,13 @@ mod tests {
             tape.part(at * MS + MS, 7, 1, ("issue", "write"), (800, 65536, 0));
             tape.part((at + 2 * at) * MS + MS, 0, 1, ("complete", "write"), (800, 65536, 0));
         }
-        tape.part(50 * MS, 8, 2, ("start", "read"), (8, 4096, 0)).part(51 * MS, 8, 2, ("issue", "read"), (8, 4096, 0));
+        tape.part(50 * MS, 8, 2, ("start", "read"), (8, 4096, 0)).part(
+            51 * MS,
+            8,
+            2,
+            ("issue", "read"),
+            (8, 4096, 0),
+        );
         tape.failed(53 * MS, 2, (8, 4096), -5);
         tape
     }

@@ -94,9 +94,21 @@ mod tests {
         let mut tape = Tape::new();
         tape.block().task(0, 7, 70, "dd");
         // Grew by a merge between its begin and its issue; a flush has no size.
-        tape.part(US, 7, 1, ("start", "write"), (0, 4096, 0)).part(2 * US, 7, 1, ("issue", "write"), (0, 12288, 0));
+        tape.part(US, 7, 1, ("start", "write"), (0, 4096, 0)).part(
+            2 * US,
+            7,
+            1,
+            ("issue", "write"),
+            (0, 12288, 0),
+        );
         tape.part(3 * US, 0, 1, ("complete", "write"), (0, 12288, 0));
-        tape.part(4 * US, 7, 1, ("issue", "flush"), (0, 0, 0)).part(5 * US, 0, 1, ("complete", "flush"), (0, 0, 0));
+        tape.part(4 * US, 7, 1, ("issue", "flush"), (0, 0, 0)).part(
+            5 * US,
+            0,
+            1,
+            ("complete", "flush"),
+            (0, 0, 0),
+        );
         let out = tape.run(&["bitesize", "--format", "csv"]).1;
         assert_eq!(out.lines().nth(1), Some("dd,false,1,12288,12288,12288,12288,12288"), "{out}");
         let out = tape.run(&["bitesize", "--compat"]).1;

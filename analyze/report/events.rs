@@ -67,7 +67,10 @@ mod tests {
         assert_eq!(exit, 0, "{messages}");
         let lines: Vec<&str> = out.lines().collect();
         assert!(lines[0].starts_with("time,cpu,tid,sock,requested,ret,latency"), "{out}");
-        assert!(lines[1].contains(",100,100,") && lines[2].contains(",100,60,"), "in the order of time: {out}");
+        assert!(
+            lines[1].contains(",100,100,") && lines[2].contains(",100,60,"),
+            "in the order of time: {out}"
+        );
         let (_, out, _) = tape.run(&["events", "--table", "sock_send", "--by", "comm", "--format", "csv"]);
         assert!(out.contains("web,false,2"), "{out}");
         let (exit, _, messages) = tape.run(&["events", "--table", "sock_sends"]);
@@ -76,5 +79,20 @@ mod tests {
         assert!(messages.starts_with(said) && messages.contains("sock, sock_send, ledger"), "{messages}");
         let (exit, _, messages) = tape.run(&["events"]);
         assert!(exit == 2 && messages.contains("sock_send"), "{messages}");
+    }
+
+    #[test]
+    fn a_table_without_moments_is_listed_and_other_lists_have_a_time() {
+        let mut tape = Tape::new();
+        tape.table("bare", &["n:u32", "name:text"]).table("sock_accept", &["fd:i32"]);
+        for n in [3u64, 1, 2] {
+            tape.push("bare", vec![n.into(), format!("n{n}").as_str().into()]);
+            tape.push("sock_accept", vec![n.into()]);
+        }
+        let run = |line: &str| tape.run(&line.split(' ').collect::<Vec<_>>());
+        let (exit, out, messages) = run("events --table bare --format csv");
+        assert_eq!((exit, out.as_str()), (0, "n,name\r\n1,n1\r\n2,n2\r\n3,n3\r\n"), "{messages}");
+        let (exit, out, messages) = run("tcpaccept --format csv");
+        assert!(exit == 0 && out.starts_with("time,") && out.lines().count() == 4, "{out} {messages}");
     }
 }

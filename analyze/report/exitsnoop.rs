@@ -20,7 +20,6 @@
 use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::Answer;
 use crate::analyze::compat::Lines;
-use crate::schema::hash::FastMap;
 use crate::analyze::input::{Input, Inputs};
 use crate::analyze::listing::Listing;
 use crate::analyze::load::{Chunk, Scan};
@@ -28,6 +27,7 @@ use crate::analyze::rows::Rows;
 use crate::analyze::table::Output;
 use crate::analyze::trace::Trace;
 use crate::analyze::window::Window;
+use crate::schema::hash::FastMap;
 use anyhow::Result;
 use std::io;
 use std::sync::Arc;

@@ -189,7 +189,14 @@ mod tests {
         tape.made(2 * MS, 7, "/tmp/b");
         rename(&mut tape, 3 * MS, "/tmp/b", "/tmp/c");
         tape.path_call(12 * MS, 8, UNLINK, (0, 0), -2, "/tmp/c");
-        tape.path_call(102 * MS, 8, UNLINK, (0, 0), 0, "/tmp/c").path_call(103 * MS, 8, UNLINK, (0, 0), 0, "/tmp/old");
+        tape.path_call(102 * MS, 8, UNLINK, (0, 0), 0, "/tmp/c").path_call(
+            103 * MS,
+            8,
+            UNLINK,
+            (0, 0),
+            0,
+            "/tmp/old",
+        );
         tape
     }
 
@@ -209,7 +216,10 @@ mod tests {
 
     #[test]
     fn they_can_be_counted_and_bcc_has_a_layout() {
-        assert_eq!(tape().run(&["filelife", "--by", "comm", "--format", "csv"]).1, "comm,lower_bound,files\r\nrm,false,2\r\n");
+        assert_eq!(
+            tape().run(&["filelife", "--by", "comm", "--format", "csv"]).1,
+            "comm,lower_bound,files\r\nrm,false,2\r\n"
+        );
         let out = tape().run(&["filelife", "--compat"]).1;
         assert!(out.starts_with("TIME     PID     COMM             AGE(s)  FILE\n12:01:07 80      rm               0.10    c\n"), "{out}");
     }

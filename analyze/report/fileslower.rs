@@ -94,7 +94,11 @@ fn least(context: &Context) -> Result<f64, Failure> {
 
 /// As bcc's fileslower prints it, with the time since the start of the recording.
 fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Result<()> {
-    writeln!(out, "{:<8} {:<14} {:<6} {:1} {:<7} {:>7} FILENAME", "TIME(s)", "COMM", "TID", "D", "BYTES", "LAT(ms)")?;
+    writeln!(
+        out,
+        "{:<8} {:<14} {:<6} {:1} {:<7} {:>7} FILENAME",
+        "TIME(s)", "COMM", "TID", "D", "BYTES", "LAT(ms)"
+    )?;
     let start = context.trace.clock.wall(context.trace.span.from);
     for line in Lines::of(answer).iter() {
         let at = (line.int(TIME) - start) as f64 / 1e9;
@@ -117,7 +121,9 @@ mod tests {
         let mut tape = Tape::new();
         tape.files().task(0, 7, 70, "db").file(1, 8, "/db/table").file(2, 12, "");
         let slow = |at, file, op, latency| (at, [7, file, op, 8192, 4096, latency]);
-        for (at, cells) in [slow(MS, 1, 2, 3_127_000), slow(2 * MS, 1, 1, 12_500_000), slow(3 * MS, 2, 1, 900_000_000)] {
+        for (at, cells) in
+            [slow(MS, 1, 2, 3_127_000), slow(2 * MS, 1, 1, 12_500_000), slow(3 * MS, 2, 1, 900_000_000)]
+        {
             tape.event("file_io", at, cells);
         }
         tape
@@ -133,7 +139,9 @@ mod tests {
         );
         assert_eq!((exit, messages.as_str()), (0, ""));
         assert!(out.starts_with(expected), "{out}");
-        let rows = |args: &[&str]| tape().run(&[&["fileslower", "--format", "csv"], args].concat()).1.lines().count() - 1;
+        let rows = |args: &[&str]| {
+            tape().run(&[&["fileslower", "--format", "csv"], args].concat()).1.lines().count() - 1
+        };
         assert_eq!((rows(&["--min", "3"]), rows(&["--min", "0", "--all"])), (2, 3));
     }
 

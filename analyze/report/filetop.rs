@@ -141,10 +141,7 @@ fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Re
             let (reads, writes) = (line.int("reads"), line.int("writes"));
             let (read, written) = (line.int("read_bytes") / 1024, line.int("write_bytes") / 1024);
             let (tid, name) = (line.int("tid"), path.rsplit('/').next().unwrap_or(&path));
-            writeln!(
-                out,
-                "{tid:<7} {comm:<16} {reads:<6} {writes:<6} {read:<7} {written:<7} {kind} {name}"
-            )?;
+            writeln!(out, "{tid:<7} {comm:<16} {reads:<6} {writes:<6} {read:<7} {written:<7} {kind} {name}")?;
         }
         writeln!(out)?;
     }
@@ -203,7 +200,11 @@ mod tests {
         );
         assert!(out.starts_with(expected), "{out}");
         let mut tape = tape();
-        tape.load(0, [91, 33, 5], (3, 362)).load(700 * MS, [100, 40, 5], (1, 360)).load(800 * MS, [700, 1, 1], (2, 3));
+        tape.load(0, [91, 33, 5], (3, 362)).load(700 * MS, [100, 40, 5], (1, 360)).load(
+            800 * MS,
+            [700, 1, 1],
+            (2, 3),
+        );
         let (_, out, _) = tape.run(&["filetop", "--compat", "--all"]);
         assert!(out.starts_with("12:01:07 loadavg: 1.00 0.40 0.05 1/360\n\nTID "), "{out}");
         assert!(out.contains("\n12:01:08 loadavg: 7.00 0.01 0.01 2/3\n\nTID "), "{out}");

@@ -147,8 +147,7 @@ fn fill(context: &Context, table: &mut Builder, groups: &mut [Group<Flow>]) {
         let [p50, p90, p99, p99_9] = latencies.all_us(USUAL.map(|(_, q)| q));
         [p50, p90, p99, p99_9, most]
     };
-    let quantiles: Vec<[Option<f64>; 5]> =
-        context.trace.install(|| groups.par_iter_mut().map(of).collect());
+    let quantiles: Vec<[Option<f64>; 5]> = context.trace.install(|| groups.par_iter_mut().map(of).collect());
     let flows = || groups.iter().map(|group| &group.state);
     let moment = |ts: Option<i64>| ts.map(|ts| clock.wall(ts.cast_unsigned()));
     let duration = |(first, last): (i64, i64)| (last - first) as f64 / 1e6;
@@ -237,12 +236,18 @@ mod tests {
         for at in 0..1000 {
             tape.send((20 + at) * MS, 80, 2, 10, 10);
         }
-        let quantiles = |args: &[&str]| csv(&tape, args)[0].split(',').map(str::to_owned).collect::<Vec<_>>()[19..].to_vec();
+        let quantiles = |args: &[&str]| {
+            csv(&tape, args)[0].split(',').map(str::to_owned).collect::<Vec<_>>()[19..].to_vec()
+        };
         let (exact, near) = (quantiles(&[]), quantiles(&["--memory", "100"]));
         let number = |text: &String| text.parse::<f64>().expect("a number");
-        assert!(exact.len() == 6 && exact.iter().zip(&near).all(|(exact, near)| {
-            number(near) <= number(exact) && number(near) >= number(exact) * 31.0 / 32.0
-        }), "{exact:?} {near:?}");
+        assert!(
+            exact.len() == 6
+                && exact.iter().zip(&near).all(|(exact, near)| {
+                    number(near) <= number(exact) && number(near) >= number(exact) * 31.0 / 32.0
+                }),
+            "{exact:?} {near:?}"
+        );
         assert!(tape.run(&["flows", "--memory", "100"]).1.contains("at most 1/32 too small"));
         assert!(!tape.run(&["flows", "--memory", "17K"]).1.contains("1/32"));
         // Little more than for the near ones, and they are exact after all.
@@ -263,7 +268,10 @@ mod tests {
         // In changes of state, which know no thread in interrupt context, a name is the owner's.
         let found = csv(&tape(), &["--by", "comm"]);
         assert!(found.len() == 2 && found[0].starts_with("client,false,5000,2,0,0,"), "{found:?}");
-        assert!(found[0].contains(",85.0,4,25,") && found[1].starts_with("redis,false,0,0,5000,2,"), "{found:?}");
+        assert!(
+            found[0].contains(",85.0,4,25,") && found[1].starts_with("redis,false,0,0,5000,2,"),
+            "{found:?}"
+        );
         // A group of one table has what the other tables know of it.
         let none = csv(&tape(), &["--by", "none"]);
         assert!(none.len() == 1 && none[0].starts_with("false,5000,2,5000,2,"), "{none:?}");

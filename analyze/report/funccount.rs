@@ -91,12 +91,19 @@ mod tests {
         let mut tape = Tape::new();
         tape.named("alloc", &["malloc", "calloc"], &["arg1:u64"], false);
         tape.named("free", &["free"], &[], false).task(0, 7, 70, "web").task(0, 8, 80, "db");
-        tape.event("alloc", 1_000, [7, 0, 16]).event("alloc", 2_000, [7, 1, 32]).event("alloc", 3_000, [8, 0, 5000]);
+        tape.event("alloc", 1_000, [7, 0, 16]).event("alloc", 2_000, [7, 1, 32]).event(
+            "alloc",
+            3_000,
+            [8, 0, 5000],
+        );
         tape.event("free", 4_000, [7, 0]);
         let lines = |tape: &Tape, line: &[&str]| {
             let (exit, out, messages) = tape.run(&[&["funccount", "--format", "csv"], line].concat());
             assert_eq!(exit, 0, "{messages}");
-            out.lines().skip(1).map(|line| line.split(',').take(3).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+            out.lines()
+                .skip(1)
+                .map(|line| line.split(',').take(3).collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>()
         };
         assert_eq!(lines(&tape, &[]), ["malloc false 2", "calloc false 1", "free false 1"]);
         assert_eq!(lines(&tape, &["--by", "comm"]), ["web false 3", "db false 1"]);
@@ -113,7 +120,8 @@ mod tests {
         let (exit, _, messages) = tape.run(&["trace", "--probe", "sums"]);
         assert!(exit == 6 && messages.contains("added up in the kernel"), "{messages}");
         let (_, out, _) = tape.run(&["funccount", "--compat", "--probe", "free,sums"]);
-        let expected = "free                                        1\nrealloc                                   450\n";
+        let expected =
+            "free                                        1\nrealloc                                   450\n";
         assert!(out.starts_with("\nFUNC ") && out.ends_with(expected), "{out}");
         let (_, out, _) = tape.run(&["funccount", "--compat", "--probe", "free", "--interval", "1s"]);
         assert!(out.starts_with("\n12:01:07\nFUNC "), "{out}");

@@ -48,10 +48,7 @@ pub static REPORT: Report = Report {
         Output::measure("max_us", "us", 3, "longest latency"),
     ],
     defaults: Defaults { by: "function", sort: "total_us", top: None, interval: None },
-    flags: &[
-        named::PROBE,
-        Flag::switch("hist", "a histogram by powers of two for each row"),
-    ],
+    flags: &[named::PROBE, Flag::switch("hist", "a histogram by powers of two for each row")],
     fit: Some(|trace| named::of_value(Probes::of(trace), "latency").map(|_| Vec::new())),
     run,
     compat: Some(compat),
@@ -131,7 +128,8 @@ mod tests {
         let mut tape = Tape::new();
         let sums = ["latency_sum:u64?ns", "latency_max:u64?ns"];
         tape.added_up("nap", &["nap"], &[&["ret:i32", "hits:u64", "latency_log2:u8"][..], &sums].concat());
-        tape.added_up("tick", &["tick"], &[&["ret:i32", "hits:u64"][..], &sums].concat()).task(0, 7, 70, "web");
+        tape.added_up("tick", &["tick"], &[&["ret:i32", "hits:u64"][..], &sums].concat())
+            .task(0, 7, 70, "web");
         tape.event("nap", 1_000, [0, 7, 0, 0, 60, 12, 300_000, 8_000]);
         tape.event("nap", 1_000, [0, 7, 0, -4, 40, 14, 800_000, 30_000]);
         tape.event("tick", 1_000, [0, 7, 0, 1, 4, 4_000, 2_000]);
@@ -140,7 +138,10 @@ mod tests {
         let lines: Vec<&str> = out.lines().skip(1).collect();
         assert_eq!(lines, ["nap,false,100,1100.0,11.0,5.0,20.0,20.0,30.0", "tick,false,4,4.0,1.0,,,,2.0"]);
         let (_, out, _) = tape.run(&["funclatency", "--by", "ret", "--probe", "nap", "--hist"]);
-        assert!(out.contains("less than a factor of 2 off") && out.contains("16384 -> 32767     : 40 "), "{out}");
+        assert!(
+            out.contains("less than a factor of 2 off") && out.contains("16384 -> 32767     : 40 "),
+            "{out}"
+        );
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub static REPORT: Report = Report {
 
 fn run(context: &Context) -> Result<Answer> {
     let least = context.flag("min").unwrap_or("1ms");
-    let least = duration(least).ok_or_else(|| Failure::usage(format!("--min {least}: expected a time as in 10ms")))?;
+    let least = duration(least)
+        .ok_or_else(|| Failure::usage(format!("--min {least}: expected a time as in 10ms")))?;
     let tables = named::tables(Probes::asked(context), &["latency"])?;
     let stacks = Backtraces::asked(context)?;
     let hits = hits::hits(context, &tables, Wanted { pattern: None, least, extra: backtrace::COLUMNS })?;
@@ -100,11 +101,18 @@ mod tests {
     fn only_slow_calls_are_listed() {
         let mut tape = Tape::new();
         tape.named("nap", &["nap"], &["ms:u64"], true).task(0, 7, 70, "web");
-        tape.event("nap", 6_000_000, [7, 0, 5_000_000, 0, 5]).event("nap", 40_000_000, [7, 0, 30_100_000, 0, 30]);
+        tape.event("nap", 6_000_000, [7, 0, 5_000_000, 0, 5]).event(
+            "nap",
+            40_000_000,
+            [7, 0, 30_100_000, 0, 30],
+        );
         let lines = |line: &[&str]| {
             let (exit, out, messages) = tape.run(&[&["funcslower", "--format", "csv"], line].concat());
             assert_eq!(exit, 0, "{messages}");
-            out.lines().skip(1).map(|line| line.split_once(',').expect("a time").1.to_owned()).collect::<Vec<_>>()
+            out.lines()
+                .skip(1)
+                .map(|line| line.split_once(',').expect("a time").1.to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(lines(&["--min", "10ms"]), ["70,web,nap,30.1,0,ms=30"]);
         assert_eq!(lines(&[]).len(), 2);

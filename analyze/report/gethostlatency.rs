@@ -85,11 +85,20 @@ mod tests {
         tape.event("nap", 6_000_000, [7, 0, 5_000_000, 0, 5]);
         tape.push(
             "getaddrinfo",
-            vec![9_000_000.into(), 0.into(), 7.into(), 0.into(), 1_500_000.into(), 0.into(), "localhost".into()],
+            vec![
+                9_000_000.into(),
+                0.into(),
+                7.into(),
+                0.into(),
+                1_500_000.into(),
+                0.into(),
+                "localhost".into(),
+            ],
         );
         let (exit, out, messages) = tape.run(&["gethostlatency", "--format", "csv"]);
         assert_eq!(exit, 0, "{messages}");
-        let lines: Vec<&str> = out.lines().skip(1).map(|line| line.split_once(',').expect("a time").1).collect();
+        let lines: Vec<&str> =
+            out.lines().skip(1).map(|line| line.split_once(',').expect("a time").1).collect();
         assert_eq!(lines, ["70,curl,getaddrinfo,1.5,0,localhost"]);
         let (_, out, _) = tape.run(&["gethostlatency", "--compat"]);
         assert!(out.contains("curl                   1.50 localhost"), "{out}");

@@ -52,8 +52,21 @@ pub static REPORT: Report = Report {
 };
 
 const COUNTERS: [&str; 15] = [
-    "reads", "read", "reads_merged", "read_time", "writes", "written", "writes_merged", "write_time", "discards",
-    "discarded", "discard_time", "flushes", "flush_time", "weighted", "busy",
+    "reads",
+    "read",
+    "reads_merged",
+    "read_time",
+    "writes",
+    "written",
+    "writes_merged",
+    "write_time",
+    "discards",
+    "discarded",
+    "discard_time",
+    "flushes",
+    "flush_time",
+    "weighted",
+    "busy",
 ];
 
 type Disk = Growth<{ COUNTERS.len() }>;
@@ -96,8 +109,12 @@ impl From {
         };
         match self {
             Self::Rate(name, unit) => Some(grown(name) / unit / disk.seconds()?),
-            Self::Mean(name, of, unit) => Some(grown(of)).filter(|&of| of > 0.0).map(|of| grown(name) / unit / of),
-            Self::Share(name) => disk.seconds().map(|_| (100.0 * grown(name) / disk.time() as f64).min(100.0)),
+            Self::Mean(name, of, unit) => {
+                Some(grown(of)).filter(|&of| of > 0.0).map(|of| grown(name) / unit / of)
+            }
+            Self::Share(name) => {
+                disk.seconds().map(|_| (100.0 * grown(name) / disk.time() as f64).min(100.0))
+            }
         }
     }
 }
@@ -157,6 +174,9 @@ mod tests {
         assert_eq!(run(&[]), [sda], "an idle disk has no row");
         assert_eq!(run(&["-p"]).len(), 2);
         let all = run(&["--by", "none"]).remove(0);
-        assert!(all.starts_with("false,40.0,160.0") && all.ends_with(",25.0"), "half of two disks' time: {all}");
+        assert!(
+            all.starts_with("false,40.0,160.0") && all.ends_with(",25.0"),
+            "half of two disks' time: {all}"
+        );
     }
 }

@@ -95,10 +95,13 @@ fn run(context: &Context) -> Result<Answer> {
     let remarks = &found.remarks;
     let answer = flame.folded_answer().map_or_else(|| table(context, &found, &flame), Ok)?;
     let answer = flame.finish(answer, "Bytes not released", "bytes")?;
-    let answer = answer.note(format!("{} allocations were seen, {} released", remarks.allocated, remarks.released));
+    let answer =
+        answer.note(format!("{} allocations were seen, {} released", remarks.allocated, remarks.released));
     Ok(match remarks.unknown {
         0 => answer,
-        count => answer.note(format!("{count} releases of memory whose allocation was not recorded, or left out by --where")),
+        count => answer.note(format!(
+            "{count} releases of memory whose allocation was not recorded, or left out by --where"
+        )),
     })
 }
 
@@ -187,8 +190,14 @@ mod tests {
         let folded = tape().run(&["memleak", "--folded", "--by", "none"]).1;
         assert_eq!(folded, "[incomplete];main 10\n[incomplete];main;parse 10\n");
         let compat = tape().run(&["memleak", "--compat"]).1;
-        assert!(compat.contains("Top 2 stacks with outstanding allocations:\n\t10 bytes in 1 allocations"), "{compat}");
-        assert!(compat.ends_with("\t10 bytes in 2 allocations from stack\n\t\tparse [app]\n\t\tmain [app]\n"), "{compat}");
+        assert!(
+            compat.contains("Top 2 stacks with outstanding allocations:\n\t10 bytes in 1 allocations"),
+            "{compat}"
+        );
+        assert!(
+            compat.ends_with("\t10 bytes in 2 allocations from stack\n\t\tparse [app]\n\t\tmain [app]\n"),
+            "{compat}"
+        );
     }
 
     #[test]

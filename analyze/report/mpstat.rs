@@ -54,11 +54,10 @@ fn run(context: &Context) -> Result<Answer> {
     let mut scan = context.scan("cpu_time")?;
     let processors = context.flag("P");
     if let Some(words) = processors.filter(|words| *words != "ALL") {
-        let wanted: Vec<u64> = words
-            .split(',')
-            .map(|word| word.trim().parse())
-            .collect::<Result<_, _>>()
-            .map_err(|_| Failure::usage(format!("-P {words}: expected ALL, or numbers separated by commas")))?;
+        let wanted: Vec<u64> =
+            words.split(',').map(|word| word.trim().parse()).collect::<Result<_, _>>().map_err(|_| {
+                Failure::usage(format!("-P {words}: expected ALL, or numbers separated by commas"))
+            })?;
         let cpu = scan.column("cpu")?;
         scan = scan.keeping(move |rows, row| wanted.contains(&rows.raw(cpu, row)));
     }
@@ -89,9 +88,12 @@ mod tests {
 
     fn tape() -> Tape {
         let mut tape = Tape::new();
-        let columns = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"];
-        let columns: Vec<String> =
-            ["ts:u64".into(), "cpu:u16".into()].into_iter().chain(columns.map(|name| format!("{name}:u64?ns"))).collect();
+        let columns =
+            ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"];
+        let columns: Vec<String> = ["ts:u64".into(), "cpu:u16".into()]
+            .into_iter()
+            .chain(columns.map(|name| format!("{name}:u64?ns")))
+            .collect();
         tape.table("cpu_time", &columns.iter().map(String::as_str).collect::<Vec<_>>());
         let mut row = |at: u64, cpu: u64, ms: [u64; 10]| {
             let times = ms.map(|ms| (ms * 1_000_000).into());

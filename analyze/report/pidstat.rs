@@ -46,7 +46,12 @@ pub static REPORT: Report = Report {
     outputs: &[
         Output::decimal("usr_pct", "%", 2, "-u: user CPU time, of one CPU"),
         Output::decimal("system_pct", "%", 2, "-u: system CPU time"),
-        Output::decimal("guest_pct", "%", 2, "-u: for virtual machines, as the kernel accounts it; part of usr_pct"),
+        Output::decimal(
+            "guest_pct",
+            "%",
+            2,
+            "-u: for virtual machines, as the kernel accounts it; part of usr_pct",
+        ),
         Output::decimal("wait_pct", "%", 2, "-u: waiting for a CPU"),
         Output::decimal("cpu_pct", "%", 2, "-u: user and system"),
         Output::new("cpu", "", "-u: where it ran last"),
@@ -85,8 +90,18 @@ pub static REPORT: Report = Report {
 
 /// The counters of a row, by the column that they come from; the first two are made of three.
 const COUNTERS: [&str; 12] = [
-    "utime", "stime", "guest", "wait", "io_wait", "minor_faults", "major_faults", "voluntary", "involuntary", "read",
-    "written", "cancelled",
+    "utime",
+    "stime",
+    "guest",
+    "wait",
+    "io_wait",
+    "minor_faults",
+    "major_faults",
+    "voluntary",
+    "involuntary",
+    "read",
+    "written",
+    "cancelled",
 ];
 /// Levels: their mean counts, not their difference.
 const LEVELS: [&str; 5] = ["vsz", "rss", "threads", "fds", "stack"];
@@ -155,11 +170,10 @@ fn run(context: &Context) -> Result<Answer> {
 fn table(context: &Context, interval: Option<u64>) -> Result<Table> {
     let mut scan = context.scan("task_stat")?;
     if let Some(words) = context.flag("p") {
-        let wanted: Vec<u64> = words
-            .split(',')
-            .map(|word| word.trim().parse())
-            .collect::<Result<_, _>>()
-            .map_err(|_| Failure::usage(format!("-p {words}: expected process ids, separated by commas")))?;
+        let wanted: Vec<u64> =
+            words.split(',').map(|word| word.trim().parse()).collect::<Result<_, _>>().map_err(|_| {
+                Failure::usage(format!("-p {words}: expected process ids, separated by commas"))
+            })?;
         let tgid = scan.column("tgid")?;
         scan = scan.keeping(move |rows, row| wanted.contains(&rows.raw(tgid, row)));
     }
@@ -187,7 +201,8 @@ fn gather(grouping: &Grouping, scan: &Scan) -> Result<Vec<Sample>> {
     let sample = |rows: &Rows, row: usize| {
         let value = |column| rows.get(column, row).map(i64::cast_unsigned);
         let mut counters = counters.map(value);
-        let (user, system) = shares(counters[0].unwrap_or(0), counters[1].unwrap_or(0), rows.raw(runtime, row));
+        let (user, system) =
+            shares(counters[0].unwrap_or(0), counters[1].unwrap_or(0), rows.raw(runtime, row));
         (counters[0], counters[1]) = (Some(user), Some(system));
         Sample {
             tid: rows.raw(tid, row),
@@ -200,7 +215,8 @@ fn gather(grouping: &Grouping, scan: &Scan) -> Result<Vec<Sample>> {
             states: states.map(|column| rows.raw(column, row)),
         }
     };
-    let fold = |all: &mut Vec<_>, chunk: &Chunk| all.extend(chunk.each().map(|row| sample(chunk.rows(), row)));
+    let fold =
+        |all: &mut Vec<_>, chunk: &Chunk| all.extend(chunk.each().map(|row| sample(chunk.rows(), row)));
     let mut samples = scan.fold(Vec::new, fold, Extend::extend);
     samples.sort_by_key(|sample| (sample.tid, sample.ts));
     Ok(samples)
@@ -235,9 +251,12 @@ fn differences(context: &Context, grouping: &Grouping, rows: &[Sample]) -> Vec<(
         let mut used = Used { last: (after.ts, after.states), ..Used::default() };
         for (at, sum) in used.counters.iter_mut().enumerate() {
             // User and system time may each fall a little when their sum is shared out anew.
-            *sum = after.counters[at].zip(before.counters[at]).map(|(after, before)| after.saturating_sub(before));
+            *sum = after.counters[at]
+                .zip(before.counters[at])
+                .map(|(after, before)| after.saturating_sub(before));
         }
-        used.levels.insert(after.tgid, after.levels.map(|level| (level.unwrap_or(0), u64::from(level.is_some()))));
+        used.levels
+            .insert(after.tgid, after.levels.map(|level| (level.unwrap_or(0), u64::from(level.is_some()))));
         let middle = u64::midpoint(before.ts, after.ts);
         (after.key.in_bin(grouping.bins.of(middle)), used)
     };
@@ -292,7 +311,10 @@ fn fill(context: &Context, grouping: &Grouping, groups: &[Group<Used>], table: &
     }
     if asked("R") {
         // The scheduler's own numbers: below 100 they are real time, the most urgent first.
-        table.ints(context.output("prio"), last().map(|[_, priority, _]| Some(99u64.saturating_sub(priority))));
+        table.ints(
+            context.output("prio"),
+            last().map(|[_, priority, _]| Some(99u64.saturating_sub(priority))),
+        );
         table.texts(context.output("policy"), last().map(|[.., policy]| Some(sysstat::policy(policy))));
     }
 }
@@ -321,7 +343,15 @@ mod tests {
     /// A worker that runs from before the start and one that lives for half a second.
     fn tape() -> Tape {
         let mut tape = Tape::new();
-        let head = ["ts:u64", "cpu:u16", "exited:u32", "tgid:u32>task", "tid:u32>task", "start:u64", "runtime:u64?ns"];
+        let head = [
+            "ts:u64",
+            "cpu:u16",
+            "exited:u32",
+            "tgid:u32>task",
+            "tid:u32>task",
+            "start:u64",
+            "runtime:u64?ns",
+        ];
         let counters = super::COUNTERS.map(|name| format!("{name}:u64"));
         let levels = super::LEVELS.map(|name| format!("{name}:u64"));
         let columns: Vec<&str> = head
@@ -357,8 +387,15 @@ mod tests {
     #[test]
     fn differences_are_shares_of_their_interval_and_idle_ones_are_left_out() {
         assert_eq!(
-            lines(&["--interval", "1s"]).iter().map(|line| line.split_once(',').expect("time").1).collect::<Vec<_>>(),
-            ["0,70,web,false,30.0,10.0,0.0,4.0,40.0,1", "0,80,short,false,7.5,2.5,0.0,1.0,10.0,1", "0,70,web,false,37.5,12.5,0.0,5.0,50.0,1"]
+            lines(&["--interval", "1s"])
+                .iter()
+                .map(|line| line.split_once(',').expect("time").1)
+                .collect::<Vec<_>>(),
+            [
+                "0,70,web,false,30.0,10.0,0.0,4.0,40.0,1",
+                "0,80,short,false,7.5,2.5,0.0,1.0,10.0,1",
+                "0,70,web,false,37.5,12.5,0.0,5.0,50.0,1"
+            ]
         );
         assert_eq!(lines(&["-r", "-p", "80"]).len(), 1);
         assert_eq!(lines(&["-v", "-t", "-p", "70"]), ["0,70,web,70,false,1.0,7.0"]);
@@ -392,7 +429,15 @@ mod tests {
         assert!(whole.starts_with("Average:") && whole.contains(expected[0]), "{whole}");
         let out = tape().run(&["pidstat", "--compat", "-s", "-R"]).1;
         assert!(out.contains("PID StkSize  Command\nAverage:        0        70     132  web\n"), "{out}");
-        assert!(out.contains("  prio policy  Command\nAverage:        0        70    10   FIFO  web\n"), "{out}");
-        assert!(tape().run(&["pidstat", "--compat", "-w"]).1.starts_with("Average:      UID       PID   cswch/s nvcswch/s"));
+        assert!(
+            out.contains("  prio policy  Command\nAverage:        0        70    10   FIFO  web\n"),
+            "{out}"
+        );
+        assert!(
+            tape()
+                .run(&["pidstat", "--compat", "-w"])
+                .1
+                .starts_with("Average:      UID       PID   cswch/s nvcswch/s")
+        );
     }
 }

@@ -93,8 +93,15 @@ mod tests {
         tape.wait(900_000_000, 7, (0, 9_000), 1, (0, 0)).wait(2_900_000_000, 8, (0, 9_000), 1, (0, 0));
         let (_, out, _) = tape.run(&["runqlat", "--compat", "--interval", "1s"]);
         let parts: Vec<&str> = out.split("\n12:01:").collect();
-        assert_eq!(parts.iter().map(|part| part.get(..2)).collect::<Vec<_>>(), [None, Some("07"), Some("08"), Some("10")]);
-        let counted = |part: &str| part.lines().filter_map(|line| line.split([':', '|']).nth(1)?.trim().parse::<u64>().ok()).sum::<u64>();
+        assert_eq!(
+            parts.iter().map(|part| part.get(..2)).collect::<Vec<_>>(),
+            [None, Some("07"), Some("08"), Some("10")]
+        );
+        let counted = |part: &str| {
+            part.lines()
+                .filter_map(|line| line.split([':', '|']).nth(1)?.trim().parse::<u64>().ok())
+                .sum::<u64>()
+        };
         assert_eq!(parts[1..].iter().map(|part| counted(part)).collect::<Vec<_>>(), [3, 1, 1], "{out}");
         let (_, out, _) = tape.run(&["runqlat", "--interval", "1s", "--by", "comm"]);
         assert!(out.contains("\n12:01:07, comm = db\n") && out.contains("\n12:01:08, comm = web\n"), "{out}");

@@ -58,8 +58,7 @@ fn run(context: &Context) -> Result<Answer> {
     })?;
     let mut scan = context.scan("sched_wait")?;
     let queued = scan.column("queued")?;
-    let scan =
-        scan.only([queued], move |[queued]| queued.is_some_and(|ns| ns.cast_unsigned() >= least));
+    let scan = scan.only([queued], move |[queued]| queued.is_some_and(|ns| ns.cast_unsigned() >= least));
     let listing = Listing::new(context, scan, "waits").named("cpu").named("comm").named("pid").named("tid");
     let listing = listing.renamed("lat_us", "queued_us").named("prev_comm").renamed("prev_tid", "prev");
     let missing = threshold::above(context.trace, least).into_iter();

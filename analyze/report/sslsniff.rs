@@ -109,12 +109,19 @@ mod tests {
         tape.event("SSL_write_ex", 5_000, [7, 0, 1_000, 0, 90, 0]);
         let (exit, out, messages) = tape.run(&["sslsniff", "--format", "csv"]);
         assert_eq!(exit, 0, "{messages}");
-        let lines: Vec<&str> = out.lines().skip(1).map(|line| line.split_once(',').expect("a time").1).collect();
-        let expected =
-            ["70,curl,SSL_write_ex,90,80,2.0", "70,curl,SSL_read,4096,512,5.0", "70,curl,SSL_write_ex,90,,1.0"];
+        let lines: Vec<&str> =
+            out.lines().skip(1).map(|line| line.split_once(',').expect("a time").1).collect();
+        let expected = [
+            "70,curl,SSL_write_ex,90,80,2.0",
+            "70,curl,SSL_read,4096,512,5.0",
+            "70,curl,SSL_write_ex,90,,1.0",
+        ];
         assert_eq!(lines, expected);
         let compat = tape.run(&["sslsniff", "--compat"]).1;
-        assert!(compat.contains("WRITE/SEND   0.000000000        curl             70      80    \n"), "{compat}");
+        assert!(
+            compat.contains("WRITE/SEND   0.000000000        curl             70      80    \n"),
+            "{compat}"
+        );
         assert_eq!(compat.lines().count(), 3);
         let (exit, _, messages) = tape.run(&["sslsniff", "--probe", "malloc"]);
         assert!(exit == 6 && messages.contains("capture -e ssl"), "{messages}");

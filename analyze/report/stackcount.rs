@@ -123,7 +123,10 @@ mod tests {
         assert_eq!(lines(&["--probe", "alloc"])[..2], malloc);
         assert!(lines(&["--probe", "alloc"])[2].starts_with("false,0,2,0.0,66.6"));
         assert_eq!(lines(&["--kernel"]).len(), 1);
-        assert_eq!(lines(&["--probe", "alloc", "--where", "size > 15", "--top", "1"])[0], "false,2,2,100.0,100.0,web,malloc");
+        assert_eq!(
+            lines(&["--probe", "alloc", "--where", "size > 15", "--top", "1"])[0],
+            "false,2,2,100.0,100.0,web,malloc"
+        );
         let folded = tape().run(&["stackcount", "--folded", "--probe", "alloc"]).1;
         assert_eq!(folded, "web;[incomplete];main;malloc 1\nweb;[incomplete];main;parse;malloc 2\n");
         let compat = tape().run(&["stackcount", "--compat", "--probe", "alloc"]).1;

@@ -54,8 +54,7 @@ fn run(context: &Context) -> Result<Answer> {
     let mut scan = context.scan("path_op")?;
     let (op, ret, path) = (scan.column("op")?, scan.column("ret")?, scan.column("path")?);
     let (file, paths) = (scan.column_or_null("file")?, Paths::of(context.trace));
-    let ops: Vec<i64> =
-        CALLS.iter().filter_map(|call| context.trace.number("path_op", call)).collect();
+    let ops: Vec<i64> = CALLS.iter().filter_map(|call| context.trace.number("path_op", call)).collect();
     let failed = context.flag("failed").is_some();
     let scan = scan.keeping(move |rows, row| {
         let wrong = || rows.get(ret, row).is_some_and(|ret| ret < 0);
@@ -114,7 +113,8 @@ mod tests {
     #[test]
     fn failures_alone_and_the_layout_of_bcc() {
         let out = tape().run(&["statsnoop", "--failed", "--compat"]).1;
-        let expected = "PID     COMM                 RET  ERR  PATH\n70      sh                   -1   2    /none\n";
+        let expected =
+            "PID     COMM                 RET  ERR  PATH\n70      sh                   -1   2    /none\n";
         assert_eq!(out, expected);
     }
 }

@@ -76,7 +76,11 @@ mod tests {
     fn tape() -> Tape {
         let mut tape = Tape::new();
         tape.files().task(0, 7, 70, "db").file(1, 8, "/db/log");
-        tape.event("file_sync", 5 * MS, [7, 3, 1, 0, 2_000_000]).event("file_sync", 9 * MS, [7, 1, 0, 0, 500]);
+        tape.event("file_sync", 5 * MS, [7, 3, 1, 0, 2_000_000]).event(
+            "file_sync",
+            9 * MS,
+            [7, 1, 0, 0, 500],
+        );
         tape
     }
 
@@ -95,6 +99,11 @@ mod tests {
     #[test]
     fn the_layout_of_bcc_is_there_too() {
         let out = tape().run(&["syncsnoop", "--compat"]).1;
-        assert!(out.starts_with("TIME(s)            COMM             CALL\n0.005000000        db               fsync\n"), "{out}");
+        assert!(
+            out.starts_with(
+                "TIME(s)            COMM             CALL\n0.005000000        db               fsync\n"
+            ),
+            "{out}"
+        );
     }
 }

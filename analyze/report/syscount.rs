@@ -41,10 +41,7 @@ pub static REPORT: Report = Report {
     name: "syscount",
     question: "which system calls, how many, how slow, and by whom?",
     exactness: "calls that returned; counts, sums and the longest are exact",
-    needs: &[
-        Need::of("syscall", "syscalls"),
-        Need::of("syscall_agg", "syscalls"),
-    ],
+    needs: &[Need::of("syscall", "syscalls"), Need::of("syscall_agg", "syscalls")],
     outputs: &[
         Output::count("calls", "", "calls that returned"),
         Output::count("errors", "", "those that returned an error number"),
@@ -114,8 +111,7 @@ fn fold<'a>(context: &Context<'a>, table: &str) -> Result<(Grouping<'a>, Vec<Gro
     }
     let by = if context.flag("process").is_some() { "task" } else { context.report.defaults.by };
     let grouping = context.grouping_by(&scan, by)?;
-    let groups =
-        if table == "syscall" { each(&grouping, scan, &keep) } else { added_up(&grouping, scan) }?;
+    let groups = if table == "syscall" { each(&grouping, scan, &keep) } else { added_up(&grouping, scan) }?;
     Ok((grouping, groups))
 }
 
@@ -211,7 +207,14 @@ mod tests {
     fn empty() -> Tape {
         let mut tape = Tape::new();
         let head = ["ts:u64", "cpu:u16"];
-        let each = ["tid:u32>task", "syscall:u16=syscall", "errno:u16=errno", "open:u32", "ret:u64", "latency:u64^ns"];
+        let each = [
+            "tid:u32>task",
+            "syscall:u16=syscall",
+            "errno:u16=errno",
+            "open:u32",
+            "ret:u64",
+            "latency:u64^ns",
+        ];
         tape.table("syscall", &[&head[..], &each].concat());
         let sums = ["since:u64", "tgid:u32>task", "syscall:u16=syscall", "errno:u16=errno"];
         let more = ["slot:u32", "open:u32", "calls:u64", "total:u64?ns", "longest:u64?ns"];
@@ -250,9 +253,15 @@ mod tests {
     fn sums_add_up_and_percentiles_are_means_of_their_slot() {
         assert_eq!(
             lines(&sums(), &[]),
-            ["read,false,102,0,292.2,2.8647058823529408,1.4870967741935484,5.0,8.0,1", "write,false,1,1,0.3,0.3,0.3,,0.3,0"]
+            [
+                "read,false,102,0,292.2,2.8647058823529408,1.4870967741935484,5.0,8.0,1",
+                "write,false,1,1,0.3,0.3,0.3,,0.3,0"
+            ]
         );
-        assert_eq!(lines(&sums(), &["--process"])[0], "70,web,false,63,1,92.5,1.4682539682539681,1.4870967741935484,,2.0,1");
+        assert_eq!(
+            lines(&sums(), &["--process"])[0],
+            "70,web,false,63,1,92.5,1.4682539682539681,1.4870967741935484,,2.0,1"
+        );
         assert_eq!(lines(&sums(), &["--failed", "--by", "errno"]), ["11,false,1,1,0.3,0.3,0.3,,0.3,0"]);
         assert_eq!(lines(&sums(), &["--interval", "1s"]).len(), 3);
         assert_eq!(lines(&sums(), &["--process", "--latency"])[0].split(',').next(), Some("80"));
@@ -265,8 +274,15 @@ mod tests {
         for at in 1..=100u64 {
             tape.event("syscall", 5 * at * MS, [70, 0, 0, 0, 8, at.cast_signed() * 1000]);
         }
-        tape.event("syscall", 600 * MS, [70, 1, 11, 0, -11, 0]).event("syscall", 700 * MS, [70, 0, 0, 1, 0, 9 * 1_000_000]);
-        assert_eq!(lines(&tape, &[]), ["read,false,100,0,5050.0,50.5,50.0,99.0,100.0,1", "write,false,1,1,,,,,,0"]);
+        tape.event("syscall", 600 * MS, [70, 1, 11, 0, -11, 0]).event(
+            "syscall",
+            700 * MS,
+            [70, 0, 0, 1, 0, 9 * 1_000_000],
+        );
+        assert_eq!(
+            lines(&tape, &[]),
+            ["read,false,100,0,5050.0,50.5,50.0,99.0,100.0,1", "write,false,1,1,,,,,,0"]
+        );
         let (_, out, _) = tape.run(&["syscount", "--hist"]);
         assert!(out.contains("65536 -> 131071    : 35 "), "{out}");
         let (_, out, _) = sums().run(&["syscount", "--hist", "--top", "1"]);
@@ -276,7 +292,10 @@ mod tests {
     #[test]
     fn the_layout_of_bcc_is_there_too() {
         let out = sums().run(&["syscount", "--compat"]).1;
-        assert!(out.starts_with("SYSCALL                   COUNT\nread                        102\n"), "{out}");
+        assert!(
+            out.starts_with("SYSCALL                   COUNT\nread                        102\n"),
+            "{out}"
+        );
         let out = sums().run(&["syscount", "--compat", "--process", "--latency"]).1;
         assert!(out.contains("PID    COMM               COUNT        TIME (us)\n80     db                    40          200.000\n"), "{out}");
     }

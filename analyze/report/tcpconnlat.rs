@@ -116,7 +116,9 @@ fn run(context: &Context) -> Result<Answer> {
         .filter(|connection| connection.syn_sent.is_some() && outcome(connection).is_none());
     let open = open.count();
     let known = attempts.clone();
-    let scan = scan.only([new], |[new]| new == Some(SYN_SENT)).keeping(move |rows, row| known.of(rows, row).is_some());
+    let scan = scan
+        .only([new], |[new]| new == Some(SYN_SENT))
+        .keeping(move |rows, row| known.of(rows, row).is_some());
     let answer = if context.counts() {
         distribution(context, &scan, &attempts)?
     } else {

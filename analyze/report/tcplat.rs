@@ -30,9 +30,8 @@ use super::{Context, Defaults, Flag, Need, Report};
 use crate::analyze::answer::{Answer, Body};
 use crate::analyze::error::Failure;
 use crate::analyze::group::{Group, Merge};
-use crate::analyze::ids::Key;
-use crate::schema::hash::FastMap;
 use crate::analyze::identity::Identity;
+use crate::analyze::ids::Key;
 use crate::analyze::latency::{self, Sink};
 use crate::analyze::looked_up::LookedUp;
 use crate::analyze::pairs::{Metric, Pair, Unpaired};
@@ -41,6 +40,7 @@ use crate::analyze::room::Row;
 use crate::analyze::rows::{Value, named};
 use crate::analyze::table::{Builder, Heading, Output, Show, Table};
 use crate::analyze::trace::Trace;
+use crate::schema::hash::FastMap;
 use anyhow::Result;
 use polars::prelude::NamedFrom as _;
 use rayon::prelude::*;
@@ -171,7 +171,7 @@ struct Sides<'a> {
     near: Vec<Option<i8>>,
 }
 
-/// Ids that sockets have unless there were more of them than processors can remember.
+/// Sides of sockets with larger ids are looked up: the list has a bound whatever ids a file has.
 const NEAR: u64 = 1 << 22;
 
 impl<'a> Sides<'a> {
@@ -199,7 +199,8 @@ impl<'a> Sides<'a> {
     }
 
     fn name(&self, side: Option<i64>) -> Value {
-        let def = self.trace.table("sock").and_then(|def| def.columns.iter().find(|column| column.name == "side"));
+        let def =
+            self.trace.table("sock").and_then(|def| def.columns.iter().find(|column| column.name == "side"));
         side.zip(def).map_or(Value::Null, |(side, def)| named(self.trace.labels(), &def.enumeration, side))
     }
 }
@@ -219,7 +220,14 @@ struct All<'a> {
 
 impl<'a> All<'a> {
     fn new(sides: &'a Sides<'a>, keep: Keep) -> Self {
-        Self { sides, keep, last: [0; 4], numbers: FastMap::default(), list: Vec::new(), histograms: Histograms::default() }
+        Self {
+            sides,
+            keep,
+            last: [0; 4],
+            numbers: FastMap::default(),
+            list: Vec::new(),
+            histograms: Histograms::default(),
+        }
     }
 
     fn series(&mut self, sock: u32, metric: Metric, key: u32) -> (&mut Series, &Keep) {
@@ -326,7 +334,9 @@ fn each(context: &Context, found: Vec<Lines>) -> Result<Table> {
     let trace = context.trace;
     let mut lines: Vec<(u32, Pair)> = found.into_iter().flat_map(|lines| lines.0).collect();
     trace.install(|| {
-        lines.par_sort_unstable_by_key(|(sock, pair)| (pair.send.entry, *sock, pair.metric, pair.end, pair.send.end));
+        lines.par_sort_unstable_by_key(|(sock, pair)| {
+            (pair.send.entry, *sock, pair.metric, pair.end, pair.send.end)
+        });
     });
     let sent_by = |(_, pair): &(u32, Pair)| (pair.send.tid.into(), pair.send.returned);
     let tasks = LookedUp::of(trace, "task", lines.iter().map(sent_by));

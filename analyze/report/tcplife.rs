@@ -63,7 +63,8 @@ fn run(context: &Context) -> Result<Answer> {
         }
     };
     let whole = find(lasted);
-    let scan = scan.only([new], |[new]| new == Some(CLOSE)).keeping(move |rows, row| whole(rows, row).is_some());
+    let scan =
+        scan.only([new], |[new]| new == Some(CLOSE)).keeping(move |rows, row| whole(rows, row).is_some());
     let ms = find(lasted);
     let answer = Listing::new(context, scan, "connections")
         .process()

@@ -47,7 +47,11 @@ pub static REPORT: Report = Report {
     defaults: Defaults { by: "none", sort: "time", top: None, interval: None },
     flags: &[
         named::PROBE,
-        Flag::valued("print", "TEXT", "the message; {NAME} is the column of that name, {NAME:x} in hexadecimal"),
+        Flag::valued(
+            "print",
+            "TEXT",
+            "the message; {NAME} is the column of that name, {NAME:x} in hexadecimal",
+        ),
         backtrace::FLAGS[0],
         backtrace::FLAGS[1],
         backtrace::FLAGS[2],
@@ -114,7 +118,8 @@ mod tests {
     fn hits_of_all_probes_come_in_the_order_of_time() {
         let (exit, out, messages) = tape().run(&["trace", "--format", "csv"]);
         assert_eq!(exit, 0, "{messages}");
-        let lines: Vec<&str> = out.lines().skip(1).map(|line| line.split_once(',').expect("a time").1).collect();
+        let lines: Vec<&str> =
+            out.lines().skip(1).map(|line| line.split_once(',').expect("a time").1).collect();
         assert_eq!(lines, ["70,7,evil\x1b[2J,vfs_read,1.5,42,size=4096", "70,7,evil\x1b[2J,tick,,,n=-5"]);
     }
 
@@ -163,15 +168,25 @@ mod tests {
             out.lines().nth(1).and_then(|line| line.rsplit(',').next()).expect("a cell").to_owned()
         };
         assert_eq!(message(&[]), "sk=0x7f001234 size=255 n=-5");
-        assert_eq!(message(&["--print", "{size:x} of {sk} by {comm:x} {n:x}"]), "0xff of 0x7f001234 by web 0xfffffffb");
+        assert_eq!(
+            message(&["--print", "{size:x} of {sk} by {comm:x} {n:x}"]),
+            "0xff of 0x7f001234 by web 0xfffffffb"
+        );
         let (exit, _, messages) = tape.run(&["trace", "--print", "{size:d}"]);
         assert!(exit == 2 && messages.contains("{NAME:x}"), "{messages}");
     }
 
     #[test]
     fn the_message_is_what_print_makes_of_it() {
-        let (_, out, _) =
-            tape().run(&["trace", "--probe", "read", "--print", "{size} asked, {ret} got by {pid}", "--format", "csv"]);
+        let (_, out, _) = tape().run(&[
+            "trace",
+            "--probe",
+            "read",
+            "--print",
+            "{size} asked, {ret} got by {pid}",
+            "--format",
+            "csv",
+        ]);
         assert!(out.contains("\"4096 asked, 42 got by 70\"") || out.contains(",\"4096 asked"), "{out}");
         let (exit, _, messages) = tape().run(&["trace", "--print", "{siz}"]);
         assert!(exit == 2 && messages.contains("siz"), "{messages}");

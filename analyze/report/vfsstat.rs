@@ -39,9 +39,7 @@ pub static REPORT: Report = Report {
         Need::of("file_sync", "file"),
         Need::of("path_op", "file"),
     ],
-    outputs: &[
-        RATES[0], RATES[1], RATES[2], RATES[3], RATES[4], RATES[5], RATES[6], RATES[7],
-    ],
+    outputs: &[RATES[0], RATES[1], RATES[2], RATES[3], RATES[4], RATES[5], RATES[6], RATES[7]],
     defaults: Defaults { by: "none", sort: "opens_per_s", top: None, interval: Some("1s") },
     flags: &[],
     fit: None,
@@ -87,7 +85,12 @@ fn run(context: &Context) -> Result<Answer> {
 }
 
 /// Counts the operations of a table that have such names, each into a column.
-fn by_name(context: &Context, table: &str, names: &str, columns: &[(&str, usize)]) -> Result<Vec<Group<Counts>>> {
+fn by_name(
+    context: &Context,
+    table: &str,
+    names: &str,
+    columns: &[(&str, usize)],
+) -> Result<Vec<Group<Counts>>> {
     let mut scan = context.scan(table)?;
     let op = scan.column("op")?;
     let columns: Vec<(i64, usize)> = columns
@@ -117,7 +120,8 @@ fn compat(context: &Context, answer: &Answer, out: &mut dyn io::Write) -> io::Re
     let names = ["READ/s", "WRITE/s", "FSYNC/s", "OPEN/s", "CREATE/s"];
     writeln!(out, "{:<8}: {}", "TIME", names.map(|name| format!("{name:>8}")).join(" "))?;
     for line in Lines::of(answer).iter() {
-        let rates: Vec<String> = RATES[..5].iter().map(|rate| format!("{:>8.0}", line.float(rate.name))).collect();
+        let rates: Vec<String> =
+            RATES[..5].iter().map(|rate| format!("{:>8.0}", line.float(rate.name))).collect();
         writeln!(out, "{:<8}: {}", line.time(&context.trace.clock), rates.join(" "))?;
     }
     Ok(())

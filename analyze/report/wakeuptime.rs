@@ -115,7 +115,12 @@ mod tests {
     fn the_waker_has_a_name_of_its_own() {
         let mut tape = Tape::new();
         tape.stacks().sched().threshold("1ms").task(0, 7, 7, "web").task(0, 8, 8, "wrk");
-        tape.frame(1, true, 0, "wake_up").frame(2, true, 0, "bpf_trace_run1").frame(3, true, 0, "bpf_prog_1f_sched_waking__tp");
+        tape.frame(1, true, 0, "wake_up").frame(2, true, 0, "bpf_trace_run1").frame(
+            3,
+            true,
+            0,
+            "bpf_prog_1f_sched_waking__tp",
+        );
         tape.stack(1, &[3, 2, 1]);
         tape.event("sched_wake", 5, [7, 3_000_000, 8, 1, 1, 0, 1]);
         let (exit, out, _) = tape.run(&["wakeuptime", "--format", "csv", "--by", "waker_comm,comm"]);
@@ -129,7 +134,12 @@ mod tests {
     #[test]
     fn who_was_interrupted_is_no_waker() {
         let mut tape = Tape::new();
-        tape.stacks().sched().threshold("1ms").task(0, 7, 7, "web").task(0, 8, 8, "wrk").task(0, 9, 9, "bash");
+        tape.stacks()
+            .sched()
+            .threshold("1ms")
+            .task(0, 7, 7, "web")
+            .task(0, 8, 8, "wrk")
+            .task(0, 9, 9, "bash");
         for (value, label) in [(1, "task"), (2, "softirq"), (3, "irq")] {
             tape.push("enum", vec!["wake_context".into(), value.into(), label.into()]);
         }
@@ -137,12 +147,19 @@ mod tests {
         for (at, (waker, context)) in (1..).zip([(8, 1), (8, 1), (0, 3), (9, 3), (8, 2), (0, 2)]) {
             tape.event("sched_wake", at, [7, 1_000_000, waker, 1, 1, 0, context]);
         }
-        let (_, out, _) = tape.run(&["wakeuptime", "--by", "waker_comm", "--format", "csv", "--sort", "waker_comm"]);
-        let names: Vec<_> = out.lines().skip(1).map(|line| line.split(',').take(3).collect::<Vec<_>>()).collect();
+        let (_, out, _) =
+            tape.run(&["wakeuptime", "--by", "waker_comm", "--format", "csv", "--sort", "waker_comm"]);
+        let names: Vec<_> =
+            out.lines().skip(1).map(|line| line.split(',').take(3).collect::<Vec<_>>()).collect();
         let row = |name, us| vec![name, "false", us];
         assert_eq!(
             names,
-            [row("[irq]", "2000"), row("[softirq]", "1000"), row("[softirq] wrk", "1000"), row("wrk", "2000")]
+            [
+                row("[irq]", "2000"),
+                row("[softirq]", "1000"),
+                row("[softirq] wrk", "1000"),
+                row("wrk", "2000")
+            ]
         );
     }
 }
