@@ -36,6 +36,15 @@ impl Clock {
         Self { points, offset: Offset::from_seconds(offset).unwrap_or(Offset::UTC) }
     }
 
+    /// Up to a moment what it said before, and behind it what is known by now: who has told of the time until then
+    /// goes on from the same moment.
+    pub fn go_on(&mut self, until: u64, known: &Self) {
+        let here = (until, self.wall(until));
+        self.points.retain(|point| point.0 < until);
+        self.points.push(here);
+        self.points.extend(known.points.iter().filter(|point| point.0 > here.0 && point.1 > here.1));
+    }
+
     /// The same clock, printed in UTC.
     pub fn in_utc(mut self) -> Self {
         self.offset = Offset::UTC;
@@ -203,6 +212,19 @@ mod tests {
     fn a_clock_that_is_set_back_still_maps_one_to_one() {
         let clock = Clock::new((0, 100), [(10, 50), (20, 120)], 0);
         assert_eq!((clock.wall(10), clock.wall(20)), (110, 120));
+    }
+
+    #[test]
+    fn what_is_learned_later_changes_no_time_that_was_told() {
+        let mut clock = Clock::new((1_000, 5_000), [], 0);
+        let known = Clock::new((1_000, 5_000), [(2_000, 6_010), (3_000, 7_020)], 0);
+        clock.go_on(1_500, &known);
+        assert_eq!((clock.wall(1_200), clock.wall(1_500), clock.mono(5_500)), (5_200, 5_500, 1_500));
+        assert_eq!((clock.wall(2_000), clock.wall(4_000)), (6_010, 8_020));
+        // Nothing new, and a clock that was set back to before what was told.
+        clock.go_on(4_000, &known);
+        clock.go_on(5_000, &Clock::new((6_000, 8_000), [(7_000, 9_100)], 0));
+        assert_eq!((clock.wall(4_000), clock.wall(5_000), clock.wall(7_000)), (8_020, 9_020, 9_100));
     }
 
     #[test]

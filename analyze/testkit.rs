@@ -252,6 +252,13 @@ impl Tape {
         self.writer().finish(reason).expect("a Vec takes all").0
     }
 
+    /// The file of a recording that ended at that moment.
+    pub fn ending_at(&self, moment: u64) -> Vec<u8> {
+        let mut writer = self.writer();
+        writer.ends_at(moment);
+        writer.finish("test").expect("a Vec takes all").0
+    }
+
     /// The file, made of a set without these parts.
     pub fn lacking(&self, absent: Vec<Absent>) -> Vec<u8> {
         let mut writer = self.writer();

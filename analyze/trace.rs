@@ -14,6 +14,7 @@ use super::stacks::{Functions, Naming};
 use super::window::Window;
 use crate::schema::frame::FrameHeader;
 use crate::schema::reader::{Damage, Frame, Scratch};
+use crate::schema::singles::Footer;
 use crate::schema::{Batch, Column, Host, Kind, Role, TableDef, TraceReader};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -407,12 +408,21 @@ pub(crate) fn cut(reader: &TraceReader, (start, name): (u64, &str)) -> Option<St
 /// Events are what a span is about; identity rows may be older than the start.
 fn span(reader: &TraceReader) -> Window {
     let all = || reader.frames.iter().chain(&reader.cut);
-    let events = || all().filter(|frame| frame.header.kind == Kind::Events);
+    let events = all().filter(|frame| frame.header.kind == Kind::Events);
     let start = reader.host.start_mono;
-    let from = events().map(|frame| frame.header.min_time).min().map_or(start, |first| first.min(start));
-    let last = events().map(|frame| frame.header.max_time).max().unwrap_or(start);
-    let end = reader.footer.as_ref().map_or(last, |footer| last.max(footer.end_mono));
+    let from = events.map(|frame| frame.header.min_time).min().map_or(start, |first| first.min(start));
+    let end = last_moment(all(), reader.footer.as_ref()).unwrap_or(start);
     Window { from, to: end.max(from).saturating_add(1) }
+}
+
+/// The moment of the last event, or of the end that the footer of the last file tells of if that was later. What the
+/// recorder says of itself it still says, also from file to file, when nothing is recorded any more.
+pub(crate) fn last_moment<'f>(
+    frames: impl Iterator<Item = &'f Frame>,
+    footer: Option<&Footer>,
+) -> Option<u64> {
+    let events = frames.filter(|frame| frame.header.kind == Kind::Events);
+    events.map(|frame| frame.header.max_time).chain(footer.map(|footer| footer.end_mono)).max()
 }
 
 fn extents(reader: &TraceReader) -> Vec<Extent> {

@@ -16,15 +16,19 @@ const TOGETHER: u64 = SECOND / 1000;
 
 /// All clocks at one moment, ns.
 #[derive(Clone, Copy, Debug, Default)]
-struct Reading {
-    mono: u64,
-    real: u64,
+pub struct Reading {
+    /// `CLOCK_MONOTONIC`.
+    pub mono: u64,
+    /// `CLOCK_REALTIME`.
+    pub real: u64,
     boot: u64,
     tai: u64,
 }
 
 impl Reading {
-    fn now() -> Self {
+    /// Now: as if no time had passed from clock to clock.
+    #[must_use]
+    pub fn now() -> Self {
         let read = || {
             let before = clock(libc::CLOCK_MONOTONIC);
             let [real, boot, tai] = [libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME, libc::CLOCK_TAI].map(clock);

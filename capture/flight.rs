@@ -5,9 +5,10 @@
 //! ([`super::set`]), and starts anew: no row is in two dumps. It is written by a thread of its own, and what
 //! it has not yet written still counts against the memory.
 
+use super::clocks::Reading;
 use super::limit::Limit;
 use super::medium::{Border, Dumped, Medium, Progress, Rows};
-use super::preface::{Moment, Preface, plain};
+use super::preface::{Preface, plain};
 use super::set::FileSet;
 use crate::schema::{Batch, Kind, Packed, Packer, TraceTotals, TraceWriter};
 use anyhow::{Context as _, Result};
@@ -56,7 +57,7 @@ struct Writing {
 
 /// What belongs together.
 struct Epoch {
-    began: Moment,
+    began: Reading,
     /// What the ledger carries over if a file begins here.
     opening: Option<Packed>,
     /// … if one ends here.
@@ -70,7 +71,7 @@ struct Epoch {
 impl Epoch {
     fn new(opening: Option<Packed>) -> Self {
         Self {
-            began: Moment::now(),
+            began: Reading::now(),
             opening,
             closing: None,
             frames: Vec::new(),
@@ -129,11 +130,11 @@ impl Flight {
 
     /// Lets go of epochs that are too old, or too much.
     fn trim(&mut self) {
-        let horizon = Moment::now().monotonic.saturating_sub(self.window);
+        let horizon = super::host::now().saturating_sub(self.window);
         let kept: usize = self.ended.iter().map(|epoch| epoch.bytes).sum();
         let mut bytes = kept + self.current.bytes + self.unwritten.load(Ordering::Relaxed);
         while let Some(oldest) = self.ended.front()
-            && (bytes > self.capacity || oldest.newest.max(oldest.began.monotonic) < horizon)
+            && (bytes > self.capacity || oldest.newest.max(oldest.began.mono) < horizon)
         {
             bytes -= oldest.bytes;
             self.progress.let_go += oldest.events();

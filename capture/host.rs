@@ -1,5 +1,6 @@
 //! Facts about this machine that the trace needs to stand alone.
 
+use super::clocks::Reading;
 use crate::schema::Host;
 use crate::schema::host::FORMAT;
 use std::ffi::CStr;
@@ -30,6 +31,7 @@ pub fn possible_cpus() -> usize {
 #[must_use]
 pub fn describe(command: Vec<String>) -> Host {
     let (zone, zone_offset) = time_zone();
+    let start = Reading::now();
     Host {
         required_reader: FORMAT,
         recorder: concat!("tapedeck capture ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -38,8 +40,8 @@ pub fn describe(command: Vec<String>) -> Host {
         machine: std::env::consts::ARCH.to_owned(),
         cpus: u32::try_from(possible_cpus()).unwrap_or(u32::MAX),
         command,
-        start_mono: now(),
-        start_real: clock(libc::CLOCK_REALTIME),
+        start_mono: start.mono,
+        start_real: start.real,
         zone,
         zone_offset,
         boot_id: read("/proc/sys/kernel/random/boot_id"),

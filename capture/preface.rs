@@ -1,5 +1,6 @@
 //! What every file of a recording begins with, so that each can be read alone.
 
+use super::clocks::Reading;
 use crate::schema::{Batch, FormatError, Host, Kind, Packer, TableDef, TraceWriter};
 use std::io::Write;
 
@@ -39,34 +40,16 @@ impl Preface {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn open<W: Write>(&self, to: W, part: u32, start: Option<Moment>) -> anyhow::Result<TraceWriter<W>> {
-        let start =
-            start.unwrap_or(Moment { monotonic: self.host.start_mono, realtime: self.host.start_real });
-        let host =
-            Host { part, start_mono: start.monotonic, start_real: start.realtime, ..self.host.clone() };
+    pub fn open<W: Write>(&self, to: W, part: u32, start: Option<Reading>) -> anyhow::Result<TraceWriter<W>> {
+        let mut host = Host { part, ..self.host.clone() };
+        if let Some(Reading { mono, real, .. }) = start {
+            (host.start_mono, host.start_real) = (mono, real);
+        }
         let mut writer = TraceWriter::new(to, self.level, &host, self.tables.clone()).map_err(plain)?;
         for (kind, batch) in &self.standing {
             writer.append(*kind, 0, batch).map_err(plain)?;
         }
         Ok(writer)
-    }
-}
-
-/// The same moment on two clocks, ns.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// `CLOCK_MONOTONIC`.
-    pub monotonic: u64,
-    /// `CLOCK_REALTIME`.
-    pub realtime: u64,
-}
-
-impl Moment {
-    /// Now.
-    #[must_use]
-    pub fn now() -> Self {
-        use super::host::clock;
-        Self { monotonic: clock(libc::CLOCK_MONOTONIC), realtime: clock(libc::CLOCK_REALTIME) }
     }
 }
 

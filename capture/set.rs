@@ -4,11 +4,12 @@
 //! is a whole trace; see DESIGN.md for what makes them a set. A file ends where an epoch ends, so it is a little
 //! larger or older than asked for.
 
+use super::clocks::Reading;
 use super::disk::Syncing;
 use super::limit::Limit;
 use super::medium::{Border, Medium, Open, Progress, settle};
 use super::output::Output;
-use super::preface::{Moment, Preface};
+use super::preface::Preface;
 use crate::schema::parts::{GOES_ON, part_path, parts};
 use crate::schema::{Batch, Kind};
 use anyhow::{Context as _, Result, bail};
@@ -107,7 +108,7 @@ impl Rotation {
 
     /// Ends the file, and begins the next.
     fn next(&mut self) -> Result<()> {
-        let (path, open) = begin(&self.preface, &mut self.set, self.sync, Some(Moment::now()))?;
+        let (path, open) = begin(&self.preface, &mut self.set, self.sync, Some(Reading::now()))?;
         self.began = Instant::now();
         let path = std::mem::replace(&mut self.path, path);
         let (progress, sync, result) = std::mem::replace(&mut self.open, open).finish(GOES_ON);
@@ -136,7 +137,7 @@ fn begin(
     preface: &Preface,
     set: &mut FileSet,
     sync: bool,
-    start: Option<Moment>,
+    start: Option<Reading>,
 ) -> Result<(PathBuf, Open<Output>)> {
     let (part, path, output) = set.begin()?;
     let sync = if sync { output.keep_synced()? } else { None };

@@ -111,7 +111,16 @@ impl Follow<'_> {
 
     /// Reads what is new; whether all have ended.
     fn refresh(&mut self) -> Result<bool> {
-        self.tails.iter_mut().try_fold(true, |ended, tail| Ok(tail.refresh()? && ended))
+        let ended =
+            self.tails.iter_mut().try_fold(true, |ended, tail| anyhow::Ok(tail.refresh()? && ended))?;
+        for at in 0..self.tails.len() {
+            let Some(clock) = self.tails[at].clock_news(self.call)? else { continue };
+            match self.printed.map(|printed| self.own(at, printed)) {
+                Some(printed) => self.clocks[at].go_on(printed, &clock),
+                None => self.clocks[at] = clock,
+            }
+        }
+        Ok(ended)
     }
 
     /// Says what came after its interval was printed.

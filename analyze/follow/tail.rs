@@ -6,11 +6,12 @@
 
 use super::part::Part;
 use crate::analyze::args::Call;
+use crate::analyze::clock::Clock;
 use crate::analyze::error::Exit;
 use crate::analyze::escape::visible;
 use crate::analyze::files;
 use crate::analyze::ledger::{Losses, not_here};
-use crate::analyze::trace::{LAG, Trace, cut};
+use crate::analyze::trace::{LAG, Trace, cut, last_moment};
 use crate::analyze::window::Window;
 use crate::schema::reader::Frame;
 use crate::schema::{FormatError, Kind, TraceReader, parts};
@@ -27,6 +28,8 @@ pub(super) struct Tail {
     pub ended: bool,
     /// Damage that was told of: it is in the way of each interval, and news once.
     told: HashSet<String>,
+    /// Frames of readings of its clocks that were looked at.
+    clock_frames: usize,
 }
 
 /// What comes behind a file that has ended.
@@ -57,7 +60,7 @@ impl Tail {
 
     /// One file, for a start.
     pub fn new(name: String, part: Part) -> Self {
-        Self { name, parts: vec![part], ended: false, told: HashSet::new() }
+        Self { name, parts: vec![part], ended: false, told: HashSet::new(), clock_frames: 0 }
     }
 
     /// Reads what is new, in files that are new too; whether it is the end.
@@ -127,8 +130,18 @@ impl Tail {
 
     /// Up to which moment everything is there.
     pub fn complete(&self, ended: bool) -> u64 {
-        let last = self.parts.iter().map(Part::last).max().unwrap_or(0);
-        if ended { last.saturating_add(1) } else { last.saturating_sub(LAG) }
+        if ended {
+            return self.end().saturating_add(1);
+        }
+        self.parts.iter().map(Part::last).max().unwrap_or(0).saturating_sub(LAG)
+    }
+
+    /// The last moment of all of it, as a trace of these files has it.
+    fn end(&self) -> u64 {
+        let frames = self.parts.iter().flat_map(|part| part.reader.frames.iter().chain(&part.reader.cut));
+        let whole = self.parts.iter().all(|part| part.reader.footer.is_some());
+        let footer = self.last().reader.footer.as_ref().filter(|_| whole);
+        last_moment(frames, footer).unwrap_or(self.parts[0].reader.host.start_mono)
     }
 
     /// Lets go of files that are gone, if all up to this moment is answered, also of the time of parts that are not
@@ -155,25 +168,43 @@ impl Tail {
         meanwhile.for_each(|parts| parts.push_str(": removed (--keep) before being read"));
     }
 
+    /// What its clocks have said, if they have said more since this was last asked.
+    pub fn clock_news(&mut self, call: &Call) -> Result<Option<Clock>> {
+        let table = self.parts[0].reader.table("clock").map(|def| def.number);
+        let told = |frame: &Frame| frame.header.kind.has_rows() && Some(frame.header.table) == table;
+        let frames = self.frames().filter(|frame| told(frame)).count();
+        if std::mem::replace(&mut self.clock_frames, frames) == frames {
+            return Ok(None);
+        }
+        Ok(Some(self.having(call, told)?.clock))
+    }
+
     /// The trace as far as a span needs it: the names of the epochs of its events, and what was counted before its
     /// end (the ledger is ahead of the events, which would look like a loss).
     pub fn trace(&self, call: &Call, window: Option<Window>) -> Result<Trace> {
-        let frames = || self.parts.iter().flat_map(|part| &part.reader.frames);
         let inside = |frame: &&Frame| {
             let header = &frame.header;
             header.kind == Kind::Events
                 && window.is_none_or(|window| window.touches(header.min_time, header.max_time))
         };
-        let first = frames().filter(inside).map(|frame| frame.header.epoch).min().unwrap_or(0);
+        let first = self.frames().filter(inside).map(|frame| frame.header.epoch).min().unwrap_or(0);
         let ledger = self.parts[0].reader.table("ledger").map(|def| def.number);
-        let needed = |frame: &Frame| match frame.header.kind {
+        self.having(call, |frame| match frame.header.kind {
             Kind::Identity => frame.header.epoch.saturating_add(1) >= first,
             Kind::Stats if Some(frame.header.table) == ledger => {
                 window.is_none_or(|window| frame.header.max_time < window.to)
             }
             _ => true,
-        };
-        let views = self.parts.iter().map(|part| part.reader.view(needed)).collect::<Result<Vec<_>, _>>();
+        })
+    }
+
+    fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.parts.iter().flat_map(|part| &part.reader.frames)
+    }
+
+    /// A trace of the frames that are needed.
+    fn having(&self, call: &Call, needed: impl Fn(&Frame) -> bool) -> Result<Trace> {
+        let views = self.parts.iter().map(|part| part.reader.view(&needed)).collect::<Result<Vec<_>, _>>();
         let all = views.and_then(TraceReader::join);
         let all = all.map_err(|error| files::unusable(&self.name, &error))?;
         Trace::new(self.name.clone(), all, call.options.threads, call.options.utc)

@@ -142,7 +142,10 @@ fn a_file_that_becomes_shorter_is_an_error_and_no_crash() {
 
 /// Part of a recording: sends ten times a second from second to second.
 fn part(number: u32, seconds: std::ops::Range<u64>) -> Tape {
-    let mut tape = Tape::new();
+    filled(Tape::new(), number, seconds)
+}
+
+fn filled(mut tape: Tape, number: u32, seconds: std::ops::Range<u64>) -> Tape {
     let second = 1_000_000_000;
     tape.host(|it| {
         (it.recording, it.part) = ("r".into(), number);
@@ -296,4 +299,41 @@ fn a_file_stays_until_the_time_of_the_parts_behind_it_is_answered() {
         tail.forget(second(until));
         assert_eq!(tail.begin(), begin, "{until} s");
     }
+}
+
+#[test]
+fn a_recording_has_one_end_also_where_its_files_turned_after_it() {
+    let folder = Folder::new();
+    let [first, _, _] = set();
+    // When programs had ended, the recorder turned to another file to write the rest.
+    let mut turned = part(2, 4..7);
+    turned.ledger(7_600_000_000, 0, 0).ledger(9_200_000_000, 0, 0);
+    let last = part(3, 7..7).ending_at(START + 7_500_000_000);
+    for (number, bytes) in (1..).zip([first, turned.ending(GOES_ON), last]) {
+        folder.put(&format!("t.00000{number}.bin"), &bytes);
+    }
+    let live = folder.run("t.000001.bin tcpsend --format csv --follow");
+    assert_eq!(live, folder.run("t.000001.bin t.000002.bin t.000003.bin tcpsend --format csv"));
+    assert_eq!(live.1.lines().count(), 1 + 8, "{}", live.1);
+}
+
+#[test]
+fn a_clock_that_is_set_meanwhile_is_followed() {
+    let (live, done) = (Folder::new(), Folder::new());
+    let files = [(1, 0..4, 0), (2, 4..7, 3_600), (3, 7..10, 3_600)].map(|(number, seconds, ahead)| {
+        let mut tape = Tape::new();
+        tape.clock(seconds.start * 1_000_000_000 + 500_000_000, ahead * 1_000_000_000);
+        filled(tape, number, seconds)
+    });
+    let files = [files[0].ending(GOES_ON), files[1].ending(GOES_ON), files[2].bytes()];
+    for (number, bytes) in (1..).zip(&files) {
+        done.put(&format!("t.00000{number}.bin"), bytes);
+    }
+    live.put("t.000001.bin", &files[0][..files[0].len() / 2]);
+    let found = std::thread::scope(|scope| {
+        scope.spawn(|| record(&live, &files));
+        live.run("t.000001.bin tcpsend --format csv --follow")
+    });
+    assert_eq!(found, done.run("t.000001.bin t.000002.bin t.000003.bin tcpsend --format csv"));
+    assert!(found.1.contains("T12:01:11") && found.1.contains("T13:01:12"), "{}", found.1);
 }
