@@ -1,6 +1,7 @@
 //! What a verb answers: a table, further sections, notes on exactness, and what is missing.
 
 use super::clock::Clock;
+use super::json;
 use super::ledger::Losses;
 use super::quantile::Log2;
 use super::table::Table;
@@ -16,6 +17,8 @@ pub(crate) struct Answer {
     pub sections: Vec<Section>,
     /// Lines for other programs, in place of a page.
     pub plain: Option<String>,
+    /// What of it has been written as JSON: its first rows.
+    pub written: json::Text,
     /// What to know when reading it.
     pub notes: Vec<String>,
     /// Its rows are single events: `--top` cuts the whole, since no two are of one interval.

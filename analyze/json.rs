@@ -16,42 +16,67 @@ const ROWS: &str = "rows";
 
 /// The answer as one object.
 pub(crate) fn page(page: &Page) -> Value {
-    let mut all = around(page);
+    let mut all = before(page);
     if let Some(table) = &page.answer.table {
         all.insert(ROWS.into(), rows(table, page.clock).collect());
     }
+    all.extend(behind(page));
     Value::Object(all)
 }
 
-/// The same as text. As an object, millions of rows would take ten times the room of their table.
-pub(crate) fn write(page: &Page, threads: usize, out: &mut dyn io::Write) -> io::Result<()> {
-    let all = around(page);
-    for (at, (name, value)) in all.iter().enumerate() {
-        let mut key = String::from(if at == 0 { "{\n  " } else { ",\n  " });
-        push_string(name, &mut key);
-        out.write_all((key + ": ").as_bytes())?;
-        match &page.answer.table {
-            Some(table) if name == ROWS && table.height() > 0 => {
-                out.write_all(b"[")?;
-                let texts = objects(table, page.clock, &PRETTY, threads);
-                for (at, text) in texts.enumerate() {
-                    // Behind each row is a comma, and none behind the last: so they stand before all but the first.
-                    out.write_all(text.as_bytes().get(usize::from(at == 0)..).unwrap_or(&[]))?;
-                }
-                out.write_all(b"\n  ]")?;
-            }
-            _ => {
-                let mut text = String::new();
-                push_escaped(&format!("{value:#}").replace('\n', "\n  "), &mut text);
-                out.write_all(text.as_bytes())?;
-            }
-        }
-    }
-    out.write_all(b"\n}\n")
+/// The same as text, how far it is written. Its rows may come part by part: as an object, millions of them would take
+/// ten times the room of their table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Text {
+    /// The list of rows is open.
+    begun: bool,
+    /// Rows are in it.
+    rows: bool,
 }
 
-/// All of the answer but its rows.
-fn around(page: &Page) -> Map<String, Value> {
+impl Text {
+    /// Writes the rows of a page, and what stands before them.
+    pub fn rows(&mut self, page: &Page, threads: usize, out: &mut dyn io::Write) -> io::Result<()> {
+        let Some(table) = &page.answer.table else { return Ok(()) };
+        if !std::mem::replace(&mut self.begun, true) {
+            entries(&before(page), "{", out)?;
+            write!(out, ",\n  \"{ROWS}\": [")?;
+        }
+        for text in objects(table, page.clock, &PRETTY, threads) {
+            // Behind each row is a comma, and none behind the last: so they stand before all but the first.
+            let comma = usize::from(!std::mem::replace(&mut self.rows, true));
+            out.write_all(text.as_bytes().get(comma..).unwrap_or(&[]))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a page, or what is left of it.
+    pub fn finish(mut self, page: &Page, threads: usize, out: &mut dyn io::Write) -> io::Result<()> {
+        self.rows(page, threads, out)?;
+        match (self.begun, self.rows) {
+            (false, _) => entries(&before(page), "{", out)?,
+            (true, false) => out.write_all(b"]")?,
+            (true, true) => out.write_all(b"\n  ]")?,
+        }
+        entries(&behind(page), ",", out)?;
+        out.write_all(b"\n}\n")
+    }
+}
+
+/// Keys and values on lines of their own; `first` stands before them.
+fn entries(all: &Map<String, Value>, first: &str, out: &mut dyn io::Write) -> io::Result<()> {
+    for (at, (name, value)) in all.iter().enumerate() {
+        let mut text = format!("{}\n  ", if at == 0 { first } else { "," });
+        push_string(name, &mut text);
+        text.push_str(": ");
+        push_escaped(&format!("{value:#}").replace('\n', "\n  "), &mut text);
+        out.write_all(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// All that stands before the rows.
+fn before(page: &Page) -> Map<String, Value> {
     let mut all = Map::new();
     all.insert("report".into(), page.report.into());
     all.insert("trace".into(), page.trace.into());
@@ -60,8 +85,13 @@ fn around(page: &Page) -> Map<String, Value> {
     all.insert("to".into(), moment(page.window.to.saturating_sub(1)).into());
     if let Some(table) = &page.answer.table {
         all.insert("columns".into(), columns(table));
-        all.insert(ROWS.into(), json!([]));
     }
+    all
+}
+
+/// All that stands behind them.
+fn behind(page: &Page) -> Map<String, Value> {
+    let mut all = Map::new();
     page.answer.sections.iter().for_each(|part| insert(&mut all, part, page.clock));
     all.insert("notes".into(), page.answer.notes.clone().into());
     all.insert("lost".into(), lost(page.losses));
@@ -264,7 +294,7 @@ mod tests {
             let all =
                 Page { report: "r", trace: "t", window, clock: &clock, answer: &answer, losses: &losses };
             let mut written = Vec::new();
-            write(&all, 2, &mut written).expect("a Vec takes everything");
+            Text::default().finish(&all, 2, &mut written).expect("a Vec takes everything");
             assert!(String::from_utf8(written).expect("UTF-8") == text(&page(&all)), "{rows}");
             let table = answer.table.as_ref().expect("it has one");
             let lines: String = lines(table, &clock, 2).collect();

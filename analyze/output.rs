@@ -2,7 +2,7 @@
 //!
 //! What is there and is no file (a device, a pipe) is written into: a file that took its place would be the end of it.
 
-use super::error::Failure;
+use super::error::{Exit, Failure};
 use anyhow::{Context as _, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -52,6 +52,7 @@ impl<'a> Output<'a> {
         };
         let file = options.open(&part).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => anyhow::Error::from(exists(&part)),
+            io::ErrorKind::NotFound => anyhow::Error::from(no_folder(path)),
             _ => anyhow::Error::new(error).context(format!("cannot create {}", part.display())),
         })?;
         Ok(Self { to: Sink::File(BufWriter::new(file)), names: Some((part, path.to_owned())) })
@@ -90,6 +91,12 @@ pub(crate) fn not_an_input(path: &Path, inputs: &[PathBuf]) -> Result<(), Failur
 fn exists(path: &Path) -> Failure {
     Failure::usage(format!("{} exists", path.display()))
         .hint("choose another name, or replace it with --force")
+}
+
+fn no_folder(path: &Path) -> Failure {
+    let folder = path.parent().unwrap_or(path).display();
+    Failure::new(Exit::Unusable, format!("cannot create {}: there is no folder {folder}", path.display()))
+        .hint(format!("make it (mkdir -p {folder}), or name a file elsewhere"))
 }
 
 /// Links and other spellings of one file are one file.
@@ -188,7 +195,10 @@ mod tests {
         let folder = Folder::new();
         folder.put("a.bin", b"no trace");
         let (exit, _, messages) = folder.run("a.bin tcpsend -o /nonexistent/answer.csv");
-        assert!(exit == 1 && messages.contains("cannot create /nonexistent/answer.csv"), "{messages}");
+        assert!(
+            exit == 1 && messages.contains("cannot create /nonexistent/answer.csv: there is no"),
+            "{messages}"
+        );
     }
 
     /// As a device has: a name that something else must not take.

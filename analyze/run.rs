@@ -361,7 +361,7 @@ fn render(page: &Page, options: &Options, out: &mut dyn Write, terminal: bool) -
     };
     match options.format() {
         Format::Table => print::page(page, options.threads, out)?,
-        Format::Json => json::write(page, options.threads, out)?,
+        Format::Json => page.answer.written.finish(page, options.threads, out)?,
         Format::Ndjson | Format::Csv => Printer::new(options, terminal).rows(table()?, page.clock, out)?,
         Format::Parquet if terminal => {
             return Err(Failure::usage("Parquet is not for a terminal")

@@ -2,9 +2,10 @@
 //!
 //! Each row is of one event, and rows stand in the order of time, so a slice of the span is a slice of the list. It is
 //! printed and forgotten; with `--top` the first rows of what came before and of the slice are kept. Another order of
-//! all rows, and formats that have an end to be written after them, take them together.
+//! all rows, and Parquet, take them together.
 
-use super::answer::Answer;
+use super::answer::{Answer, Page};
+use super::ledger::Losses;
 use super::options::{ALL, Format, Options};
 use super::printer::Printer;
 use super::report::Context;
@@ -36,12 +37,11 @@ fn streams(options: &Options) -> bool {
 
 /// What keeps a list from being printed slice by slice, as what to do about it.
 pub(crate) fn in_the_way(options: &Options) -> Option<&'static str> {
-    let lines = matches!(options.format(), Format::Table | Format::Csv | Format::Ndjson);
     [
         (options.sort.is_some(), "leave out --sort"),
         (options.compat, "leave out --compat"),
         (options.check.is_some(), "leave out --check"),
-        (!lines, "take table, csv or ndjson"),
+        (options.format() == Format::Parquet, "take another format"),
     ]
     .into_iter()
     .find_map(|(there, instead)| there.then_some(instead))
@@ -69,16 +69,25 @@ fn first(context: &Context, slices: &[Window]) -> Result<Answer> {
 /// Prints rows as they come; what is left to be printed below.
 fn stream(context: &Context, slices: &[Window], out: &mut dyn Write, terminal: bool) -> Result<Answer> {
     let (clock, mut below) = (&context.trace.clock, Answer::default());
-    let mut printer = Printer::new(context.options, terminal);
+    let (mut printer, losses) = (Printer::new(context.options, terminal), Losses::default());
+    let (report, trace, span) = (context.report.name, context.trace.name.as_str(), context.window);
     for &window in slices {
         let answer = run_report(&context.slice(window))?;
-        if let Some(table) = &answer.table {
-            printer.rows(table, clock, out)?;
+        match &answer.table {
+            Some(_) if context.options.format() == Format::Json => {
+                let page = Page { report, trace, window: span, clock, answer: &answer, losses: &losses };
+                below.written.rows(&page, context.options.threads, out)?;
+            }
+            Some(table) => printer.rows(table, clock, out)?,
+            None => {}
         }
         below.notes = together(below.notes, answer.notes);
     }
-    let page = context.options.format() == Format::Table;
-    below.plain = Some(if page { print::below(&below, clock) } else { String::new() });
+    below.plain = match context.options.format() {
+        Format::Json => None,
+        Format::Table => Some(print::below(&below, clock)),
+        _ => Some(String::new()),
+    };
     Ok(below)
 }
 
@@ -117,6 +126,8 @@ mod tests {
             "opensnoop --format csv",
             "opensnoop --format ndjson --having fd=3",
             "opensnoop",
+            "opensnoop --format json",
+            "opensnoop --format json --having fd=4",
             "opensnoop --format csv --top 3",
             "opensnoop --format json --top 30 --sort path:desc",
             "opensnoop --failed --format csv",
@@ -135,7 +146,7 @@ mod tests {
     fn what_needs_all_rows_is_refused_with_the_next_step() {
         let folder = folder();
         for words in
-            ["opensnoop --sort path", "opensnoop --format json", "events --table file_open --sort ret"]
+            ["opensnoop --sort path", "opensnoop --format parquet", "events --table file_open --sort ret"]
         {
             let (exit, out, messages) = folder.run(&format!("a.bin {words} --memory 40K"));
             assert_eq!((exit, out.as_str()), (2, ""), "{words}: {messages}");

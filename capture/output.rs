@@ -96,6 +96,10 @@ fn refusal(path: &Path, error: io::Error) -> anyhow::Error {
         io::ErrorKind::AlreadyExists => {
             anyhow::anyhow!("{name} exists: choose another name, or replace it with --force")
         }
+        io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(path).display();
+            anyhow::anyhow!("cannot create {name}: there is no folder {folder}: make it (mkdir -p {folder})")
+        }
         _ => anyhow::Error::new(error).context(format!("cannot create {name}")),
     }
 }
