@@ -1,28 +1,64 @@
 //! Text for many rows: blocks of them are written by all threads and come out in order.
 //!
-//! A few blocks for each thread wait at a time, so that a list of millions of lines takes room for the text of some ten
-//! thousand.
+//! A few blocks for each thread are written while those before them go out, so that a list of millions of lines takes
+//! room for the text of some ten thousand.
 
 use super::threads;
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use rayon::iter::{
+    IndexedParallelIterator as _, IntoParallelIterator as _, IntoParallelRefMutIterator as _,
+    ParallelIterator as _,
+};
+use std::io::{self, Write};
 use std::ops::Range;
 
 /// Rows of a block.
-const BLOCK: usize = 4096;
+const BLOCK: usize = 1024;
 /// Blocks for each thread that are written before the first of them goes out.
-const WAVE: usize = 4;
+const WAVE: usize = 8;
 
-/// Text for each block of so many rows, which `of` adds to a string; so many threads (0: one for each processor).
-pub(crate) fn texts(
+/// Writes text for each block of so many rows, which `of` adds to a string; so many threads (0: one for each processor).
+pub(crate) fn write(
     rows: usize,
     threads: usize,
     of: impl Fn(Range<usize>, &mut String) + Sync,
-) -> impl Iterator<Item = String> {
-    each(rows, threads, move |block| {
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let blocks = blocks(rows);
+    let fill = |(text, block): (&mut String, &Range<usize>)| {
+        text.clear();
+        of(block.clone(), text);
+    };
+    let put = |texts: &[String], out: &mut dyn Write| {
+        texts.iter().try_for_each(|text| out.write_all(text.as_bytes()))
+    };
+    // One block is written before a thread is awake.
+    let Some(pool) =
+        Some(threads).filter(|_| blocks.len() > 1).and_then(|threads| threads::pool(threads).ok())
+    else {
         let mut text = String::new();
-        of(block, &mut text);
-        text
-    })
+        return blocks.iter().try_for_each(|block| {
+            fill((&mut text, block));
+            out.write_all(text.as_bytes())
+        });
+    };
+    // What is written goes out while the next is written. The strings are used again: each page that the system hands out
+    // anew costs as much as the lines on it.
+    let together = WAVE * pool.current_num_threads();
+    let (mut ready, mut next) = (vec![String::new(); together], vec![String::new(); together]);
+    let mut full = 0;
+    for wave in blocks.chunks(together) {
+        pool.in_place_scope(|scope| {
+            scope.spawn(|_| next.par_iter_mut().zip(wave).for_each(fill));
+            put(&ready[..full], out)
+        })?;
+        full = wave.len();
+        std::mem::swap(&mut ready, &mut next);
+    }
+    put(&ready[..full], out)
+}
+
+fn blocks(rows: usize) -> Vec<Range<usize>> {
+    (0..rows).step_by(BLOCK).map(|begin| begin..rows.min(begin + BLOCK)).collect()
 }
 
 /// Something of each block, in order.
@@ -31,9 +67,7 @@ pub(crate) fn each<T: Send>(
     threads: usize,
     of: impl Fn(Range<usize>) -> T + Sync,
 ) -> impl Iterator<Item = T> {
-    let blocks: Vec<Range<usize>> =
-        (0..rows).step_by(BLOCK).map(|begin| begin..rows.min(begin + BLOCK)).collect();
-    // One block is written before a thread is awake.
+    let blocks = blocks(rows);
     let pool = if blocks.len() > 1 { threads::pool(threads).ok() } else { None };
     let together = pool.as_ref().map_or(1, |pool| WAVE * pool.current_num_threads());
     let waves: Vec<Vec<Range<usize>>> = blocks.chunks(together).map(<[_]>::to_vec).collect();
@@ -59,7 +93,9 @@ mod tests {
             let mut expected = String::new();
             of(0..rows, &mut expected);
             for threads in [1, 2, 5] {
-                assert!(texts(rows, threads, of).collect::<String>() == expected, "{rows} {threads}");
+                let mut text = Vec::new();
+                write(rows, threads, of, &mut text).expect("a Vec takes everything");
+                assert!(text == expected.as_bytes(), "{rows} {threads}");
             }
         }
     }

@@ -8,6 +8,8 @@ use super::{blocks, json};
 use anyhow::Result;
 use polars::prelude::{DataType, TimeUnit, TimeZone};
 use polars_io::parquet::write::ParquetWriter;
+use std::io;
+use std::ops::Range;
 
 /// What is done to names in CSV, of columns too: a trace defines its own. Without either they are data, as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,21 +33,22 @@ impl Text {
 }
 
 /// RFC 4180: CRLF, quotes doubled. Some rows at a time; `first`: below the names of the columns.
-pub(crate) fn csv<'a>(
-    table: &'a Table,
-    clock: &'a Clock,
+pub(crate) fn csv(
+    table: &Table,
+    clock: &Clock,
     text: Text,
-    first: bool,
-    threads: usize,
-) -> impl Iterator<Item = String> + 'a {
+    (first, threads): (bool, usize),
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let mut top = String::new();
     if first {
         comma_separated(table.headings.len(), &mut top, |column, to| {
             text.push(&table.headings[column].name, to);
         });
     }
+    out.write_all(top.as_bytes())?;
     let cells = Cells::of(table);
-    let rest = blocks::texts(table.height(), threads, move |rows, to| {
+    let lines = |rows: Range<usize>, to: &mut String| {
         let mut stamps = clock.stamps();
         for row in rows {
             comma_separated(table.headings.len(), to, |column, to| {
@@ -58,8 +61,8 @@ pub(crate) fn csv<'a>(
                 }
             });
         }
-    });
-    std::iter::once(top).filter(|top| !top.is_empty()).chain(rest)
+    };
+    blocks::write(table.height(), threads, lines, out)
 }
 
 fn comma_separated(columns: usize, to: &mut String, mut field: impl FnMut(usize, &mut String)) {

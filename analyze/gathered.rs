@@ -1,7 +1,8 @@
 //! Columns that grow while rows are read. What each thread gathers is put together in the order of the file.
 
 use polars::prelude::{
-    IntoSeries as _, NamedFrom as _, NewChunkedArray as _, PlSmallStr, Series, StringChunked,
+    Float64Chunked, Int64Chunked, IntoSeries as _, NamedFrom as _, NewChunkedArray as _, PlSmallStr, Series,
+    StringChunked,
 };
 
 /// A column of a list in the making. It has no overhead per frame: a list may be of a million frames of one row each.
@@ -51,6 +52,15 @@ impl Gathered {
         Self::Ints(Vec::new(), Known::default())
     }
 
+    /// Room for so many rows more of numbers. Pages that are not used are none; what grows into new room is copied.
+    pub fn reserve(&mut self, rows: usize) {
+        match self {
+            Self::Ints(values, _) => values.reserve(rows),
+            Self::Floats(values, _) => values.reserve(rows),
+            Self::Texts(..) => {}
+        }
+    }
+
     /// Of numbers with a fraction.
     pub fn floats() -> Self {
         Self::Floats(Vec::new(), Known::default())
@@ -66,6 +76,17 @@ impl Gathered {
         if let Self::Ints(values, known) = self {
             known.push(value.is_some(), values.len());
             values.push(value.unwrap_or(0));
+        }
+    }
+
+    /// More rows of such a column; `none` among the values stands for no value.
+    pub fn numbers(&mut self, more: &[i64], none: Option<i64>) {
+        let lacks = |none: &i64| more.contains(none);
+        match self {
+            Self::Ints(values, known) if known.0.is_empty() && !none.as_ref().is_some_and(lacks) => {
+                values.extend_from_slice(more);
+            }
+            _ => more.iter().for_each(|&value| self.int(Some(value).filter(|_| none != Some(value)))),
         }
     }
 
@@ -110,8 +131,13 @@ impl Gathered {
     /// The column; null where a row has no value.
     pub fn series(self) -> Series {
         match self {
-            Self::Ints(values, Known(known)) if known.is_empty() => Series::new(PlSmallStr::EMPTY, values),
-            Self::Floats(values, Known(known)) if known.is_empty() => Series::new(PlSmallStr::EMPTY, values),
+            // Taken as they are, where a series of a slice would copy them.
+            Self::Ints(values, Known(known)) if known.is_empty() => {
+                Int64Chunked::from_vec(PlSmallStr::EMPTY, values).into_series()
+            }
+            Self::Floats(values, Known(known)) if known.is_empty() => {
+                Float64Chunked::from_vec(PlSmallStr::EMPTY, values).into_series()
+            }
             Self::Ints(values, Known(known)) => {
                 let value = |(value, known): (i64, bool)| known.then_some(value);
                 Series::new(PlSmallStr::EMPTY, values.into_iter().zip(known).map(value).collect::<Vec<_>>())
@@ -144,6 +170,16 @@ mod tests {
             let mut all = columns();
             for part in &parts {
                 let [mut ints, mut floats, mut texts] = columns();
+                // Column by column and row by row, where 7 stands for no value.
+                let numbers: Vec<i64> = part.iter().map(|value| value.unwrap_or(7)).collect();
+                let (mut strips, mut single) = (Gathered::ints(), Gathered::ints());
+                for numbers in numbers.chunks(3) {
+                    strips.numbers(numbers, Some(7));
+                    for &number in numbers {
+                        single.int(Some(number).filter(|&number| number != 7));
+                    }
+                }
+                prop_assert_eq!(format!("{strips:?}"), format!("{single:?}"));
                 for value in part {
                     ints.int(*value);
                     floats.float(value.map(|value| value as f64));

@@ -10,6 +10,7 @@ use super::table::{Heading, Show, Table};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::io;
+use std::ops::Range;
 
 /// What the rows are called in the object.
 const ROWS: &str = "rows";
@@ -42,12 +43,9 @@ impl Text {
             entries(&before(page), "{", out)?;
             write!(out, ",\n  \"{ROWS}\": [")?;
         }
-        for text in objects(table, page.clock, &PRETTY, threads) {
-            // Behind each row is a comma, and none behind the last: so they stand before all but the first.
-            let comma = usize::from(!std::mem::replace(&mut self.rows, true));
-            out.write_all(text.as_bytes().get(comma..).unwrap_or(&[]))?;
-        }
-        Ok(())
+        let open = self.rows;
+        self.rows |= table.height() > 0;
+        objects((table, page.clock), &PRETTY, open, threads, out)
     }
 
     /// Writes a page, or what is left of it.
@@ -135,8 +133,9 @@ fn rows<'a>(table: &'a Table, clock: &'a Clock) -> impl Iterator<Item = Value> +
     })
 }
 
-/// What stands around the parts of an object.
+/// What stands between objects, and around the parts of one.
 struct Style {
+    comma: &'static str,
     begin: &'static str,
     between: &'static str,
     colon: &'static str,
@@ -144,26 +143,25 @@ struct Style {
 }
 
 /// A line for each.
-const LINE: Style = Style { begin: "{", between: ",", colon: ":", end: "}\n" };
-/// Within a list within an object, as `serde_json` prints them; a comma before each.
-const PRETTY: Style = Style { begin: ",\n    {\n      ", between: ",\n      ", colon: ": ", end: "\n    }" };
+const LINE: Style = Style { comma: "", begin: "{", between: ",", colon: ":", end: "}\n" };
+/// Within a list within an object, as `serde_json` prints them.
+const PRETTY: Style =
+    Style { comma: ",", begin: "\n    {\n      ", between: ",\n      ", colon: ": ", end: "\n    }" };
 
-/// An object per row on a line of its own, some rows at a time: times as RFC 3339, everything else as the type that it
+/// An object per row on a line of its own: times as RFC 3339, everything else as the type that it
 /// has. Characters that a terminal might act on are escaped, as [`text`] does it.
-pub(crate) fn lines<'a>(
-    table: &'a Table,
-    clock: &'a Clock,
-    threads: usize,
-) -> impl Iterator<Item = String> + 'a {
-    objects(table, clock, &LINE, threads)
+pub(crate) fn lines(table: &Table, clock: &Clock, threads: usize, out: &mut dyn io::Write) -> io::Result<()> {
+    objects((table, clock), &LINE, false, threads, out)
 }
 
-fn objects<'a>(
-    table: &'a Table,
-    clock: &'a Clock,
-    style: &'static Style,
+/// `open`: another row stands before these.
+fn objects(
+    (table, clock): (&Table, &Clock),
+    style: &Style,
+    open: bool,
     threads: usize,
-) -> impl Iterator<Item = String> + 'a {
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let key = |(at, heading): (usize, &Heading)| {
         let mut key = String::from(if at == 0 { "" } else { style.between });
         push_string(&heading.name, &mut key);
@@ -171,9 +169,10 @@ fn objects<'a>(
     };
     let keys: Vec<String> = table.headings.iter().enumerate().map(key).collect();
     let cells = Cells::of(table);
-    blocks::texts(table.height(), threads, move |rows, to| {
+    let of = |rows: Range<usize>, to: &mut String| {
         let mut stamps = clock.stamps();
         for row in rows {
+            to.push_str(if open || row > 0 { style.comma } else { "" });
             to.push_str(style.begin);
             for (column, key) in keys.iter().enumerate() {
                 to.push_str(key);
@@ -189,7 +188,8 @@ fn objects<'a>(
             }
             to.push_str(style.end);
         }
-    })
+    };
+    blocks::write(table.height(), threads, of, out)
 }
 
 /// Adds what needs no quotes.
@@ -297,12 +297,13 @@ mod tests {
             Text::default().finish(&all, 2, &mut written).expect("a Vec takes everything");
             assert!(String::from_utf8(written).expect("UTF-8") == text(&page(&all)), "{rows}");
             let table = answer.table.as_ref().expect("it has one");
-            let lines: String = lines(table, &clock, 2).collect();
+            let mut found = Vec::new();
+            lines(table, &clock, 2, &mut found).expect("a Vec takes everything");
             let mut expected = String::new();
             for row in page(&all)["rows"].as_array().expect("a list") {
                 push_escaped(&format!("{row}\n"), &mut expected);
             }
-            assert!(lines == expected, "{rows}");
+            assert!(found == expected.as_bytes(), "{rows}");
         }
     }
 }

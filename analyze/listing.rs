@@ -18,6 +18,7 @@ use super::looked_up::{self, NONE};
 use super::report::Context;
 use super::room::Row;
 use super::rows::Rows;
+use super::strip::STRIP;
 use super::table::{Builder, Heading, Output, Show, TIME, Table};
 use super::trace::Trace;
 use anyhow::Result;
@@ -248,7 +249,8 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
     fn table(mut self) -> Result<Table> {
         self.scan.def.time().into_iter().for_each(|ts| self.scan.add(ts));
         let (trace, links, columns) = (self.context.trace, &self.links, &self.columns);
-        let none = || Part::new(links.len(), columns);
+        let rows = self.scan.most_rows() as usize / trace.install(rayon::current_num_threads);
+        let none = || Part::new(links.len(), columns, rows + rows / 8);
         let all = self.scan.fold(none, |part, chunk| part.add(trace, links, columns, chunk), Part::append);
         let mut table = Builder::default();
         if self.timed {
@@ -269,7 +271,8 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
 }
 
 impl Part {
-    fn new(links: usize, columns: &[(Heading, From)]) -> Self {
+    /// With room for what a thread will add.
+    fn new(links: usize, columns: &[(Heading, From)], room: usize) -> Self {
         let cells = |(_, from): &(Heading, From)| match from {
             From::Row { .. } => None,
             From::Own(input) if input.text => Some(Gathered::texts()),
@@ -277,8 +280,10 @@ impl Part {
             From::Own(_) | From::Int(_) => Some(Gathered::ints()),
             From::Float(_) => Some(Gathered::floats()),
         };
-        let rows = std::iter::repeat_with(Vec::new).take(links).collect();
-        Self { times: Vec::new(), rows, cells: columns.iter().map(cells).collect() }
+        let rows = std::iter::repeat_with(|| Vec::with_capacity(room)).take(links).collect();
+        let mut cells: Vec<Option<Gathered>> = columns.iter().map(cells).collect();
+        cells.iter_mut().flatten().for_each(|cells| cells.reserve(room));
+        Self { times: Vec::with_capacity(room), rows, cells }
     }
 
     fn add(&mut self, trace: &Trace, links: &[Link], columns: &[(Heading, From)], chunk: &Chunk) {
@@ -296,7 +301,10 @@ impl Part {
                 From::Own(input) if input.text => {
                     kept.for_each(|row| cells.text(input.value(trace, rows, row).as_text()));
                 }
-                From::Own(input) => kept.for_each(|row| cells.int(input.number(rows, row))),
+                From::Own(input) => match input.source {
+                    Source::Own(column) => numbers(cells, chunk, column),
+                    _ => kept.for_each(|row| cells.int(input.number(rows, row))),
+                },
                 From::Int(of) => kept.for_each(|row| cells.int(of(rows, row))),
                 From::Float(of) => kept.for_each(|row| cells.float(of(rows, row))),
                 From::Text(of) => kept.for_each(|row| cells.text(of(rows, row).as_deref())),
@@ -310,6 +318,15 @@ impl Part {
         for (cells, later) in self.cells.iter_mut().zip(later.cells) {
             cells.iter_mut().zip(later).for_each(|(cells, later)| cells.append(later));
         }
+    }
+}
+
+/// A column of the table itself.
+fn numbers(cells: &mut Gathered, chunk: &Chunk, column: usize) {
+    let mut values = [0; STRIP];
+    for strip in chunk.strips() {
+        let none = chunk.rows().numbers(column, &strip, &mut values);
+        cells.numbers(&values[..strip.len()], none);
     }
 }
 

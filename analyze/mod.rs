@@ -85,6 +85,7 @@ mod order;
 mod output;
 mod outstanding;
 mod overview;
+mod pages;
 mod pairs;
 mod paths;
 mod pattern;

@@ -16,9 +16,7 @@ use std::ops::Range;
 /// The whole answer as text.
 pub(crate) fn page(page: &Page, threads: usize, out: &mut dyn Write) -> io::Result<()> {
     if let Some(table) = &page.answer.table {
-        for text in lines(table, page.clock, &mut Vec::new(), true, threads) {
-            out.write_all(text.as_bytes())?;
-        }
+        lines(table, page.clock, &mut Vec::new(), (true, threads), out)?;
         if !page.answer.sections.is_empty() {
             out.write_all(b"\n")?;
         }
@@ -67,19 +65,21 @@ fn section(section: &Section, clock: &Clock) -> String {
 
 /// One table: numbers to the right, the last column as long as it is.
 pub(crate) fn grid(table: &Table, clock: &Clock) -> String {
-    lines(table, clock, &mut Vec::new(), true, 1).collect()
+    let mut text = Vec::new();
+    lines(table, clock, &mut Vec::new(), (true, 1), &mut text).expect("a Vec takes everything");
+    String::from_utf8(text).expect("lines are text")
 }
 
 /// Rows of a table, some at a time, below those that came before with their `widths`; the first ones have the heading
 /// above. Cells are written twice, to know how wide they are and to print them: to keep them would take more room than
 /// the table has.
-pub(crate) fn lines<'a>(
-    table: &'a Table,
-    clock: &'a Clock,
+pub(crate) fn lines(
+    table: &Table,
+    clock: &Clock,
     widths: &mut Vec<usize>,
-    first: bool,
-    threads: usize,
-) -> impl Iterator<Item = String> + 'a {
+    (first, threads): (bool, usize),
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut paper = Paper::new(table, clock);
     let names: Vec<String> = paper.shown.iter().map(|&at| visible(&table.headings[at].name)).collect();
     widths.resize(paper.shown.len(), 0);
@@ -96,9 +96,8 @@ pub(crate) fn lines<'a>(
         names.iter().enumerate().for_each(|(at, name)| paper.put(at, name, &mut top));
         end_line(&mut top);
     }
-    let rows = table.height();
-    let rest = blocks::texts(rows, threads, move |block, to| paper.rows(block, to));
-    std::iter::once(top).filter(|top| !top.is_empty()).chain(rest)
+    out.write_all(top.as_bytes())?;
+    blocks::write(table.height(), threads, |block, to| paper.rows(block, to), out)
 }
 
 /// A table on its way to paper.

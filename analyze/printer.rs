@@ -39,11 +39,10 @@ impl Printer {
     /// More rows; the first ones have their heading above.
     pub fn rows(&mut self, table: &Table, clock: &Clock, out: &mut dyn Write) -> io::Result<()> {
         let (first, threads) = (std::mem::replace(&mut self.first, false), self.threads);
-        let write = |text: String| out.write_all(text.as_bytes());
         match self.format {
-            Format::Ndjson => json::lines(table, clock, threads).try_for_each(write),
-            Format::Csv => export::csv(table, clock, self.text, first, threads).try_for_each(write),
-            _ => print::lines(table, clock, &mut self.widths, first, threads).try_for_each(write),
+            Format::Ndjson => json::lines(table, clock, threads, out),
+            Format::Csv => export::csv(table, clock, self.text, (first, threads), out),
+            _ => print::lines(table, clock, &mut self.widths, (first, threads), out),
         }
     }
 }

@@ -18,6 +18,10 @@ pub(crate) struct Row {
     pub texts: usize,
 }
 
+/// What a slice of a list takes that can be printed as it comes: enough to keep all threads at work, and its first lines
+/// are there at once.
+pub(crate) const SLICE: u64 = if cfg!(test) { 40 << 10 } else { 32 << 20 };
+
 /// Bytes of a row, of each number in it, and of each text, in a table that is queried.
 const QUERY: [u64; 3] = [16, 40, 70];
 /// The same in a list, which is written as it comes.
@@ -73,20 +77,95 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// Cuts a span where frames begin, into pieces that hold at most so many rows, or those of one frame more.
-pub(crate) fn slices(scans: &[&Scan], window: Window, rows: u64) -> Vec<Window> {
-    let begin = |scan: &Scan, frame: &Frame| (window.from.max(frame.header.min_time), scan.rows_in(frame));
-    let mut frames: Vec<(u64, u64)> =
-        scans.iter().flat_map(|scan| scan.frames().into_iter().map(|frame| begin(scan, frame))).collect();
-    frames.sort_unstable();
-    let (mut slices, mut from, mut held) = (Vec::new(), window.from, 0);
-    for (begin, more) in frames {
-        if held + more > rows && begin > from {
-            slices.push(Window { from, to: begin });
-            (from, held) = (begin, 0);
-        }
-        held += more;
+/// A span that is cut where frames begin, slice by slice.
+pub(crate) struct Slices {
+    /// Where frames begin, and how many rows they can have; in order.
+    frames: std::vec::IntoIter<(u64, u64)>,
+    span: Window,
+    /// Rows of a slice: so many are enough, and so many have room.
+    rows: (u64, u64),
+    /// What the next one may hold, or the rows of one frame more.
+    next: u64,
+}
+
+impl Slices {
+    /// Of the frames of some scans.
+    pub fn of(scans: &[&Scan], span: Window, rows: (u64, u64)) -> Self {
+        let begin = |scan: &Scan, frame: &Frame| (span.from.max(frame.header.min_time), scan.rows_in(frame));
+        let mut frames: Vec<(u64, u64)> =
+            scans.iter().flat_map(|scan| scan.frames().into_iter().map(|frame| begin(scan, frame))).collect();
+        frames.sort_unstable();
+        Self { frames: frames.into_iter(), span, rows, next: rows.0 }
     }
-    slices.push(Window { from, to: window.to });
-    slices
+
+    /// Whether the span can be cut at all.
+    pub fn are_several(&self) -> bool {
+        let frames = self.frames.as_slice();
+        frames.first().map(|frame| frame.0) != frames.last().map(|frame| frame.0)
+    }
+
+    /// Takes notice of how many rows were left of the last slice: where conditions leave few, the next is longer.
+    pub fn left(&mut self, rows: u64) {
+        let (enough, most) = self.rows;
+        self.next = if rows < enough / 2 { self.next.saturating_mul(2).min(most) } else { enough };
+    }
+}
+
+impl Iterator for Slices {
+    type Item = Window;
+
+    fn next(&mut self) -> Option<Window> {
+        let from = self.span.from;
+        if from >= self.span.to {
+            return None;
+        }
+        let mut held = 0;
+        let to = loop {
+            match self.frames.as_slice().first() {
+                None => break self.span.to,
+                Some(&(begin, more)) if held > 0 && held + more > self.next && begin > from => break begin,
+                Some(&(_, more)) => held += more,
+            }
+            self.frames.next();
+        };
+        self.span.from = to;
+        Some(Window { from, to })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slices(frames: &[(u64, u64)], rows: (u64, u64)) -> Slices {
+        let frames = Vec::from(frames).into_iter();
+        Slices { frames, span: Window { from: 5, to: 100 }, rows, next: rows.0 }
+    }
+
+    #[test]
+    fn slices_are_the_span_and_hold_what_they_may() {
+        let ten: Vec<(u64, u64)> = (0..10).map(|at| (5 + at * 9, 10)).collect();
+        let ends = |slices: Slices| slices.map(|slice| slice.to).collect::<Vec<_>>();
+        assert_eq!(ends(slices(&ten, (30, 30))), [32, 59, 86, 100]);
+        assert_eq!(ends(slices(&ten, (1, 1))), [14, 23, 32, 41, 50, 59, 68, 77, 86, 100]);
+        // Frames that begin together cannot be taken apart.
+        assert_eq!(ends(slices(&[(5, 10), (5, 10), (9, 10), (9, 10)], (10, 10))), [9, 100]);
+        assert!(slices(&ten, (1, 1)).are_several() && !slices(&[(5, 1), (5, 9)], (1, 1)).are_several());
+        assert_eq!(ends(slices(&[], (1, 1))), [100]);
+    }
+
+    #[test]
+    fn where_little_is_left_of_a_slice_the_next_is_longer() {
+        let many: Vec<(u64, u64)> = (0..90).map(|at| (5 + at, 10)).collect();
+        let mut slices = slices(&many, (20, 75));
+        let lengths: Vec<u64> = [0, 9, 10, 9, 0, 0, 0]
+            .into_iter()
+            .map_while(|left| {
+                let slice = slices.next()?;
+                slices.left(left);
+                Some(slice.to - slice.from)
+            })
+            .collect();
+        assert_eq!(lengths, [2, 4, 7, 2, 4, 7, 7]);
+    }
 }

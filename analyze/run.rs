@@ -15,7 +15,7 @@ use super::table::{TIME, Table};
 use super::trace::Trace;
 use super::window::Window;
 use super::{
-    beside, check, expected, export, files, follow, handles, info, input, json, list, overview, print,
+    beside, check, expected, export, files, follow, handles, info, input, json, list, overview, pages, print,
     replay, report, rewrite, slices, sql, threshold,
 };
 use anyhow::Result;
@@ -26,6 +26,7 @@ use std::path::PathBuf;
 /// The program: runs on the process's own output and prints errors with their hints.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     handles::allow();
+    pages::keep();
     let args: Vec<OsString> = args.into_iter().collect();
     let terminal = io::stdout().is_terminal();
     let error = match run(&args, &mut io::stdout().lock(), &mut io::stderr().lock(), terminal) {
@@ -163,11 +164,15 @@ fn answer(
         return report_losses(&lost(trace, several, window, &tables), messages);
     }
     let context = report.map(|report| Context::new(trace, report, call, window)).transpose()?;
+    let context = context.map(Context::by_and_by);
     let all = || trace.tables.iter().map(|table| table.number).collect();
     let (answer, tables): (Answer, Vec<u16>) = match (&context, verb) {
         (Some(context), _) => {
-            let answered = run_report(context);
-            let answer = answered.or_else(|refused| slices::answer(context, refused, out, terminal))?;
+            let whole = run_report(context);
+            let answer = match context.slices() {
+                Some(slices) => slices::answer(context, slices, out, terminal)?,
+                None => whole?,
+            };
             tell(&cut_short(context, &answer), messages)?;
             (answer, context.tables())
         }

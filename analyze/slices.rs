@@ -1,38 +1,47 @@
-//! Lists that `--memory` has no room for as a whole: one slice of the span after the other.
+//! Long lists: one slice of the span after the other.
 //!
 //! Each row is of one event, and rows stand in the order of time, so a slice of the span is a slice of the list. It is
-//! printed and forgotten; with `--top` the first rows of what came before and of the slice are kept. Another order of
-//! all rows, and Parquet, take them together.
+//! printed and forgotten: the first lines of a long recording are there at once, and however long it is they take the
+//! same room. With `--top` the first rows of what came before and of the slice are kept, and without another order no more is
+//! read than that takes. A table for people has columns that are as wide as the widest cell of all, so it is cut
+//! only if `--memory` has no room for it as a whole. Another order of all rows, and Parquet, take them together.
 
 use super::answer::{Answer, Page};
 use super::ledger::Losses;
 use super::options::{ALL, Format, Options};
+use super::print;
 use super::printer::Printer;
 use super::report::Context;
-use super::run::{run_report, shape};
+use super::room::Slices;
+use super::run::{run_report, shape, unshaped};
 use super::table::Table;
-use super::{print, window::Window};
 use anyhow::Result;
 use std::io::Write;
 
-/// What a list says that was `refused` for want of room.
+/// What a list says.
 pub(crate) fn answer(
     context: &Context,
-    refused: anyhow::Error,
+    slices: Slices,
     out: &mut dyn Write,
     terminal: bool,
 ) -> Result<Answer> {
-    let slices = context.slices();
-    match context.options.top.filter(|&top| top != ALL) {
-        _ if slices.len() < 2 => Err(refused),
-        Some(_) => first(context, &slices),
-        None if streams(context.options) => stream(context, &slices, out, terminal),
-        None => Err(refused),
-    }
+    if is_cut(context.options) { first(context, slices) } else { stream(context, slices, out, terminal) }
 }
 
-fn streams(options: &Options) -> bool {
-    in_the_way(options).is_none()
+/// Whether the first rows are all that is asked for.
+fn is_cut(options: &Options) -> bool {
+    options.top.is_some_and(|top| top != ALL)
+}
+
+/// Whether a list can be had in slices.
+pub(crate) fn are_possible(options: &Options) -> bool {
+    is_cut(options) || in_the_way(options).is_none()
+}
+
+/// Whether it is to be had in slices though there is room for the whole of it. A condition on rows of the result may look
+/// at all of them.
+pub(crate) fn are_better(options: &Options) -> bool {
+    options.having.is_none() && (is_cut(options) || options.format() != Format::Table)
 }
 
 /// What keeps a list from being printed slice by slice, as what to do about it.
@@ -48,10 +57,11 @@ pub(crate) fn in_the_way(options: &Options) -> Option<&'static str> {
 }
 
 /// The first rows in any order.
-fn first(context: &Context, slices: &[Window]) -> Result<Answer> {
+fn first(context: &Context, mut slices: Slices) -> Result<Answer> {
     let mut all = Answer::default();
-    for &window in slices {
-        let mut answer = run_report(&context.slice(window))?;
+    while let Some(window) = slices.next() {
+        let mut answer = unshaped(&context.slice(window))?;
+        slices.left(height(&answer));
         if let (Some(before), Some(table)) = (all.table, answer.table.as_mut()) {
             table.frame = before.frame.vstack(&table.frame)?;
         }
@@ -66,13 +76,18 @@ fn first(context: &Context, slices: &[Window]) -> Result<Answer> {
     Ok(all)
 }
 
+fn height(answer: &Answer) -> u64 {
+    answer.table.as_ref().map_or(0, Table::height) as u64
+}
+
 /// Prints rows as they come; what is left to be printed below.
-fn stream(context: &Context, slices: &[Window], out: &mut dyn Write, terminal: bool) -> Result<Answer> {
+fn stream(context: &Context, mut slices: Slices, out: &mut dyn Write, terminal: bool) -> Result<Answer> {
     let (clock, mut below) = (&context.trace.clock, Answer::default());
     let (mut printer, losses) = (Printer::new(context.options, terminal), Losses::default());
     let (report, trace, span) = (context.report.name, context.trace.name.as_str(), context.window);
-    for &window in slices {
+    while let Some(window) = slices.next() {
         let answer = run_report(&context.slice(window))?;
+        slices.left(height(&answer));
         match &answer.table {
             Some(_) if context.options.format() == Format::Json => {
                 let page = Page { report, trace, window: span, clock, answer: &answer, losses: &losses };
@@ -139,7 +154,21 @@ mod tests {
             assert_eq!((whole.0, &whole.2), (0, &String::new()));
             assert!(whole.1.lines().count() > 3, "{}", whole.1);
             assert_eq!(slices, whole, "{words}");
+            // However few a slice may have, down to those of a frame.
+            assert_eq!(folder.run(&format!("a.bin {words} --memory 2K")), whole, "{words}");
         }
+    }
+
+    #[test]
+    fn a_list_that_has_room_is_printed_as_it_comes_too() {
+        let folder = folder();
+        // In one piece: with a condition on the result it may not be cut.
+        for words in ["--format csv", "--format json", "--format ndjson", "--format csv --top 450"] {
+            let line = format!("a.bin opensnoop {words}");
+            assert_eq!(folder.run(&line), folder.run(&format!("{line} --having true")), "{words}");
+        }
+        let largest = "opensnoop --format csv --having fd=max(fd)";
+        assert_eq!(folder.run(&format!("a.bin {largest}")).1.lines().count(), 1 + 490);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use super::error::Failure;
 use super::rows::Value;
 use anyhow::Result;
-use polars::prelude::{AnyValue, Column, DataFrame, DataType, IntoColumn, NamedFrom, PlSmallStr, Series};
+use polars::prelude::{
+    AnyValue, Column, DataFrame, DataType, Int64Chunked, IntoColumn, IntoSeries as _, NamedFrom, PlSmallStr,
+    Series,
+};
 
 /// How a column looks on paper; programs get the value as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,7 +147,7 @@ impl Builder {
     /// The begin of intervals, wall ns.
     pub fn time(&mut self, digits: usize, values: impl Iterator<Item = i64>) -> &mut Self {
         let heading = Heading { name: TIME.into(), unit: "ns".into(), show: Show::Time(digits), key: true };
-        self.series(heading, Series::new("".into(), values.collect::<Vec<_>>()))
+        self.series(heading, Int64Chunked::from_vec("".into(), values.collect()).into_series())
     }
 
     /// Moments of events, wall ns.

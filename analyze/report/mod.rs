@@ -33,7 +33,7 @@ use super::load::Scan;
 use super::mask::Mask;
 use super::options::{Align, Options};
 use super::quantile::Keep;
-use super::room::{self, Row};
+use super::room::{self, Row, SLICE, Slices};
 use super::sampled;
 use super::slices;
 use super::table::{Builder, Output};
@@ -150,8 +150,10 @@ pub(crate) struct Context<'a> {
     counted: Cell<u64>,
     /// It shows nothing that took less, ns.
     shown: Cell<u64>,
-    /// Into what the span can be cut for a list that has no room as a whole.
-    slices: RefCell<Vec<Window>>,
+    /// The answer can be taken in slices.
+    in_slices: bool,
+    /// Into what the span is cut then for a list that is long.
+    slices: RefCell<Option<Slices>>,
     /// It is one of those, which has room.
     is_slice: bool,
 }
@@ -174,6 +176,7 @@ impl<'a> Context<'a> {
             zoom: RefCell::default(),
             counted: Cell::default(),
             shown: Cell::default(),
+            in_slices: false,
             slices: RefCell::default(),
             is_slice: false,
         })
@@ -184,7 +187,8 @@ impl<'a> Context<'a> {
         Self {
             window,
             shortcomings: self.shortcomings.clone(),
-            masks: RefCell::default(),
+            // A frame's bits are the same in each.
+            masks: self.masks.clone(),
             also: RefCell::default(),
             remarks: RefCell::default(),
             scanned: RefCell::default(),
@@ -197,28 +201,48 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The slices of a list that was refused for want of room; none if its rows depend on each other.
-    pub fn slices(&self) -> Vec<Window> {
-        self.slices.borrow().clone()
+    /// For who can take the answer in slices.
+    pub fn by_and_by(self) -> Self {
+        Self { in_slices: true, ..self }
     }
 
-    /// Whether `--memory` has room for a list of all rows of some scans. If not, and each row is of one event `alone`, the
-    /// list can be had in slices.
+    /// The slices in which a list is to be had; none for what has room as a whole, or whose rows depend on each other.
+    pub fn slices(&self) -> Option<Slices> {
+        self.slices.take()
+    }
+
+    /// Whether there is room for a list of all rows of some scans. If not, and each row is of one event `alone`, the
+    /// list can be had in slices: those are of few rows where it is printed as it comes, and else of as many as
+    /// `--memory` has room for.
     pub fn room(&self, scans: &[&Scan], row: Row, alone: bool) -> Result<(), Failure> {
         let (each, memory) = (row.listed(self.options.check.is_some()), self.options.memory());
         let most: u64 = scans.iter().map(|scan| scan.most_rows()).sum();
-        if self.is_slice || most.saturating_mul(each) <= memory {
+        let in_slices = alone && self.in_slices && slices::are_possible(self.options);
+        let held = if in_slices && slices::are_better(self.options) { memory.min(SLICE) } else { memory };
+        if self.is_slice || most.saturating_mul(each) <= held {
             return Ok(());
+        }
+        let cut = || {
+            let slices = Slices::of(scans, self.window, (held / each, memory / each));
+            Some(slices).filter(|slices| in_slices && slices.are_several())
+        };
+        let sliced = |slices| {
+            self.slices.replace(Some(slices));
+            Err(Failure::usage(format!("{} is to be had in slices", self.report.name)))
+        };
+        if held < memory
+            && let Some(slices) = cut()
+        {
+            return sliced(slices);
         }
         // A report's own conditions may leave few of them.
         let rows: u64 = scans.iter().map(|scan| scan.count()).sum();
         let hint =
             if alone { room::instead(slices::in_the_way(self.options)) } else { room::AS_A_WHOLE.to_owned() };
-        let checked = room::check(self.report.name, rows, rows.saturating_mul(each), memory, &hint);
-        if alone && checked.is_err() {
-            self.slices.replace(room::slices(scans, self.window, memory / each));
+        match room::check(self.report.name, rows, rows.saturating_mul(each), memory, &hint) {
+            Err(refused) => cut().map_or(Err(refused), sliced),
+            enough => enough,
         }
-        checked
     }
 
     /// Value of an option of this report.

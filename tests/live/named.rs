@@ -300,11 +300,15 @@ fn tracepoints_of_both_kinds_and_bpftrace_count_the_same() {
         return;
     }
     let (program, trace) = program("named-tracepoints");
-    let observer =
-        Observer::start("tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @n = count(); }");
+    let observer = Observer::start(
+        "tracepoint:syscalls:sys_enter_getppid /comm == \"storm-counted\"/ { @n = count(); }",
+    );
     let mut capture = Command::new(CAPTURE);
     capture.arg("-o").arg(&trace).args(["-e", "t:syscalls:sys_enter_getppid"]);
-    capture.args(["-e", "raw=rt:sys_enter(id) /id == 110/", "--"]).arg(&program).args(["5000", "storm"]);
+    capture
+        .args(["-e", "raw=rt:sys_enter(id) /id == 110/", "--"])
+        .arg(&program)
+        .args(["5000", "storm-counted"]);
     let output = capture.output().expect("capture runs");
     assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
     let seen = observer.stop();

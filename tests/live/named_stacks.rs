@@ -38,12 +38,12 @@ fn kernel_stacks_are_those_that_bpftrace_sees() {
     }
     let (program, trace) = program("named-kstack");
     let observer = Observer::start(
-        "tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @stacks[kstack] = count(); }",
+        "tracepoint:syscalls:sys_enter_getppid /comm == \"storm-stacks\"/ { @stacks[kstack] = count(); }",
     );
     let mut capture = Command::new(CAPTURE);
     capture.arg("-o").arg(&trace).args(["-e", "t:syscalls:sys_enter_getppid {kstack}"]);
     capture.args(["-e", "raw=rt:sys_enter(id) /id == 110/ {kstack}", "--"]).arg(&program);
-    let output = capture.args(["2000", "storm"]).output().expect("capture runs");
+    let output = capture.args(["2000", "storm-stacks"]).output().expect("capture runs");
     assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
     let seen = observer.stop();
     let frames = seen.lines().filter_map(|line| Some(line.strip_prefix("    ")?.split_once('+')?.0));
@@ -92,13 +92,13 @@ fn kernel_stacks_add_up_to_what_bpftrace_counts() {
     }
     let (program, trace) = program("named-sum-kstack");
     let observer = Observer::start(
-        "tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ { @[kstack, ustack] = count(); }",
+        "tracepoint:syscalls:sys_enter_getppid /comm == \"storm-sums\"/ { @[kstack, ustack] = count(); }",
     );
     let mut capture = Command::new(CAPTURE);
     capture.arg("-o").arg(&trace).args(["--agg-interval", "10ms"]);
     capture.args(["-e", "t:syscalls:sys_enter_getppid {count, kstack, ustack}"]);
     capture.args(["-e", "each=t:syscalls:sys_enter_getppid {kstack, ustack}", "--"]).arg(&program);
-    let output = capture.args(["20000", "storm"]).output().expect("capture runs");
+    let output = capture.args(["20000", "storm-sums"]).output().expect("capture runs");
     assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
     let seen = observer.stop();
     assert!(seen.contains("]: 20000"), "one stack, of all calls: {seen}");

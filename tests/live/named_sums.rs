@@ -135,7 +135,7 @@ fn tracepoints_and_functions_add_up_as_bpftrace_does() {
     let (program, trace) = program("sums-bpftrace");
     let path = program.to_str().expect("plain");
     let observer = Observer::start(&format!(
-        "tracepoint:syscalls:sys_enter_getppid /comm == \"named-storm\"/ {{ @n = count(); }} \
+        "tracepoint:syscalls:sys_enter_getppid /comm == \"storm-added\"/ {{ @n = count(); }} \
          uprobe:{path}:add {{ @a = hist(arg0); }} uretprobe:{path}:add {{ @r = count(); }}"
     ));
     let record = |name: &str, words: &[&str]| {
@@ -149,7 +149,7 @@ fn tracepoints_and_functions_add_up_as_bpftrace_does() {
         assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
         trace
     };
-    let (storm, calls) = (record("storm.bin", &["5000", "storm"]), record("calls.bin", &["3000"]));
+    let (storm, calls) = (record("storm.bin", &["5000", "storm-added"]), record("calls.bin", &["3000"]));
     let seen = observer.stop();
     assert!(seen.contains("@n: 5000") && seen.contains("@r: 3000"), "{seen}");
     for probe in ["sys_enter_getppid", "raw"] {

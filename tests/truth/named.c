@@ -1,7 +1,7 @@
 /*
  * Functions to be probed, called as often and with what the test expects: plain, recursive, slow, with text, and
  * left by longjmp; and a static probe, its note written by hand as <sys/sdt.h> does. With a second
- * argument only system calls that nobody else makes ("storm"), allocations of which every
+ * argument only system calls that nobody else makes (any other word, which becomes its name), allocations of which every
  * other one is kept ("leak"), calls that last until a byte comes ("wait"), or pages that are touched
  * for the first time ("touch"): then it says where they are, and what the kernel counted meanwhile.
  */
@@ -193,7 +193,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc > 2) {
-		prctl(PR_SET_NAME, "named-storm");
+		/* Each test has a name of its own: an observer sees those of others too. */
+		prctl(PR_SET_NAME, argv[2]);
 		while (count--)
 			syscall(SYS_getppid);
 		return 0;
