@@ -1,6 +1,6 @@
 //! The cells of a result, of known types: what is sorted and printed is asked for millions of times.
 
-use super::table::{APPROXIMATE, LOWER_BOUND, ONLY_FROM, Table};
+use super::table::{APPROXIMATE, Heading, LOWER_BOUND, ONLY_FROM, Show, Table};
 use polars::prelude::{
     BooleanChunked, ChunkedArray, Column, DataType, Float64Chunked, Int64Chunked, PolarsNumericType,
     StringChunked, UInt64Chunked,
@@ -33,8 +33,21 @@ pub(crate) struct Cells {
     only_from: Option<Values>,
 }
 
+/// A column as it is written row after row. Most are numbers that all rows have: those are at hand, and are asked for no
+/// more in each row what they are.
+pub(crate) enum Field<'t> {
+    /// Moments.
+    Times(&'t [i64]),
+    /// Numbers that may be negative.
+    Ints(&'t [i64]),
+    /// Numbers.
+    UInts(&'t [u64]),
+    /// Anything else, cell by cell.
+    Others(&'t Values),
+}
+
 /// One column, its values one after the other.
-enum Values {
+pub(crate) enum Values {
     Bool(BooleanChunked),
     Int(Int64Chunked),
     UInt(UInt64Chunked),
@@ -59,6 +72,12 @@ impl Cells {
     #[inline]
     pub fn get(&self, column: usize, row: usize) -> Cell<'_> {
         self.columns.get(column).map_or(Cell::Null, |values| values.get(row))
+    }
+
+    /// The columns under these headings.
+    pub fn fields(&self, headings: &[Heading]) -> Vec<Field<'_>> {
+        let times = headings.iter().map(|heading| matches!(heading.show, Show::Time(_)));
+        self.columns.iter().zip(times).map(|(values, times)| values.field(times)).collect()
     }
 
     /// How two rows stand in a column: the smaller first, or with `descending` the larger, and what is not known last.
@@ -100,8 +119,18 @@ impl Values {
         typed.unwrap_or_else(|_| Self::Other(column.clone()))
     }
 
+    fn field(&self, times: bool) -> Field<'_> {
+        match self {
+            Self::Int(values) if times => all(values).map_or(Field::Others(self), Field::Times),
+            Self::Int(values) => all(values).map_or(Field::Others(self), Field::Ints),
+            Self::UInt(values) => all(values).map_or(Field::Others(self), Field::UInts),
+            _ => Field::Others(self),
+        }
+    }
+
+    /// A cell.
     #[inline]
-    fn get(&self, row: usize) -> Cell<'_> {
+    pub fn get(&self, row: usize) -> Cell<'_> {
         let cell = match self {
             Self::Bool(values) => values.get(row).map(Cell::Bool),
             Self::Int(values) => at(values, row).map(Cell::Int),
@@ -127,6 +156,12 @@ impl Values {
             Self::Other(_) => Ordering::Equal,
         }
     }
+}
+
+/// The numbers of a column that is in one piece, if each row has one.
+fn all<T: PolarsNumericType>(values: &ChunkedArray<T>) -> Option<&[T::Native]> {
+    let piece = values.downcast_as_array();
+    piece.validity().is_none().then(|| piece.values().as_slice())
 }
 
 /// A number of a column that is in one piece. polars' own way to it looks for the piece first.

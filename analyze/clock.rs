@@ -155,8 +155,8 @@ impl Stamps {
 fn push_fraction(fraction: u32, digits: usize, to: &mut String) {
     if digits > 0 {
         to.push('.');
-        let digit = |place: usize| char::from(b'0' + (fraction / 10_u32.pow(8 - place as u32) % 10) as u8);
-        to.extend((0..digits.min(9)).map(digit));
+        // Behind a one, zeros in front stay.
+        to.push_str(&itoa::Buffer::new().format(1_000_000_000 + fraction)[1..=digits.min(9)]);
     }
 }
 
@@ -179,14 +179,38 @@ fn with_steps(points: &[(u64, i64)]) -> Vec<(u64, i64)> {
 fn convert(x: i128, after: usize, points: &[(u64, i64)], pair: impl Fn(&(u64, i64)) -> (i128, i128)) -> i128 {
     let before = pair(&points[after.saturating_sub(1)]);
     match points.get(after).map(&pair) {
-        Some(next) if after > 0 => before.1 + (x - before.0) * (next.1 - before.1) / (next.0 - before.0),
+        Some(next) if after > 0 => before.1 + scaled(x - before.0, next.1 - before.1, next.0 - before.0),
         _ => before.1 + (x - before.0),
+    }
+}
+
+/// `x · rise / run`, none of them below zero, rounded down. Two clocks are nearly as fast: by what one gains in a while
+/// fits a machine's word, and to divide more takes as long as to print the time.
+fn scaled(x: i128, rise: i128, run: i128) -> i128 {
+    let gain = x.checked_mul(rise - run).and_then(|gain| i64::try_from(gain).ok());
+    match (gain, i64::try_from(run)) {
+        (Some(gain), Ok(run)) => x + i128::from(gain.div_euclid(run)),
+        _ => x.saturating_mul(rise) / run,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_scaled_is_rounded_down(
+            x in prop_oneof![0..20_000_000_000_i64, 0..i64::MAX],
+            run in prop_oneof![1..20_000_000_000_i64, 1..i64::MAX],
+            gain in prop_oneof![-1_000..1_000_i64, -1_000_000_000..i64::MAX],
+        ) {
+            let rise = run.saturating_add(gain).max(0);
+            let [x, rise, run] = [x, rise, run].map(i128::from);
+            prop_assert_eq!(scaled(x, rise, run), x * rise / run);
+        }
+    }
 
     #[test]
     fn the_wall_clock_follows_the_clock_rows() {

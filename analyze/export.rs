@@ -1,8 +1,9 @@
 //! CSV and Parquet: the result's columns under their own names, nothing around them.
 
-use super::cells::{Cell, Cells};
+use super::cells::{Cell, Cells, Field};
 use super::clock::Clock;
 use super::escape::{is_plain, visible};
+use super::json::push_number;
 use super::table::{Show, Table};
 use super::{blocks, json};
 use anyhow::Result;
@@ -40,39 +41,39 @@ pub(crate) fn csv(
     (first, threads): (bool, usize),
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let mut top = String::new();
     if first {
-        comma_separated(table.headings.len(), &mut top, |column, to| {
-            text.push(&table.headings[column].name, to);
-        });
+        let mut top = String::new();
+        for (column, heading) in table.headings.iter().enumerate() {
+            top.push_str(if column > 0 { "," } else { "" });
+            text.push(&heading.name, &mut top);
+        }
+        out.write_all((top + "\r\n").as_bytes())?;
     }
-    out.write_all(top.as_bytes())?;
     let cells = Cells::of(table);
     let lines = |rows: Range<usize>, to: &mut String| {
-        let mut stamps = clock.stamps();
+        let (fields, mut stamps) = (cells.fields(&table.headings), clock.stamps());
         for row in rows {
-            comma_separated(table.headings.len(), to, |column, to| {
-                match (cells.get(column, row), table.headings[column].show) {
-                    (Cell::Null, _) => {}
-                    (Cell::Text(value), _) => text.push(&value, to),
-                    (Cell::Int(wall), Show::Time(_)) => stamps.push_rfc3339(wall, to),
-                    (Cell::Float(number), _) if !number.is_finite() => {}
-                    (other, _) => json::push_plain(&other, to),
+            for (column, field) in fields.iter().enumerate() {
+                if column > 0 {
+                    to.push(',');
                 }
-            });
+                match field {
+                    Field::Times(walls) => stamps.push_rfc3339(walls[row], to),
+                    Field::Ints(numbers) => push_number(numbers[row], to),
+                    Field::UInts(numbers) => push_number(numbers[row], to),
+                    Field::Others(values) => match (values.get(row), table.headings[column].show) {
+                        (Cell::Null, _) => {}
+                        (Cell::Text(value), _) => text.push(&value, to),
+                        (Cell::Int(wall), Show::Time(_)) => stamps.push_rfc3339(wall, to),
+                        (Cell::Float(number), _) if !number.is_finite() => {}
+                        (other, _) => json::push_plain(&other, to),
+                    },
+                }
+            }
+            to.push_str("\r\n");
         }
     };
     blocks::write(table.height(), threads, lines, out)
-}
-
-fn comma_separated(columns: usize, to: &mut String, mut field: impl FnMut(usize, &mut String)) {
-    for column in 0..columns {
-        if column > 0 {
-            to.push(',');
-        }
-        field(column, to);
-    }
-    to.push_str("\r\n");
 }
 
 fn quote(text: &str, to: &mut String) {

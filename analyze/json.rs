@@ -2,8 +2,8 @@
 
 use super::answer::{Body, Page, Section};
 use super::blocks;
-use super::cells::{Cell, Cells};
-use super::clock::Clock;
+use super::cells::{Cell, Cells, Field};
+use super::clock::{Clock, Stamps};
 use super::escape::{is_plain, is_unsafe};
 use super::ledger::Losses;
 use super::table::{Heading, Show, Table};
@@ -170,20 +170,21 @@ fn objects(
     let keys: Vec<String> = table.headings.iter().enumerate().map(key).collect();
     let cells = Cells::of(table);
     let of = |rows: Range<usize>, to: &mut String| {
-        let mut stamps = clock.stamps();
+        let (fields, mut stamps) = (cells.fields(&table.headings), clock.stamps());
         for row in rows {
             to.push_str(if open || row > 0 { style.comma } else { "" });
             to.push_str(style.begin);
-            for (column, key) in keys.iter().enumerate() {
+            for (column, (key, field)) in keys.iter().zip(&fields).enumerate() {
                 to.push_str(key);
-                match (cells.get(column, row), table.headings[column].show) {
-                    (Cell::Int(wall), Show::Time(_)) => {
-                        to.push('"');
-                        stamps.push_rfc3339(wall, to);
-                        to.push('"');
-                    }
-                    (Cell::Text(value), _) => push_string(&value, to),
-                    (other, _) => push_plain(&other, to),
+                match field {
+                    Field::Times(walls) => push_time(&mut stamps, walls[row], to),
+                    Field::Ints(numbers) => push_number(numbers[row], to),
+                    Field::UInts(numbers) => push_number(numbers[row], to),
+                    Field::Others(values) => match (values.get(row), table.headings[column].show) {
+                        (Cell::Int(wall), Show::Time(_)) => push_time(&mut stamps, wall, to),
+                        (Cell::Text(value), _) => push_string(&value, to),
+                        (other, _) => push_plain(&other, to),
+                    },
                 }
             }
             to.push_str(style.end);
@@ -192,13 +193,25 @@ fn objects(
     blocks::write(table.height(), threads, of, out)
 }
 
+/// Adds a whole number.
+#[inline]
+pub(super) fn push_number(number: impl itoa::Integer, to: &mut String) {
+    to.push_str(itoa::Buffer::new().format(number));
+}
+
+fn push_time(stamps: &mut Stamps, wall: i64, to: &mut String) {
+    to.push('"');
+    stamps.push_rfc3339(wall, to);
+    to.push('"');
+}
+
 /// Adds what needs no quotes.
 pub(super) fn push_plain(cell: &Cell, to: &mut String) {
     match cell {
         Cell::Null => to.push_str("null"),
         Cell::Bool(value) => to.push_str(if *value { "true" } else { "false" }),
-        Cell::Int(value) => to.push_str(itoa::Buffer::new().format(*value)),
-        Cell::UInt(value) => to.push_str(itoa::Buffer::new().format(*value)),
+        Cell::Int(value) => push_number(*value, to),
+        Cell::UInt(value) => push_number(*value, to),
         Cell::Float(value) => write!(to, "{}", Value::from(*value)).expect("a String grows"),
         Cell::Text(text) => to.push_str(text),
     }
