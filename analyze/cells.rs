@@ -85,6 +85,11 @@ impl Cells {
         self.columns.get(column).map_or(Ordering::Equal, |values| values.compare(descending, a, b))
     }
 
+    /// Whether counts of any row may be lower bounds, or scaled.
+    pub fn have_bounds(&self) -> bool {
+        self.lower_bound.is_some() || self.approximate.is_some()
+    }
+
     /// Whether a row's counts are lower bounds.
     pub fn is_lower_bound(&self, row: usize) -> bool {
         self.lower_bound.as_ref().is_some_and(|values| values.get(row) == Cell::Bool(true))

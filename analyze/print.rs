@@ -2,7 +2,7 @@
 //! most so large `≤`.
 
 use super::answer::{Answer, Body, Page, Section};
-use super::cells::{Cell, Cells};
+use super::cells::{Cell, Cells, Field};
 use super::clock::{Clock, Stamps};
 use super::escape::{push_visible, visible};
 use super::ledger::Losses;
@@ -121,39 +121,61 @@ impl<'a> Paper<'a> {
 
     /// How wide the widest cell of each column is.
     fn widths(&self, rows: Range<usize>) -> Vec<usize> {
-        let (mut widths, mut text, mut stamps) =
-            (vec![0; self.shown.len()], String::new(), self.clock.stamps());
-        for row in rows {
-            let mark = self.mark(row);
-            for (width, &at) in widths.iter_mut().zip(&self.shown) {
-                text.clear();
-                self.cell((at, row), mark, &mut stamps, &mut text);
-                *width = (*width).max(self::width(&text));
-            }
-        }
-        widths
+        let fields = self.cells.fields(&self.table.headings);
+        let (mut text, mut stamps) = (String::new(), self.clock.stamps());
+        let mut wide = |column: usize, row: usize| {
+            text.clear();
+            self.cell((column, row), self.mark(row), &mut stamps, &mut text);
+            width(&text)
+        };
+        let mut of = |&column: &usize| match self.plain(&fields, column) {
+            Some(Field::Times(_)) => rows.clone().take(1).map(|row| wide(column, row)).max(),
+            Some(Field::Ints(numbers)) => ends(&numbers[rows.clone()]).map(digits).into_iter().max(),
+            Some(Field::UInts(numbers)) => ends(&numbers[rows.clone()]).map(digits).into_iter().max(),
+            _ => rows.clone().map(|row| wide(column, row)).max(),
+        };
+        self.shown.iter().map(|column| of(column).unwrap_or(0)).collect()
     }
 
     fn rows(&self, rows: Range<usize>, to: &mut String) {
-        let (mut text, mut stamps) = (String::new(), self.clock.stamps());
+        let fields = self.cells.fields(&self.table.headings);
+        let plain: Vec<Option<&Field>> =
+            self.shown.iter().map(|&column| self.plain(&fields, column)).collect();
+        let (mut text, mut stamps, mut digits) = (String::new(), self.clock.stamps(), itoa::Buffer::new());
         for row in rows {
             let mark = self.mark(row);
-            for (at, &column) in self.shown.iter().enumerate() {
-                text.clear();
-                self.cell((column, row), mark, &mut stamps, &mut text);
-                self.put(at, &text, to);
+            for (at, (&column, plain)) in self.shown.iter().zip(&plain).enumerate() {
+                match plain {
+                    Some(Field::Ints(numbers)) => self.put(at, digits.format(numbers[row]), to),
+                    Some(Field::UInts(numbers)) => self.put(at, digits.format(numbers[row]), to),
+                    _ => {
+                        text.clear();
+                        self.cell((column, row), mark, &mut stamps, &mut text);
+                        self.put(at, &text, to);
+                    }
+                }
             }
             end_line(to);
         }
+    }
+
+    /// A column of numbers or moments, if none of its cells has a mark.
+    fn plain<'f, 't>(&self, fields: &'f [Field<'t>], column: usize) -> Option<&'f Field<'t>> {
+        let marked = match self.table.headings[column].show {
+            Show::Count | Show::Decimal(_) => self.cells.have_bounds(),
+            Show::Typical(_) => true,
+            _ => false,
+        };
+        fields.get(column).filter(|_| !marked)
     }
 
     /// Adds a cell of the column that is shown as number `at`, and the gap to the next one.
     fn put(&self, at: usize, text: &str, to: &mut String) {
         let pad = self.widths[at].saturating_sub(width(text));
         let (before, after) = if self.right[at] { (pad, 2) } else { (0, pad + 2) };
-        to.extend(std::iter::repeat_n(' ', before));
+        space(before, to);
         to.push_str(text);
-        to.extend(std::iter::repeat_n(' ', after));
+        space(after, to);
     }
 
     /// What stands before the counts of a row.
@@ -184,6 +206,25 @@ impl<'a> Paper<'a> {
             (Cell::Text(text), _) => push_visible(&text, to),
             (other, _) => json::push_plain(&other, to),
         }
+    }
+}
+
+/// The smallest and the largest; none of nothing.
+fn ends<T: Copy + Ord>(numbers: &[T]) -> [Option<T>; 2] {
+    [numbers.iter().min().copied(), numbers.iter().max().copied()]
+}
+
+/// How wide a number is.
+fn digits<T: itoa::Integer>(number: Option<T>) -> usize {
+    number.map_or(0, |number| itoa::Buffer::new().format(number).len())
+}
+
+fn space(mut columns: usize, to: &mut String) {
+    const SPACES: &str = "                                ";
+    while columns > 0 {
+        let some = columns.min(SPACES.len());
+        to.push_str(&SPACES[..some]);
+        columns -= some;
     }
 }
 
