@@ -24,6 +24,10 @@ use super::trace::Trace;
 use anyhow::Result;
 use std::sync::Arc;
 
+/// Rows for which a thread makes room at once. Columns of more are moved as they grow, not copied: they are pieces of
+/// memory of their own ([`super::pages`]).
+const ROOM: usize = 1 << 19;
+
 /// Digits of a second's fraction in the time of an event.
 const DIGITS: usize = 6;
 
@@ -250,7 +254,7 @@ impl<'c, 'a: 'c> Listing<'c, 'a> {
         self.scan.def.time().into_iter().for_each(|ts| self.scan.add(ts));
         let (trace, links, columns) = (self.context.trace, &self.links, &self.columns);
         let rows = self.scan.most_rows() as usize / trace.install(rayon::current_num_threads);
-        let none = || Part::new(links.len(), columns, rows + rows / 8);
+        let none = || Part::new(links.len(), columns, (rows + rows / 8).min(ROOM));
         let all = self.scan.fold(none, |part, chunk| part.add(trace, links, columns, chunk), Part::append);
         let mut table = Builder::default();
         if self.timed {

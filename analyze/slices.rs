@@ -38,10 +38,14 @@ pub(crate) fn are_possible(options: &Options) -> bool {
     is_cut(options) || in_the_way(options).is_none()
 }
 
-/// Whether it is to be had in slices though there is room for the whole of it. A condition on rows of the result may look
-/// at all of them.
-pub(crate) fn are_better(options: &Options) -> bool {
-    options.having.is_none() && (is_cut(options) || options.format() != Format::Table)
+/// Whether it is to be had in slices of so many rows though there is room for the whole of it. A condition on rows of the
+/// result may look at all of them, and the first rows are put into order with each slice anew.
+pub(crate) fn are_better(options: &Options, rows: u64) -> bool {
+    let fits = match options.top.filter(|&top| top != ALL) {
+        Some(top) => top as u64 <= rows,
+        None => options.format() != Format::Table,
+    };
+    fits && options.having.is_none()
 }
 
 /// What keeps a list from being printed slice by slice, as what to do about it.

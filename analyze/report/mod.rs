@@ -218,7 +218,8 @@ impl<'a> Context<'a> {
         let (each, memory) = (row.listed(self.options.check.is_some()), self.options.memory());
         let most: u64 = scans.iter().map(|scan| scan.most_rows()).sum();
         let in_slices = alone && self.in_slices && slices::are_possible(self.options);
-        let held = if in_slices && slices::are_better(self.options) { memory.min(SLICE) } else { memory };
+        let slice = memory.min(SLICE);
+        let held = if in_slices && slices::are_better(self.options, slice / each) { slice } else { memory };
         if self.is_slice || most.saturating_mul(each) <= held {
             return Ok(());
         }
