@@ -20,7 +20,7 @@ pub(crate) struct Row {
 
 /// What a slice of a list takes that can be printed as it comes: enough to keep all threads at work, and its first lines
 /// are there at once.
-pub(crate) const SLICE: u64 = if cfg!(test) { 40 << 10 } else { 32 << 20 };
+pub(crate) const SLICE: u64 = if cfg!(any(test, fuzzing)) { 40 << 10 } else { 32 << 20 };
 
 /// Bytes of a row, of each number in it, and of each text, in a table that is queried.
 const QUERY: [u64; 3] = [16, 40, 70];
