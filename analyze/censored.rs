@@ -14,7 +14,7 @@ const IN_FLIGHT: &str = "in_flight";
 /// A sentence on those of the probes of some tables, if there are any and the window reaches that far.
 pub(crate) fn remark(context: &Context, tables: &[&Arc<TableDef>]) -> Option<String> {
     let end = context.trace.span.to;
-    let rows = context.trace.gather(IN_FLIGHT).filter(|_| context.window.to >= end)?;
+    let rows = context.trace.gather(IN_FLIGHT).filter(|_| context.asked.to >= end)?;
     let (ts, probe) = (rows.def.column("ts")?, rows.def.column("probe")?);
     let asked = |row: &usize| tables.iter().any(|table| table.name.as_bytes() == rows.bytes(probe, *row));
     let began: Vec<u64> = (0..rows.len()).filter(asked).map(|row| rows.raw(ts, row)).collect();

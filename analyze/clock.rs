@@ -37,12 +37,21 @@ impl Clock {
     }
 
     /// Up to a moment what it said before, and behind it what is known by now: who has told of the time until then
-    /// goes on from the same moment.
+    /// goes on from the same moment. What was told ahead of the clock, which was set back, goes on at half its pace until it
+    /// is caught up.
     pub fn go_on(&mut self, until: u64, known: &Self) {
         let here = (until, self.wall(until));
+        let ahead = here.1.saturating_sub(known.wall(until)).max(0).cast_unsigned();
+        let again = until.saturating_add(ahead.saturating_mul(2)).saturating_add(1);
+        let there = (again, known.wall(again));
         self.points.retain(|point| point.0 < until);
         self.points.push(here);
-        self.points.extend(known.points.iter().filter(|point| point.0 > here.0 && point.1 > here.1));
+        let later = known.points.iter().filter(|point| point.0 > again).copied();
+        for point in std::iter::once(there).chain(later) {
+            if self.points.last().is_some_and(|last| last.0 < point.0 && last.1 < point.1) {
+                self.points.push(point);
+            }
+        }
     }
 
     /// The same clock, printed in UTC.
@@ -245,10 +254,23 @@ mod tests {
         clock.go_on(1_500, &known);
         assert_eq!((clock.wall(1_200), clock.wall(1_500), clock.mono(5_500)), (5_200, 5_500, 1_500));
         assert_eq!((clock.wall(2_000), clock.wall(4_000)), (6_010, 8_020));
-        // Nothing new, and a clock that was set back to before what was told.
+        // Nothing new.
         clock.go_on(4_000, &known);
-        clock.go_on(5_000, &Clock::new((6_000, 8_000), [(7_000, 9_100)], 0));
-        assert_eq!((clock.wall(4_000), clock.wall(5_000), clock.wall(7_000)), (8_020, 9_020, 9_100));
+        assert_eq!((clock.wall(4_000), clock.wall(4_001), clock.wall(9_000)), (8_020, 8_021, 13_020));
+        // Set forward by an hour, as is known when that is past; and back by 40.
+        let hour = 3_600_000_000_000;
+        clock.go_on(5_000, &Clock::new((4_500, hour), [(4_900, hour + 400)], 0));
+        assert_eq!(
+            (clock.wall(5_000), clock.wall(5_001), clock.wall(6_000)),
+            (9_020, hour + 501, hour + 1_500)
+        );
+        clock.go_on(6_000, &Clock::new((5_500, hour + 960), [(7_000, hour + 2_460)], 0));
+        assert_eq!(
+            (clock.wall(6_000), clock.wall(6_081), clock.wall(7_000)),
+            (hour + 1_500, hour + 1_541, hour + 2_460)
+        );
+        let times: Vec<i64> = (5_900..6_200).map(|mono| clock.wall(mono)).collect();
+        assert!(times.windows(2).all(|two| (0..=1).contains(&(two[1] - two[0]))), "{times:?}");
     }
 
     #[test]

@@ -25,7 +25,15 @@ pub(crate) fn answer(
     out: &mut dyn Write,
     terminal: bool,
 ) -> Result<Answer> {
-    if is_cut(context.options) { first(context, slices) } else { stream(context, slices, out, terminal) }
+    if is_cut(context.options) {
+        return first(context, slices);
+    }
+    stream(context, slices, out, terminal)
+}
+
+/// What the whole says where no slice has a row, such as why.
+fn nothing(context: &Context) -> Result<Vec<String>> {
+    Ok(run_report(&context.slice(context.asked))?.notes)
 }
 
 /// Whether the first rows are all that is asked for.
@@ -77,6 +85,9 @@ fn first(context: &Context, mut slices: Slices) -> Result<Answer> {
             break;
         }
     }
+    if height(&all) == 0 {
+        all.notes = nothing(context)?;
+    }
     Ok(all)
 }
 
@@ -89,9 +100,11 @@ fn stream(context: &Context, mut slices: Slices, out: &mut dyn Write, terminal: 
     let (clock, mut below) = (&context.trace.clock, Answer::default());
     let (mut printer, losses) = (Printer::new(context.options, terminal), Losses::default());
     let (report, trace, span) = (context.report.name, context.trace.name.as_str(), context.window);
+    let mut rows = 0;
     while let Some(window) = slices.next() {
         let answer = run_report(&context.slice(window))?;
         slices.left(height(&answer));
+        rows += height(&answer);
         match &answer.table {
             Some(_) if context.options.format() == Format::Json => {
                 let page = Page { report, trace, window: span, clock, answer: &answer, losses: &losses };
@@ -101,6 +114,9 @@ fn stream(context: &Context, mut slices: Slices, out: &mut dyn Write, terminal: 
             None => {}
         }
         below.notes = together(below.notes, answer.notes);
+    }
+    if rows == 0 {
+        below.notes = nothing(context)?;
     }
     below.plain = match context.options.format() {
         Format::Json => None,

@@ -81,6 +81,7 @@ fn run(context: &Context) -> Result<Answer> {
     codes(list)
         .float("utime_ms", of(|process| Some(process.user as f64 / 1e6)))
         .float("stime_ms", of(|process| Some(process.system as f64 / 1e6)))
+        .together()
         .answer()
 }
 
@@ -276,6 +277,16 @@ mod tests {
         let lines: Vec<&str> =
             out.lines().skip(1).map(|line| line.split_once(',').expect("time").1).collect();
         assert_eq!(lines, ["70,1,70,web,0.007,3,0,0,8.0,1.0", "8,1,8,crash,0.009,0,11,1,0.0,0.0"]);
+    }
+
+    #[test]
+    fn a_process_is_not_taken_apart_for_want_of_room() {
+        let mut tape = tape();
+        tape.rows_per_frame(1);
+        let (exit, out, messages) = tape.run(&["exitsnoop", "--format", "csv", "--memory", "100"]);
+        assert!(exit == 2 && out.is_empty() && messages.contains("2 rows take about"), "{messages}");
+        let threads = ["exitsnoop", "--per-thread", "--format", "csv"];
+        assert_eq!(tape.run(&[&threads[..], &["--memory", "100"]].concat()), tape.run(&threads));
     }
 
     #[test]

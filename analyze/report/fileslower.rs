@@ -73,7 +73,7 @@ fn run(context: &Context) -> Result<Answer> {
     let untold = |remark: &String| !context.shortcomings.contains(remark);
     let answer = context.cut_remarks().into_iter().filter(untold).fold(answer, Answer::note);
     let is_empty = answer.table.as_ref().is_some_and(|table| table.height() == 0);
-    let hidden = if is_empty { all.count() } else { 0 };
+    let hidden = if is_empty && !context.is_part() { all.count() } else { 0 };
     if hidden == 0 {
         return Ok(answer);
     }
@@ -143,6 +143,31 @@ mod tests {
             tape().run(&[&["fileslower", "--format", "csv"], args].concat()).1.lines().count() - 1
         };
         assert_eq!((rows(&["--min", "3"]), rows(&["--min", "0", "--all"])), (2, 3));
+    }
+
+    #[test]
+    fn what_is_hidden_is_counted_where_all_of_it_is() {
+        let mut tape = tape();
+        for at in 0..100 {
+            tape.event("file_io", (4 + at) * MS, [7, 1, 1, 8192, 4096, 1_000]);
+        }
+        tape.rows_per_frame(10);
+        for words in
+            [&["--format", "json"][..], &["--top", "1", "--format", "json"], &["--format", "csv"], &[]]
+        {
+            for (min, notes) in [("10", 0), ("20", 1)] {
+                let line = [&["fileslower", "--min", min], words].concat();
+                let (whole, slices) = (tape.run(&line), tape.run(&[&line[..], &["--memory", "2K"]].concat()));
+                assert_eq!(slices, whole);
+                let told = words.contains(&"json") || words.is_empty();
+                assert_eq!(
+                    whole.1.matches("calls took less").count(),
+                    if told { notes } else { 0 },
+                    "{}",
+                    whole.1
+                );
+            }
+        }
     }
 
     #[test]

@@ -132,8 +132,10 @@ pub(crate) struct Context<'a> {
     pub trace: &'a Trace,
     pub report: &'a Report,
     pub options: &'a Options,
-    /// The span that is asked for.
+    /// The span that is looked at.
     pub window: Window,
+    /// The span that is asked for: of a list in slices, all of them.
+    pub asked: Window,
     flags: &'a BTreeMap<&'static str, String>,
     masks: RefCell<BTreeMap<u16, Arc<Mask>>>,
     /// Tables that the report can do without and that it had.
@@ -167,6 +169,7 @@ impl<'a> Context<'a> {
             report,
             options: &call.options,
             window,
+            asked: window,
             flags: &call.flags,
             masks: RefCell::default(),
             also: RefCell::default(),
@@ -201,6 +204,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether there is more of the answer than this run sees.
+    pub fn is_part(&self) -> bool {
+        self.window != self.asked
+    }
+
     /// For who can take the answer in slices.
     pub fn by_and_by(self) -> Self {
         Self { in_slices: true, ..self }
@@ -223,17 +231,12 @@ impl<'a> Context<'a> {
         if self.is_slice || most.saturating_mul(each) <= held {
             return Ok(());
         }
-        let cut = || {
-            let slices = Slices::of(scans, self.window, (held / each, memory / each));
-            Some(slices).filter(|slices| in_slices && slices.are_several())
-        };
+        let slices = || Slices::of(scans, self.window, (held / each, memory / each));
         let sliced = |slices| {
             self.slices.replace(Some(slices));
             Err(Failure::usage(format!("{} is to be had in slices", self.report.name)))
         };
-        if held < memory
-            && let Some(slices) = cut()
-        {
+        if let Some(slices) = (held < memory).then(slices).filter(Slices::are_several) {
             return sliced(slices);
         }
         // A report's own conditions may leave few of them.
@@ -241,8 +244,9 @@ impl<'a> Context<'a> {
         let hint =
             if alone { room::instead(slices::in_the_way(self.options)) } else { room::AS_A_WHOLE.to_owned() };
         match room::check(self.report.name, rows, rows.saturating_mul(each), memory, &hint) {
-            Err(refused) => cut().map_or(Err(refused), sliced),
-            enough => enough,
+            // Of what begins with one frame at least that is printed.
+            Err(_) if in_slices => sliced(slices()),
+            refused_or_not => refused_or_not,
         }
     }
 
