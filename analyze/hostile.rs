@@ -5,6 +5,7 @@ use super::args;
 use super::testkit::{Folder, Tape};
 use super::trace::Trace;
 use super::{files, options::Options};
+use crate::schema::frame::{ALL_COLUMNS, FrameHeader, MAX_ROWS, Part};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -62,6 +63,30 @@ fn sends() -> Vec<u8> {
         tape.send(at, 7, 1, 100, 100);
     });
     tape.rows_per_frame(50).bytes()
+}
+
+#[test]
+fn no_room_is_made_for_rows_that_headers_only_claim() {
+    let folder = Folder::new();
+    let bytes = sends();
+    let trace = Tape::open_bytes(bytes.clone(), 1);
+    let sends = trace.table("sock_send").expect("the table is there").number;
+    let last = trace.reader.frames_of(sends).last().expect("twenty frames");
+    let mut hostile = bytes[..(last.offset + last.header.length()) as usize].to_vec();
+    let empty = Part { column: ALL_COLUMNS, stored: 0, raw: 0 };
+    for at in 1..20_000 {
+        let (sequence, rows_before) = (last.header.sequence + at, 1000 + (at - 1) * u64::from(MAX_ROWS));
+        let parts = vec![empty];
+        let claim = FrameHeader { rows: MAX_ROWS, sequence, rows_before, parts, ..last.header.clone() };
+        hostile.extend(claim.to_bytes());
+    }
+    folder.put("a.bin", &hostile);
+    for more in ["", " --format csv", " --sort tid", " --top 5 --format json"] {
+        let (exit, out, messages) = folder.run(&format!("a.bin events --table sock_send{more}"));
+        // Behind the first rows nothing is read.
+        let (rows, status) = if more.contains("--top") { (5, 0) } else { (1000, 3) };
+        assert_eq!((exit, out.matches("100").count() / 2), (status, rows), "{more}: {messages}");
+    }
 }
 
 #[test]
