@@ -24,8 +24,8 @@ use super::trace::Trace;
 use anyhow::Result;
 use std::sync::Arc;
 
-/// Rows for which a thread makes room at once. Columns of more are moved as they grow, not copied: they are pieces of
-/// memory of their own ([`super::pages`]).
+/// Rows for which a thread makes room at once: more than a slice has. Columns of more grow as they fill, since how many
+/// rows there are is only what headers claim.
 const ROOM: usize = 1 << 19;
 
 /// Digits of a second's fraction in the time of an event.

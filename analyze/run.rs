@@ -15,7 +15,7 @@ use super::table::{TIME, Table};
 use super::trace::Trace;
 use super::window::Window;
 use super::{
-    beside, check, expected, export, files, follow, handles, info, input, json, list, overview, pages, print,
+    beside, check, expected, export, files, follow, handles, info, input, json, list, overview, print,
     replay, report, rewrite, slices, sql, threshold,
 };
 use anyhow::Result;
@@ -26,7 +26,6 @@ use std::path::PathBuf;
 /// The program: runs on the process's own output and prints errors with their hints.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     handles::allow();
-    pages::keep();
     let args: Vec<OsString> = args.into_iter().collect();
     let terminal = io::stdout().is_terminal();
     let error = match run(&args, &mut io::stdout().lock(), &mut io::stderr().lock(), terminal) {

@@ -9,12 +9,12 @@
 use super::answer::{Answer, Page};
 use super::ledger::Losses;
 use super::options::{ALL, Format, Options};
-use super::print;
 use super::printer::Printer;
 use super::report::Context;
 use super::room::Slices;
 use super::run::{run_report, shape, unshaped};
 use super::table::Table;
+use super::{pages, print};
 use anyhow::Result;
 use std::io::Write;
 
@@ -25,6 +25,7 @@ pub(crate) fn answer(
     out: &mut dyn Write,
     terminal: bool,
 ) -> Result<Answer> {
+    pages::keep();
     if is_cut(context.options) {
         return first(context, slices);
     }

@@ -15,7 +15,7 @@ print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
 /// What a run may take more than another, in KiB: allocators and threads are never twice the same.
 const SLACK: u64 = 6 << 10;
 /// The same where sends wait for their answers, and frames are read some at a time. All rows would be 70 MiB more.
-const WAITING: u64 = 24 << 10;
+const WAITING: u64 = 32 << 10;
 
 /// What decoding on two threads may take beyond a trace of nothing, whatever the trace, in KiB.
 const DECODING: u64 = 48 << 10;
