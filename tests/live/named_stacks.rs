@@ -5,6 +5,7 @@ use super::named::{Observer, able, column, program, record};
 use super::profile::analyze;
 use super::support::{CAPTURE, has, kernel_is, text};
 use super::trace::{number, rows};
+use std::collections::BTreeMap;
 use std::process::Command;
 
 #[test]
@@ -30,6 +31,35 @@ fn user_stacks_lead_from_main_to_the_function_and_of_calls_to_the_caller() {
     assert_eq!(returns, depths);
 }
 
+/// The kernel stacks that bpftrace counted, as folded lines.
+fn kernel_stacks(seen: &str) -> String {
+    let (mut frames, mut lines) = (Vec::new(), Vec::new());
+    for line in seen.lines() {
+        match (line.strip_prefix("    ").and_then(|frame| frame.split_once('+')), line.strip_prefix("]: ")) {
+            (Some((name, _)), _) => frames.insert(0, format!("{name}_[k]")),
+            (_, Some(count)) => {
+                lines.push(format!("{} {count}", frames.join(";")));
+                frames.clear();
+            }
+            _ => {}
+        }
+    }
+    lines.join("\n")
+}
+
+/// Folded lines without the function between a tracepoint and those who listen: it is there while several do, and
+/// other tests come and go.
+fn steady(folded: &str) -> String {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for line in folded.lines() {
+        let (stack, count) = line.rsplit_once(' ').expect("a stack and a count");
+        let frames: Vec<&str> = stack.split(';').filter(|frame| !frame.starts_with("__traceiter_")).collect();
+        *sums.entry(frames.join(";")).or_default() += count.parse::<u64>().expect("a count");
+    }
+    let lines = sums.iter().map(|(stack, count)| format!("{stack} {count}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")] // bpftrace counts calls of one name, raw tracepoints by number
 fn kernel_stacks_are_those_that_bpftrace_sees() {
@@ -46,12 +76,10 @@ fn kernel_stacks_are_those_that_bpftrace_sees() {
     let output = capture.args(["2000", "storm-stacks"]).output().expect("capture runs");
     assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
     let seen = observer.stop();
-    let frames = seen.lines().filter_map(|line| Some(line.strip_prefix("    ")?.split_once('+')?.0));
-    let mut frames: Vec<String> = frames.map(|name| format!("{name}_[k]")).collect();
-    assert!(!frames.is_empty() && seen.contains("]: 2000"), "one stack, of all calls: {seen}");
-    frames.reverse();
+    let theirs = steady(&kernel_stacks(&seen));
+    assert!(theirs.ends_with(" 2000") && theirs.lines().count() == 1, "one stack, of all calls: {seen}");
     let folded = |probe| analyze(&trace, &["stackcount", "--folded", "--probe", probe, "--by", "none"]);
-    assert_eq!(folded("sys_enter_getppid"), format!("{} 2000\n", frames.join(";")));
+    assert_eq!(steady(&folded("sys_enter_getppid")), theirs);
     let raw = folded("raw");
     assert!(
         raw.ends_with(" 2000\n") && !raw.contains("bpf_prog") && !raw.contains("bpf_trace_run"),
@@ -101,11 +129,12 @@ fn kernel_stacks_add_up_to_what_bpftrace_counts() {
     let output = capture.args(["20000", "storm-sums"]).output().expect("capture runs");
     assert!(output.status.success() && text(&output).contains(" 0 lost"), "{}", text(&output));
     let seen = observer.stop();
-    assert!(seen.contains("]: 20000"), "one stack, of all calls: {seen}");
+    let theirs = steady(&kernel_stacks(&seen));
+    assert!(theirs.ends_with(" 20000") && theirs.lines().count() == 1, "one stack, of all calls: {seen}");
     let folded = |probe| analyze(&trace, &["stackcount", "--folded", "--probe", probe, "--by", "none"]);
-    let sums = folded("sys_enter_getppid");
-    assert!(sums.ends_with(" 20000\n") && sums.lines().count() == 1, "{sums}");
-    assert_eq!(sums, folded("each"));
+    let sums = steady(&folded("sys_enter_getppid"));
+    assert!(sums.ends_with(" 20000") && sums.lines().count() == 1, "{sums}");
+    assert_eq!(sums, steady(&folded("each")));
     let rows = rows(&trace, "sys_enter_getppid");
     assert!((2..20000).contains(&rows.len()), "of several intervals: {}", rows.len());
 }
