@@ -4,12 +4,14 @@
 //! room for the text of some ten thousand.
 
 use super::threads;
+use rayon::ThreadPool;
 use rayon::iter::{
     IndexedParallelIterator as _, IntoParallelIterator as _, IntoParallelRefMutIterator as _,
     ParallelIterator as _,
 };
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows of a block.
 const BLOCK: usize = 1024;
@@ -31,10 +33,7 @@ pub(crate) fn write(
     let put = |texts: &[String], out: &mut dyn Write| {
         texts.iter().try_for_each(|text| out.write_all(text.as_bytes()))
     };
-    // One block is written before a thread is awake.
-    let Some(pool) =
-        Some(threads).filter(|_| blocks.len() > 1).and_then(|threads| threads::pool(threads).ok())
-    else {
+    let Some(pool) = pool(&blocks, threads) else {
         let mut text = String::new();
         return blocks.iter().try_for_each(|block| {
             fill((&mut text, block));
@@ -61,22 +60,18 @@ fn blocks(rows: usize) -> Vec<Range<usize>> {
     (0..rows).step_by(BLOCK).map(|begin| begin..rows.min(begin + BLOCK)).collect()
 }
 
-/// Something of each block, in order.
-pub(crate) fn each<T: Send>(
-    rows: usize,
-    threads: usize,
-    of: impl Fn(Range<usize>) -> T + Sync,
-) -> impl Iterator<Item = T> {
+/// The threads for these blocks. One block is written before a thread is awake.
+fn pool(blocks: &[Range<usize>], threads: usize) -> Option<Arc<ThreadPool>> {
+    Some(threads).filter(|_| blocks.len() > 1).and_then(|threads| threads::pool(threads).ok())
+}
+
+/// Something small of each block, in order.
+pub(crate) fn each<T: Send>(rows: usize, threads: usize, of: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
     let blocks = blocks(rows);
-    let pool = if blocks.len() > 1 { threads::pool(threads).ok() } else { None };
-    let together = pool.as_ref().map_or(1, |pool| WAVE * pool.current_num_threads());
-    let waves: Vec<Vec<Range<usize>>> = blocks.chunks(together).map(<[_]>::to_vec).collect();
-    waves.into_iter().flat_map(move |wave| -> Vec<T> {
-        match &pool {
-            Some(pool) => pool.install(|| wave.into_par_iter().map(&of).collect()),
-            None => wave.into_iter().map(&of).collect(),
-        }
-    })
+    match pool(&blocks, threads) {
+        Some(pool) => pool.install(|| blocks.into_par_iter().map(&of).collect()),
+        None => blocks.into_iter().map(of).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod columns;
 mod compat;
 mod condition;
 mod connections;
+mod context;
 mod counters;
 mod distinct;
 mod error;

@@ -171,6 +171,11 @@ impl Options {
         of_slice.map(|option| option.0).or(of_reports).or(of_answers).or(format)
     }
 
+    /// Whether notes are printed with the rows.
+    pub fn has_notes(&self) -> bool {
+        matches!(self.format(), Format::Table | Format::Json) && !self.compat
+    }
+
     /// The format: as asked for, else by the file's name.
     pub fn format(&self) -> Format {
         let by_name = || match self.output.as_ref()?.extension()?.to_str()? {

@@ -221,8 +221,7 @@ pub(super) fn aside(
     options: &Options,
     messages: &mut dyn Write,
 ) -> Result<()> {
-    let notes = matches!(options.format(), Format::Table | Format::Json) && !options.compat;
-    let untold = remarks.iter().filter(|remark| !(notes && answer.notes.contains(remark)));
+    let untold = remarks.iter().filter(|remark| !(options.has_notes() && answer.notes.contains(remark)));
     tell(&untold.cloned().collect::<Vec<_>>(), messages)
 }
 

@@ -34,6 +34,9 @@ pub(crate) fn answer(
 
 /// What the whole says where no slice has a row, such as why.
 fn nothing(context: &Context) -> Result<Vec<String>> {
+    if !context.options.has_notes() {
+        return Ok(Vec::new());
+    }
     Ok(run_report(&context.slice(context.asked))?.notes)
 }
 
